@@ -1,0 +1,74 @@
+/*
+ * base: owns an index and the tree that it describes.
+ * Invariant: a descriptor that it gives out is the file that was indexed, as far as size and mtime can tell.
+ * Called by session.
+ */
+#include "base.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "io.h"
+
+int base_new(struct index *index, int treefd, const char *label, struct base **out)
+{
+	struct base *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		return -ENOMEM;
+	b->label = strdup(label);
+	if (!b->label) {
+		free(b);
+		return -ENOMEM;
+	}
+	b->index = index;
+	b->treefd = treefd;
+	*out = b;
+	return 0;
+}
+
+void base_free(struct base *b)
+{
+	if (!b)
+		return;
+	index_free(b->index);
+	close_fd(b->treefd);
+	free(b->label);
+	free(b);
+}
+
+static int check_unchanged(int fd, const struct index_content *content)
+{
+	struct stat st;
+	uint64_t stamp;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	stamp = (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
+	return S_ISREG(st.st_mode) && (uint64_t)st.st_size == content->size && stamp == content->stamp ? 0 : -EIO;
+}
+
+int base_open_content(const struct base *b, uint64_t ino, const struct log *log)
+{
+	cleanup_free char *path = NULL;
+	struct index_content content;
+	cleanup_fd int fd = -1;
+	int r = index_content(b->index, ino, &content);
+
+	if (r == 0)
+		r = index_path(b->index, ino, &path);
+	if (r < 0)
+		return r;
+	fd = io_open_beneath(b->treefd, path, O_RDONLY | O_NONBLOCK, 0);
+	if (fd < 0)
+		return log_errno(log, fd == -EACCES ? fd : -EIO, "%s/%s: cannot be opened any more (%s)", b->label, path,
+		                 strerror(-fd));
+	r = check_unchanged(fd, &content);
+	if (r < 0)
+		return log_error(log, -EIO, "%s/%s: changed since the base was indexed; restore it, or import or mount the "
+		                 "base anew", b->label, path);
+	return take_fd(&fd);
+}

@@ -1,0 +1,198 @@
+/*
+ * format: every byte that umlfs keeps on disk. All numbers are little-endian and unaligned.
+ *
+ * INDEX (base/.umlfs/index, session/base.index): what a base holds, read-only, mapped.
+ *
+ *     disk_index_header | inodes | entries | names | targets | xattrs
+ *
+ *   inodes    n_inodes rows; row r describes inode r + 1; inode 1 is the root directory
+ *   entries   n_entries rows, sorted by (parent, bytes of the name); a directory's row says where its run starts
+ *   names     the entries' names, one after another, no terminator
+ *   targets   the symbolic links' targets, no terminator
+ *   xattrs    packed sets (see xattr_set.h), one for each inode that has any
+ *
+ *   The sections follow the header in this order without gaps. Each has an XXH3-64 in the header, and the header's own
+ *   bytes before its checksum have another. The index's identity is the XXH3-128 of the header. Numbering
+ *   is breadth first with sorted names, so that the same tree always gives the same bytes.
+ *
+ * JOURNAL (session/layers/N/journal): what one layer changes, append-only.
+ *
+ *     disk_journal_header | frame ...
+ *     frame: disk_frame | payload
+ *     payload: effect ...        (see record.h)
+ *
+ *   One operation is one frame, so that it is there whole or not at all. Serial numbers grow from frame to frame, through all
+ *   layers of a session and across resets. A frame that the end of the file cuts short, or whose tail reads as zeros up to
+ *   the end, was never acknowledged as synced and is dropped; anything else that does not match its checksum is damage.
+ *
+ * CONTENT (session/layers/N/content/INO): the bytes of a regular file, named by its inode number in decimal.
+ *
+ * MANIFEST (session/manifest): text, see manifest.c.
+ */
+#pragma once
+
+#include <endian.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+/* Numbers on disk: structures, so that they do not compile where an integer is meant. */
+struct le16 {
+	uint8_t byte[2];
+};
+
+struct le32 {
+	uint8_t byte[4];
+};
+
+struct le64 {
+	uint8_t byte[8];
+};
+
+static inline struct le16 le16(uint16_t n)
+{
+	struct le16 out;
+
+	n = htole16(n);
+	memcpy(&out, &n, sizeof(out));
+	return out;
+}
+
+static inline struct le32 le32(uint32_t n)
+{
+	struct le32 out;
+
+	n = htole32(n);
+	memcpy(&out, &n, sizeof(out));
+	return out;
+}
+
+static inline struct le64 le64(uint64_t n)
+{
+	struct le64 out;
+
+	n = htole64(n);
+	memcpy(&out, &n, sizeof(out));
+	return out;
+}
+
+static inline uint16_t from_le16(struct le16 n)
+{
+	uint16_t out;
+
+	memcpy(&out, &n, sizeof(out));
+	return le16toh(out);
+}
+
+static inline uint32_t from_le32(struct le32 n)
+{
+	uint32_t out;
+
+	memcpy(&out, &n, sizeof(out));
+	return le32toh(out);
+}
+
+static inline uint64_t from_le64(struct le64 n)
+{
+	uint64_t out;
+
+	memcpy(&out, &n, sizeof(out));
+	return le64toh(out);
+}
+
+#define FORMAT_INDEX_MAGIC   "umlfsidx"
+#define FORMAT_JOURNAL_MAGIC "umlfsjnl"
+
+enum {
+	FORMAT_INDEX_VERSION = 1,
+	FORMAT_JOURNAL_VERSION = 1,
+	FORMAT_MANIFEST_VERSION = 1,
+};
+
+enum {
+	FORMAT_ROOT_INO = 1,
+	FORMAT_NAME_MAX = 255,    /* bytes of one name */
+	FORMAT_TARGET_MAX = 4095, /* bytes of one link target */
+};
+
+#define FORMAT_OWN_DIR ".umlfs" /* umlfs's own folder in an imported base; no member of a base may have this name */
+
+struct disk_time {
+	struct le64 sec;  /* two's complement, since the epoch */
+	struct le32 nsec; /* below 10^9 */
+};
+
+struct disk_inode {
+	struct le32 mode; /* type and 12 permission bits, as in st_mode */
+	struct le32 uid, gid;
+	struct le32 nlink; /* directories: 2 + subdirectories; others: entries of this base */
+	struct le64 rdev;  /* major << 32 | minor */
+	struct le64 size;
+	struct le64 blocks; /* 512 bytes each */
+	struct disk_time mtime, ctime;
+	struct le64 stamp;   /* mtime of the host file in ns, modulo 2^64: tells that it changed since */
+	struct le64 content; /* XXH3-64 as checksum.h defines it; 0: not recorded */
+	struct le32 entry;   /* the entry that names it first; the root: 0xffffffff */
+	struct le32 first;   /* directory: first of its entries; symlink: offset in targets */
+	struct le32 count;   /* directory: how many entries; symlink: length of the target */
+	struct le32 xattrs;  /* offset in xattrs */
+	struct le32 xattrs_len; /* 0: none */
+};
+
+struct disk_entry {
+	struct le32 parent, ino;
+	struct le32 name; /* offset in names */
+	struct le16 name_len;
+	struct le16 reserved;
+};
+
+enum {
+	INDEX_SECTION_INODES,
+	INDEX_SECTION_ENTRIES,
+	INDEX_SECTION_NAMES,
+	INDEX_SECTION_TARGETS,
+	INDEX_SECTION_XATTRS,
+	INDEX_SECTIONS,
+};
+
+enum index_flags {
+	INDEX_FLAG_SCANNED = 1, /* made from a plain directory, not by import */
+};
+
+struct disk_section {
+	struct le64 len;      /* bytes */
+	struct le64 checksum; /* XXH3-64 of them, seed: the section's number */
+};
+
+struct disk_index_header {
+	char magic[8];
+	struct le32 version;
+	struct le32 flags;
+	struct disk_section sections[INDEX_SECTIONS];
+	struct le64 checksum; /* XXH3-64 of all before */
+};
+
+struct disk_journal_header {
+	char magic[8];
+	struct le32 version;
+	struct le32 reserved;
+	struct le64 layer;    /* the layer's number */
+	struct le64 checksum; /* XXH3-64 of all before */
+};
+
+struct disk_frame {
+	struct le32 len;   /* bytes of payload */
+	struct le32 check; /* low half of the XXH3-64 of len and serial: a length that can be believed */
+	struct le64 serial;
+	struct le64 checksum; /* XXH3-64 of the payload, seed: serial */
+};
+
+static inline struct disk_time disk_time(struct timespec t)
+{
+	return (struct disk_time){le64((uint64_t)t.tv_sec), le32((uint32_t)t.tv_nsec)};
+}
+
+static inline struct timespec from_disk_time(struct disk_time t)
+{
+	return (struct timespec){.tv_sec = (time_t)from_le64(t.sec), .tv_nsec = (long)from_le32(t.nsec)};
+}

@@ -1,0 +1,355 @@
+/*
+ * io: system calls made whole.
+ * Invariant: every function either does all of its job or leaves nothing half-made that it made itself.
+ * Called by the storage modules and above.
+ */
+#include "io.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/fs.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+
+#include "cleanup.h"
+
+enum {
+	COPY_CHUNK = 1 << 20,  /* one read or copy_file_range(2) */
+	STEP_MAX = 2048,       /* bytes of path given to one openat2(2) when the whole is too long */
+};
+
+int io_read_all(int fd, void *buf, size_t len, uint64_t offset)
+{
+	char *p = buf;
+
+	while (len > 0) {
+		ssize_t n = pread(fd, p, len, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return -EUCLEAN;
+		p += n;
+		len -= (size_t)n;
+		offset += (uint64_t)n;
+	}
+	return 0;
+}
+
+int io_write_all(int fd, const void *buf, size_t len, uint64_t offset)
+{
+	const char *p = buf;
+
+	while (len > 0) {
+		ssize_t n = pwrite(fd, p, len, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		p += n;
+		len -= (size_t)n;
+		offset += (uint64_t)n;
+	}
+	return 0;
+}
+
+static int open_step(int dirfd, const char *path, int flags, mode_t mode)
+{
+	struct open_how how = {
+		.flags = (uint64_t)(unsigned int)(flags | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY),
+		.mode = flags & O_CREAT ? mode : 0,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
+	};
+	long fd;
+
+	do {
+		fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
+	} while (fd < 0 && (errno == EINTR || errno == EAGAIN));
+	return fd < 0 ? -errno : (int)fd;
+}
+
+/* The longest prefix of whole components that is no longer than STEP_MAX; 0 when a component itself is. */
+static size_t step_length(const char *path)
+{
+	size_t end = STEP_MAX;
+
+	while (end > 0 && path[end] != '/')
+		end--;
+	return end;
+}
+
+int io_open_beneath(int dirfd, const char *path, int flags, mode_t mode)
+{
+	cleanup_fd int held = -1;
+	int at = dirfd;
+
+	while (strlen(path) >= PATH_MAX) {
+		char step[STEP_MAX + 1];
+		size_t len = step_length(path);
+		int fd;
+
+		if (len == 0)
+			return -ENAMETOOLONG;
+		memcpy(step, path, len);
+		step[len] = '\0';
+		fd = open_step(at, step, O_PATH | O_DIRECTORY, 0);
+		if (fd < 0)
+			return fd;
+		close_fd(held);
+		held = fd;
+		at = held;
+		path += len + 1;
+	}
+	return open_step(at, path, flags, mode);
+}
+
+/* Copies one stretch of data; ends early without an error where src ends. */
+static int copy_data(int src, uint64_t src_offset, int dst, uint64_t dst_offset, uint64_t len)
+{
+	cleanup_free char *buf = NULL;
+	bool in_kernel = true;
+
+	while (len > 0) {
+		size_t chunk = len < COPY_CHUNK ? (size_t)len : COPY_CHUNK;
+		loff_t from = (loff_t)src_offset;
+		loff_t to = (loff_t)dst_offset;
+		ssize_t n = -1;
+
+		if (in_kernel)
+			n = copy_file_range(src, &from, dst, &to, chunk, 0);
+		if (n < 0 && in_kernel && errno != ENOSPC && errno != EIO && errno != EINTR) {
+			in_kernel = false;
+			buf = malloc(COPY_CHUNK);
+			if (!buf)
+				return -ENOMEM;
+		}
+		if (n < 0 && !in_kernel) {
+			n = pread(src, buf, chunk, (off_t)src_offset);
+			if (n > 0) {
+				int r = io_write_all(dst, buf, (size_t)n, dst_offset);
+
+				if (r < 0)
+					return r;
+			}
+		}
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return 0;
+		src_offset += (uint64_t)n;
+		dst_offset += (uint64_t)n;
+		len -= (uint64_t)n;
+	}
+	return 0;
+}
+
+int io_copy_range(int src, uint64_t src_offset, int dst, uint64_t dst_offset, uint64_t len)
+{
+	uint64_t end = src_offset + len;
+	uint64_t at = src_offset;
+
+	while (at < end) {
+		off_t data = lseek(src, (off_t)at, SEEK_DATA);
+		off_t hole;
+		uint64_t stop;
+		int r;
+
+		if (data < 0 && errno == ENXIO)
+			return 0;
+		if (data < 0)
+			return copy_data(src, at, dst, dst_offset + (at - src_offset), end - at);
+		hole = lseek(src, data, SEEK_HOLE);
+		if (hole < 0)
+			return -errno;
+		if ((uint64_t)data >= end)
+			return 0;
+		stop = (uint64_t)hole < end ? (uint64_t)hole : end;
+		r = copy_data(src, (uint64_t)data, dst, dst_offset + ((uint64_t)data - src_offset),
+		              stop - (uint64_t)data);
+		if (r < 0)
+			return r;
+		at = stop;
+	}
+	return 0;
+}
+
+int io_clone(int src, int dst, uint64_t len)
+{
+	int r;
+
+	if (len == 0)
+		return 0;
+	if (ioctl(dst, FICLONE, src) == 0)
+		return ftruncate(dst, (off_t)len) < 0 ? -errno : 0;
+	r = io_copy_range(src, 0, dst, 0, len);
+	if (r < 0)
+		return r;
+	return ftruncate(dst, (off_t)len) < 0 ? -errno : 0;
+}
+
+/*
+ * Depth first without recursion: a subdirectory found is moved up beside the tree's root under a name that is free, so
+ * neither the depth nor the open descriptors grow with the tree.
+ */
+static int lift(int top, int dir, const char *name, unsigned int *serial)
+{
+	char lifted[32];
+
+	do {
+		snprintf(lifted, sizeof(lifted), ".lifted-%u", (*serial)++);
+		if (renameat2(dir, name, top, lifted, RENAME_NOREPLACE) == 0)
+			return 0;
+	} while (errno == EEXIST);
+	return -errno;
+}
+
+static int empty_dir(int top, const char *name, unsigned int *serial)
+{
+	int fd = openat(top, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	bool is_top = strcmp(name, ".") == 0;
+	struct dirent *entry;
+
+	if (!dir) {
+		int r = -errno;
+
+		close_fd(fd);
+		return r;
+	}
+	while ((entry = readdir(dir))) {
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		if (unlinkat(fd, entry->d_name, 0) == 0 || errno == ENOENT)
+			continue;
+		if (errno != EISDIR && errno != EPERM)
+			return -errno;
+		if (unlinkat(fd, entry->d_name, AT_REMOVEDIR) == 0)
+			continue;
+		if (errno != ENOTEMPTY && errno != EEXIST)
+			return -errno;
+		if (!is_top) {
+			int r = lift(top, fd, entry->d_name, serial);
+
+			if (r < 0)
+				return r;
+			continue;
+		}
+		{
+			int r = empty_dir(top, entry->d_name, serial);
+
+			if (r < 0)
+				return r;
+			if (unlinkat(top, entry->d_name, AT_REMOVEDIR) < 0)
+				return -errno;
+		}
+	}
+	return 0;
+}
+
+int io_remove_tree(int dirfd, const char *name)
+{
+	cleanup_fd int top = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	unsigned int serial = 0;
+	int r;
+
+	if (top < 0 && (errno == ENOTDIR || errno == ELOOP))
+		return unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
+	if (top < 0)
+		return errno == ENOENT ? 0 : -errno;
+	for (;;) {
+		unsigned int before = serial;
+
+		r = empty_dir(top, ".", &serial);
+		if (r < 0)
+			return r;
+		if (unlinkat(dirfd, name, AT_REMOVEDIR) == 0)
+			return 0;
+		if (errno != ENOTEMPTY || serial == before)
+			return -errno;
+	}
+}
+
+int io_replace_file(int dirfd, const char *name, const void *bytes, size_t len)
+{
+	char temporary[NAME_MAX + 1];
+	cleanup_fd int fd = -1;
+	int r;
+
+	if (snprintf(temporary, sizeof(temporary), "%s.new", name) >= (int)sizeof(temporary))
+		return -ENAMETOOLONG;
+	fd = openat(dirfd, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return -errno;
+	r = io_write_all(fd, bytes, len, 0);
+	if (r == 0 && fsync(fd) < 0)
+		r = -errno;
+	if (r == 0 && renameat(dirfd, temporary, dirfd, name) < 0)
+		r = -errno;
+	if (r < 0) {
+		unlinkat(dirfd, temporary, 0);
+		return r;
+	}
+	return fsync(dirfd) < 0 ? -errno : 0;
+}
+
+int io_read_file(int dirfd, const char *name, size_t max, char **bytes_out, size_t *len_out)
+{
+	cleanup_fd int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	cleanup_free char *bytes = NULL;
+	struct stat st;
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if ((uint64_t)st.st_size > max)
+		return -EFBIG;
+	bytes = malloc((size_t)st.st_size + 1);
+	if (!bytes)
+		return -ENOMEM;
+	r = io_read_all(fd, bytes, (size_t)st.st_size, 0);
+	if (r < 0)
+		return r;
+	bytes[st.st_size] = '\0';
+	*len_out = (size_t)st.st_size;
+	*bytes_out = take_ptr(&bytes);
+	return 0;
+}
+
+int io_dir_empty(int dirfd, const char *name)
+{
+	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!dir) {
+		int r = -errno;
+
+		close_fd(fd);
+		return r;
+	}
+	while ((entry = readdir(dir))) {
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+			return -ENOTEMPTY;
+	}
+	return 0;
+}
+
+int io_make_dir(int dirfd, const char *name, mode_t mode)
+{
+	int fd;
+
+	if (mkdirat(dirfd, name, mode) < 0 && errno != EEXIST)
+		return -errno;
+	fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}

@@ -1,0 +1,47 @@
+/* io: whole reads and writes, beneath-only opens, copies that keep holes, and trees that vanish. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+/* All len bytes or an error; a file that ends early is -EUCLEAN. */
+int io_read_all(int fd, void *buf, size_t len, uint64_t offset);
+
+/* All len bytes or an error; what part was written on failure is not told. */
+int io_write_all(int fd, const void *buf, size_t len, uint64_t offset);
+
+/*
+ * Opens path below dirfd and nowhere else: openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS. A path longer than
+ * PATH_MAX is walked in steps. O_CLOEXEC, O_NOFOLLOW and O_NOCTTY are added.
+ */
+int io_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
+
+/*
+ * Makes the len bytes from src_offset of src appear at dst_offset of dst; holes of the source are left out, so dst must
+ * read as zeros there. Shares blocks where the file system can. The end of src before len is no error.
+ */
+int io_copy_range(int src, uint64_t src_offset, int dst, uint64_t dst_offset, uint64_t len);
+
+/* The whole of src into the empty file dst: FICLONE where possible, else io_copy_range(). */
+int io_clone(int src, int dst, uint64_t len);
+
+/* Removes name below dirfd with everything in it, of any depth. 0 also when there is nothing. */
+int io_remove_tree(int dirfd, const char *name);
+
+/*
+ * Replaces dirfd/name by the given bytes in one step: a temporary file beside it, fsync(2) of the file, rename(2),
+ * fsync of the directory. A failure leaves the old file and no temporary one.
+ */
+int io_replace_file(int dirfd, const char *name, const void *bytes, size_t len);
+
+/* The whole of dirfd/name, with a NUL behind it, on the heap. -EFBIG above max bytes. */
+int io_read_file(int dirfd, const char *name, size_t max, char **bytes_out, size_t *len_out);
+
+/* 0 when dirfd/name has no entries but "." and "..", -ENOTEMPTY when it has. */
+int io_dir_empty(int dirfd, const char *name);
+
+/* A directory of this path, made if it is not there (one level). The descriptor or -errno. */
+int io_make_dir(int dirfd, const char *name, mode_t mode);

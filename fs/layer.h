@@ -1,0 +1,77 @@
+/*
+ * layer: what one session layer changes: inodes, names, content.
+ *
+ * A layer answers only for itself; stack asks one after the other. It changes in two steps, so that a change is whole or
+ * absent: layer_prepare() gets all memory that the effects need, layer_commit() cannot fail.
+ */
+#pragma once
+
+#include "journal.h"
+#include "layer_dir.h"
+#include "map.h"
+#include "record.h"
+#include "umlfs/log.h"
+
+/* Deleted is an answer: NONE: ask the layer below; GONE: stop here. */
+enum find { FIND_NONE, FIND_HIT, FIND_GONE };
+
+struct layer_inode {
+	struct map_node node; /* hash: number */
+	struct inode attr;
+	unsigned char *xattrs; /* the whole set, when has_xattrs */
+	char *target;          /* symlinks whose target is told here */
+	size_t xattrs_len, target_len;
+	bool has_xattrs;
+};
+
+struct layer {
+	uint32_t id;
+	bool sealed;
+	int dirfd;      /* layers/N */
+	int contentfd;  /* layers/N/content */
+	struct journal *journal;
+	struct map inodes, entries, dirs;
+	uint64_t n_tombstones;
+	uint64_t bytes; /* sizes of the content files added up */
+};
+
+/* Memory for one effect, and what lies below it. */
+struct layer_change {
+	struct effect effect;
+	bool below_exists; /* inode: below is valid; entry: some layer below has this name */
+	struct inode below;
+	struct layer_inode *inode;
+	struct layer_entry *entry;
+	struct layer_dir *dir;
+	void *bytes; /* a copy of the target or the set */
+};
+
+/* Makes layers/ID below layersfd: an empty journal and an empty content folder. Leftovers of a dead process go first. */
+int layer_create(int layersfd, uint32_t id);
+
+/* Opens layers/ID, maps empty; replay is the session's. label is how messages call the session. */
+int layer_open(int layersfd, uint32_t id, bool writable, const char *label, const struct log *log, struct layer **out);
+void layer_free(struct layer *l);
+
+const struct layer_inode *layer_inode(const struct layer *l, uint64_t ino);
+enum find layer_find(const struct layer *l, uint64_t parent, const char *name, size_t len, uint64_t *ino_out);
+const struct layer_dir *layer_dir(const struct layer *l, uint64_t ino);
+
+/* Inodes and tombstones: what `list` calls changes. */
+uint64_t layer_changes(const struct layer *l);
+
+/*
+ * Gets memory for the n changes: 0, -ENOMEM, or -EUCLEAN for effects that make no sense (an inode that is nowhere). In each
+ * case layer_discard() frees what was not used.
+ */
+int layer_prepare(struct layer *l, struct layer_change *changes, unsigned int n);
+void layer_commit(struct layer *l, struct layer_change *changes, unsigned int n, uint64_t serial);
+void layer_discard(struct layer_change *changes, unsigned int n);
+
+/* Forgets an inode without names, its names if it was a directory, and its content file. Memory and disk only: no change of state. */
+void layer_forget(struct layer *l, uint64_t ino);
+
+/*
+ * A dirty inode's content was written at this time and is so long now. Memory only: if the process dies, the content file tells.
+ */
+void layer_wrote(struct layer *l, uint64_t ino, uint64_t size, struct timespec mtime, struct timespec ctime);

@@ -1,0 +1,364 @@
+/*
+ * manifest: reads and replaces the text file that says what a session is.
+ *
+ *     umlfs manifest 1
+ *     base 3f..32 hex digits..9a /path/of/the/base
+ *     next ino 10231 serial 5512 layer 4
+ *     top 3
+ *     layer 1 parent 0 sealed 81920 changes 210 bytes 90112
+ *     layer 3 parent 1 sealed 0 changes 0 bytes 0
+ *     snapshot 1 1790000000 configured
+ *     end 16 hex digits: the XXH3-64 of all before this line
+ *
+ * In paths and names, bytes up to space, '%' and DEL stand as %XX.
+ * Invariant: what manifest_read() accepts has one open layer, the top, and every parent comes before its children.
+ * Called by session and store.
+ */
+#include "manifest.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "format.h"
+#include "io.h"
+
+static const char file_name[] = "manifest";
+
+enum { FILE_MAX = 64 << 20 };
+
+void manifest_fini(struct manifest *m)
+{
+	for (size_t i = 0; i < m->n_snapshots; i++)
+		free(m->snapshots[i].name);
+	free(m->snapshots);
+	free(m->layers);
+	free(m->base_path);
+	*m = (struct manifest){0};
+}
+
+int manifest_add_layer(struct manifest *m, uint32_t id, uint32_t parent)
+{
+	struct manifest_layer *grown = reallocarray(m->layers, m->n_layers + 1, sizeof(*grown));
+
+	if (!grown)
+		return -ENOMEM;
+	m->layers = grown;
+	m->layers[m->n_layers++] = (struct manifest_layer){.id = id, .parent = parent};
+	return 0;
+}
+
+int manifest_add_snapshot(struct manifest *m, uint32_t layer, int64_t time, const char *name)
+{
+	struct manifest_snapshot *grown = reallocarray(m->snapshots, m->n_snapshots + 1, sizeof(*grown));
+	char *copy = strdup(name);
+
+	if (grown)
+		m->snapshots = grown;
+	if (!grown || !copy) {
+		free(copy);
+		return -ENOMEM;
+	}
+	m->snapshots[m->n_snapshots++] = (struct manifest_snapshot){.layer = layer, .time = time, .name = copy};
+	return 0;
+}
+
+void manifest_remove_snapshot(struct manifest *m, size_t nr)
+{
+	free(m->snapshots[nr].name);
+	m->n_snapshots--;
+	memmove(&m->snapshots[nr], &m->snapshots[nr + 1], (m->n_snapshots - nr) * sizeof(*m->snapshots));
+}
+
+int manifest_copy(const struct manifest *m, struct manifest *out)
+{
+	struct manifest copy = *m;
+	int r = 0;
+
+	copy.layers = NULL;
+	copy.snapshots = NULL;
+	copy.n_layers = 0;
+	copy.n_snapshots = 0;
+	copy.base_path = strdup(m->base_path);
+	if (!copy.base_path)
+		r = -ENOMEM;
+	for (size_t i = 0; r == 0 && i < m->n_layers; i++) {
+		r = manifest_add_layer(&copy, m->layers[i].id, m->layers[i].parent);
+		if (r == 0)
+			copy.layers[i] = m->layers[i];
+	}
+	for (size_t i = 0; r == 0 && i < m->n_snapshots; i++)
+		r = manifest_add_snapshot(&copy, m->snapshots[i].layer, m->snapshots[i].time, m->snapshots[i].name);
+	if (r < 0) {
+		manifest_fini(&copy);
+		return r;
+	}
+	*out = copy;
+	return 0;
+}
+
+struct manifest_layer *manifest_layer(const struct manifest *m, uint32_t id)
+{
+	for (size_t i = 0; i < m->n_layers; i++) {
+		if (m->layers[i].id == id)
+			return &m->layers[i];
+	}
+	return NULL;
+}
+
+struct manifest_snapshot *manifest_snapshot(const struct manifest *m, const char *name)
+{
+	for (size_t i = 0; i < m->n_snapshots; i++) {
+		if (strcmp(m->snapshots[i].name, name) == 0)
+			return &m->snapshots[i];
+	}
+	return NULL;
+}
+
+const struct manifest_snapshot *manifest_standing(const struct manifest *m, uint32_t layer)
+{
+	while (layer != 0) {
+		for (size_t i = 0; i < m->n_snapshots; i++) {
+			if (m->snapshots[i].layer == layer)
+				return &m->snapshots[i];
+		}
+		layer = manifest_layer(m, layer)->parent;
+	}
+	return NULL;
+}
+
+static bool stood_on(const struct manifest *m, uint32_t id)
+{
+	if (m->top == id)
+		return true;
+	for (size_t i = 0; i < m->n_snapshots; i++) {
+		if (m->snapshots[i].layer == id)
+			return true;
+	}
+	for (size_t i = 0; i < m->n_layers; i++) {
+		if (m->layers[i].parent == id)
+			return true;
+	}
+	return false;
+}
+
+void manifest_prune(struct manifest *m)
+{
+	/* Children come behind their parents, so one pass from the end sees every child go first. */
+	for (size_t i = m->n_layers; i-- > 0;) {
+		if (stood_on(m, m->layers[i].id))
+			continue;
+		m->n_layers--;
+		memmove(&m->layers[i], &m->layers[i + 1], (m->n_layers - i) * sizeof(*m->layers));
+	}
+}
+
+static void print_word(FILE *out, const char *word)
+{
+	for (; *word; word++) {
+		unsigned char c = (unsigned char)*word;
+
+		if (c <= ' ' || c == '%' || c == 0x7f)
+			fprintf(out, "%%%02X", c);
+		else
+			putc(c, out);
+	}
+}
+
+static void print(FILE *out, const struct manifest *m)
+{
+	fprintf(out, "umlfs manifest %d\n", FORMAT_MANIFEST_VERSION);
+	fprintf(out, "base %016" PRIx64 "%016" PRIx64 " ", m->base.high, m->base.low);
+	print_word(out, m->base_path);
+	fprintf(out, "\nnext ino %" PRIu64 " serial %" PRIu64 " layer %" PRIu32 "\n", m->next_ino, m->next_serial,
+	        m->next_layer);
+	fprintf(out, "top %" PRIu32 "\n", m->top);
+	for (size_t i = 0; i < m->n_layers; i++) {
+		const struct manifest_layer *l = &m->layers[i];
+
+		fprintf(out, "layer %" PRIu32 " parent %" PRIu32 " sealed %" PRIu64 " changes %" PRIu64 " bytes %" PRIu64
+		        "\n", l->id, l->parent, l->sealed, l->changes, l->bytes);
+	}
+	for (size_t i = 0; i < m->n_snapshots; i++) {
+		fprintf(out, "snapshot %" PRIu32 " %" PRId64 " ", m->snapshots[i].layer, m->snapshots[i].time);
+		print_word(out, m->snapshots[i].name);
+		putc('\n', out);
+	}
+}
+
+int manifest_write(int dirfd, const struct manifest *m)
+{
+	cleanup_free char *text = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&text, &len);
+
+	if (!out)
+		return -ENOMEM;
+	print(out, m);
+	if (fflush(out) == 0)
+		fprintf(out, "end %016" PRIx64 "\n", checksum64(text, len, 0));
+	if (fclose(out) != 0)
+		return -ENOMEM;
+	return io_replace_file(dirfd, file_name, text, len);
+}
+
+/* Undoes print_word() in place: 0 or -EUCLEAN. */
+static int decode_word(char *word)
+{
+	char *to = word;
+
+	while (*word) {
+		unsigned int byte;
+
+		if (*word != '%') {
+			*to++ = *word++;
+			continue;
+		}
+		if (sscanf(word, "%%%2X", &byte) != 1 || byte == 0 || !word[1] || !word[2])
+			return -EUCLEAN;
+		*to++ = (char)byte;
+		word += 3;
+	}
+	*to = '\0';
+	return 0;
+}
+
+static int read_base(struct manifest *m, char *line)
+{
+	int at = 0;
+
+	if (m->base_path || sscanf(line, "base %16" SCNx64 "%16" SCNx64 " %n", &m->base.high, &m->base.low, &at) != 2 ||
+	    at == 0 || line[at] == '\0' || decode_word(line + at) < 0)
+		return -EUCLEAN;
+	m->base_path = strdup(line + at);
+	return m->base_path ? 0 : -ENOMEM;
+}
+
+static int read_layer(struct manifest *m, const char *line)
+{
+	struct manifest_layer l;
+	int r;
+
+	if (sscanf(line, "layer %" SCNu32 " parent %" SCNu32 " sealed %" SCNu64 " changes %" SCNu64 " bytes %" SCNu64,
+	           &l.id, &l.parent, &l.sealed, &l.changes, &l.bytes) != 5 ||
+	    l.id == 0 || manifest_layer(m, l.id) || (l.parent && !manifest_layer(m, l.parent)))
+		return -EUCLEAN;
+	r = manifest_add_layer(m, l.id, l.parent);
+	if (r == 0)
+		m->layers[m->n_layers - 1] = l;
+	return r;
+}
+
+static int read_snapshot(struct manifest *m, char *line)
+{
+	struct manifest_snapshot s;
+	int at = 0;
+
+	if (sscanf(line, "snapshot %" SCNu32 " %" SCNd64 " %n", &s.layer, &s.time, &at) != 2 || at == 0 ||
+	    line[at] == '\0' || decode_word(line + at) < 0 || manifest_snapshot(m, line + at) ||
+	    !manifest_layer(m, s.layer))
+		return -EUCLEAN;
+	return manifest_add_snapshot(m, s.layer, s.time, line + at);
+}
+
+static int read_line(struct manifest *m, char *line)
+{
+	if (strncmp(line, "base ", 5) == 0)
+		return read_base(m, line);
+	if (strncmp(line, "next ", 5) == 0)
+		return sscanf(line, "next ino %" SCNu64 " serial %" SCNu64 " layer %" SCNu32, &m->next_ino,
+		              &m->next_serial, &m->next_layer) == 3
+		               ? 0
+		               : -EUCLEAN;
+	if (strncmp(line, "top ", 4) == 0)
+		return sscanf(line, "top %" SCNu32, &m->top) == 1 ? 0 : -EUCLEAN;
+	if (strncmp(line, "layer ", 6) == 0)
+		return read_layer(m, line);
+	if (strncmp(line, "snapshot ", 9) == 0)
+		return read_snapshot(m, line);
+	return -EUCLEAN;
+}
+
+static int check_whole(const struct manifest *m)
+{
+	if (!m->base_path || m->next_ino == 0 || m->next_layer == 0 || !manifest_layer(m, m->top))
+		return -EUCLEAN;
+	for (size_t i = 0; i < m->n_layers; i++) {
+		if ((m->layers[i].sealed == 0) != (m->layers[i].id == m->top) || m->layers[i].id >= m->next_layer ||
+		    m->layers[i].parent == m->top)
+			return -EUCLEAN;
+	}
+	for (size_t i = 0; i < m->n_snapshots; i++) {
+		if (m->snapshots[i].layer == m->top)
+			return -EUCLEAN;
+	}
+	return 0;
+}
+
+/* Cuts the "end" line off after checking it. */
+static int check_end(char *text, size_t len)
+{
+	char *end = len > 1 ? text + len - 1 : text;
+	uint64_t checksum;
+
+	if (len < 2 || *end != '\n' || memchr(text, '\0', len))
+		return -EUCLEAN;
+	while (end > text && end[-1] != '\n')
+		end--;
+	if (strlen(end) != 21 || sscanf(end, "end %16" SCNx64, &checksum) != 1 ||
+	    checksum != checksum64(text, (size_t)(end - text), 0))
+		return -EUCLEAN;
+	*end = '\0';
+	return 0;
+}
+
+static int parse(struct manifest *m, char *text, size_t len, unsigned int *version_out)
+{
+	char *rest = text;
+	char *line = strsep(&rest, "\n");
+
+	if (sscanf(line, "umlfs manifest %u", version_out) != 1 || !rest)
+		return -EUCLEAN;
+	if (*version_out > FORMAT_MANIFEST_VERSION)
+		return -EPROTONOSUPPORT;
+	rest[-1] = '\n';
+	if (check_end(text, len) < 0)
+		return -EUCLEAN;
+	while ((line = strsep(&rest, "\n")) && *line) {
+		int r = read_line(m, line);
+
+		if (r < 0)
+			return r;
+	}
+	return check_whole(m);
+}
+
+int manifest_read(int dirfd, const char *label, const struct log *log, struct manifest *out)
+{
+	cleanup_free char *text = NULL;
+	struct manifest m = {0};
+	unsigned int version = 0;
+	size_t len = 0;
+	int r = io_read_file(dirfd, file_name, FILE_MAX, &text, &len);
+
+	if (r == -ENOENT)
+		return r;
+	if (r == 0)
+		r = parse(&m, text, len, &version);
+	else
+		return log_errno(log, r, "%s", label);
+	if (r == 0) {
+		*out = m;
+		return 0;
+	}
+	manifest_fini(&m);
+	if (r == -EPROTONOSUPPORT)
+		return log_error(log, r, "%s: made by a newer umlfs (version %u): update umlfs", label, version);
+	if (r == -EUCLEAN)
+		return log_error(log, r, "%s: damaged: its checksum or contents do not match; restore it from a backup, or "
+		                 "start a new session", label);
+	return log_errno(log, r, "%s", label);
+}

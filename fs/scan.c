@@ -1,0 +1,282 @@
+/*
+ * scan: walks a directory tree and builds its index.
+ * Invariant: the result depends on the tree alone: not on readdir order, not on access times.
+ * Called by store when a session is mounted on a base without an index of its own.
+ */
+#include "scan.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+
+#include "cleanup.h"
+#include "format.h"
+#include "index_build.h"
+#include "io.h"
+#include "map.h"
+#include "xattr_set.h"
+
+enum { XATTR_NAMES_MAX = 65536 };
+
+/* A directory whose entries are still to be read, on a list so that depth costs no stack and no descriptors. */
+struct pending {
+	struct pending *next;
+	struct build_node *node;
+	char path[];
+};
+
+/* A host inode with several links, and the node that it became. */
+struct linked {
+	struct map_node node; /* hash: host inode number */
+	uint64_t host_ino;
+	struct build_node *built;
+};
+
+struct scan {
+	const struct log *log;
+	const char *label;
+	struct build *build;
+	int root;
+	dev_t dev;
+	uid_t uid;
+	gid_t gid;
+	struct pending *todo;
+	struct map links;
+	uint64_t n_unreadable;
+	bool no_xattrs; /* the file system has none */
+	char xattr_names[XATTR_NAMES_MAX];
+	char xattr_value[XATTR_VALUE_MAX];
+};
+
+static int push(struct scan *s, struct build_node *node, const char *dir, const char *name)
+{
+	size_t len = strlen(dir) + strlen(name) + 2;
+	struct pending *p = malloc(sizeof(*p) + len);
+
+	if (!p)
+		return -ENOMEM;
+	p->node = node;
+	snprintf(p->path, len, "%s%s%s", dir, *dir ? "/" : "", name);
+	p->next = s->todo;
+	s->todo = p;
+	return 0;
+}
+
+static void fill(const struct scan *s, struct build_node *node, const struct stat *st)
+{
+	node->mode = st->st_mode;
+	node->uid = st->st_uid == s->uid ? 0 : st->st_uid;
+	node->gid = st->st_gid == s->gid ? 0 : st->st_gid;
+	if (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode))
+		node->rdev = (uint64_t)major(st->st_rdev) << 32 | minor(st->st_rdev);
+	node->size = (uint64_t)st->st_size;
+	node->blocks = (uint64_t)st->st_blocks;
+	node->mtime = st->st_mtim;
+	node->ctime = st->st_ctim;
+	node->stamp = (uint64_t)st->st_mtim.tv_sec * 1000000000u + (uint64_t)st->st_mtim.tv_nsec;
+}
+
+/* Every attribute of one file that the caller may see, by way of /proc so that no file is opened. */
+static int read_xattrs(struct scan *s, int dir, const char *name, struct build_node *node)
+{
+	cleanup_free unsigned char *set = NULL;
+	size_t set_len = 0;
+	char path[NAME_MAX + 64];
+	ssize_t len;
+
+	if (s->no_xattrs)
+		return 0;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dir, name);
+	len = llistxattr(path, s->xattr_names, sizeof(s->xattr_names));
+	if (len < 0 && errno == EOPNOTSUPP)
+		s->no_xattrs = true;
+	for (ssize_t at = 0; at < len; at += (ssize_t)strlen(s->xattr_names + at) + 1) {
+		const char *xattr = s->xattr_names + at;
+		ssize_t value_len = lgetxattr(path, xattr, s->xattr_value, sizeof(s->xattr_value));
+		unsigned char *grown;
+		size_t grown_len;
+		int r;
+
+		if (value_len < 0)
+			continue;
+		r = xattr_set_with((struct xattr_set){set, set_len}, xattr, s->xattr_value, (size_t)value_len,
+		                   &grown, &grown_len);
+		if (r < 0)
+			return r;
+		free(set);
+		set = grown;
+		set_len = grown_len;
+	}
+	return build_set_xattrs(node, set, set_len);
+}
+
+static int read_target(struct build_node *node, int dir, const char *name)
+{
+	char target[PATH_MAX];
+	ssize_t len = readlinkat(dir, name, target, sizeof(target));
+
+	if (len < 0)
+		return -errno;
+	return build_set_target(node, target, (size_t)len);
+}
+
+/* True when the caller, who is not root, may not read a file of this mode and owner. */
+static bool unreadable(const struct stat *st)
+{
+	if (!S_ISREG(st->st_mode) || geteuid() == 0)
+		return false;
+	if (st->st_uid == geteuid())
+		return !(st->st_mode & S_IRUSR);
+	return !(st->st_mode & (S_IRGRP | S_IROTH));
+}
+
+static int link_again(struct scan *s, struct build_node *parent, const char *name, const struct stat *st,
+                      bool *linked_out)
+{
+	struct map_node *found = map_first(&s->links, map_hash_u64(st->st_ino));
+
+	*linked_out = false;
+	for (; found; found = map_next(found)) {
+		struct linked *l = (struct linked *)found;
+
+		if (l->host_ino == st->st_ino) {
+			*linked_out = true;
+			return build_link(s->build, parent, name, strlen(name), l->built);
+		}
+	}
+	return 0;
+}
+
+static int remember_link(struct scan *s, struct build_node *node, const struct stat *st)
+{
+	struct linked *l;
+	int r = map_reserve(&s->links, 1);
+
+	if (r < 0)
+		return r;
+	l = malloc(sizeof(*l));
+	if (!l)
+		return -ENOMEM;
+	l->host_ino = st->st_ino;
+	l->built = node;
+	map_add(&s->links, &l->node, map_hash_u64(st->st_ino));
+	return 0;
+}
+
+static int add_entry(struct scan *s, const struct pending *dir, int fd, const char *name)
+{
+	struct build_node *node = NULL;
+	bool linked = false;
+	struct stat st;
+	int r = 0;
+
+	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISDIR(st.st_mode) && st.st_nlink > 1)
+		r = link_again(s, dir->node, name, &st, &linked);
+	if (r < 0 || linked)
+		return r;
+	r = build_add(s->build, dir->node, name, strlen(name), st.st_mode, &node);
+	if (r < 0)
+		return r;
+	fill(s, node, &st);
+	if (S_ISLNK(st.st_mode))
+		r = read_target(node, fd, name);
+	if (r == 0)
+		r = read_xattrs(s, fd, name, node);
+	if (r == 0 && !S_ISDIR(st.st_mode) && st.st_nlink > 1)
+		r = remember_link(s, node, &st);
+	if (r == 0 && S_ISDIR(st.st_mode) && st.st_dev == s->dev)
+		r = push(s, node, dir->path, name);
+	if (r == 0 && unreadable(&st) && s->n_unreadable++ == 0)
+		log_warning(s->log, "%s/%s%s%s: you may not read this file, so guests cannot either; mount as its owner, "
+		            "or import the archive instead", s->label, dir->path, *dir->path ? "/" : "", name);
+	return r;
+}
+
+static int read_dir(struct scan *s, const struct pending *pending)
+{
+	int fd = io_open_beneath(s->root, *pending->path ? pending->path : ".", O_RDONLY | O_DIRECTORY, 0);
+	cleanup_dir DIR *dir = NULL;
+	struct dirent *entry;
+
+	if (fd < 0)
+		return log_errno(s->log, fd, "%s/%s", s->label, pending->path);
+	dir = fdopendir(fd);
+	if (!dir) {
+		close_fd(fd);
+		return -ENOMEM;
+	}
+	while ((errno = 0, entry = readdir(dir))) {
+		int r;
+
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		r = add_entry(s, pending, fd, entry->d_name);
+		if (r < 0)
+			return log_errno(s->log, r, "%s/%s%s%s", s->label, pending->path, *pending->path ? "/" : "",
+			                 entry->d_name);
+	}
+	return errno ? log_errno(s->log, -errno, "%s/%s", s->label, pending->path) : 0;
+}
+
+static int walk(struct scan *s)
+{
+	struct stat st;
+	int r;
+
+	if (fstat(s->root, &st) < 0)
+		return log_errno(s->log, -errno, "%s", s->label);
+	s->dev = st.st_dev;
+	fill(s, build_root(s->build), &st);
+	r = read_xattrs(s, s->root, ".", build_root(s->build));
+	if (r == 0)
+		r = push(s, build_root(s->build), "", "");
+	while (r == 0 && s->todo) {
+		struct pending *p = s->todo;
+
+		s->todo = p->next;
+		r = read_dir(s, p);
+		free(p);
+	}
+	return r;
+}
+
+static void free_link(struct map_node *node, void *arg)
+{
+	free(node);
+}
+
+int scan_tree(int dirfd, const char *label, uid_t host_uid, gid_t host_gid, int fd, const struct log *log)
+{
+	struct scan *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	*s = (struct scan){.log = log, .label = label, .root = dirfd, .uid = host_uid, .gid = host_gid};
+	r = build_new(INDEX_FLAG_SCANNED, &s->build);
+	if (r == 0)
+		r = walk(s);
+	if (r == 0)
+		r = build_write(s->build, fd);
+	if (r == 0 && s->n_unreadable > 1)
+		log_warning(log, "%s: %llu files in all that you may not read", label,
+		            (unsigned long long)s->n_unreadable);
+	while (s->todo) {
+		struct pending *p = s->todo;
+
+		s->todo = p->next;
+		free(p);
+	}
+	map_each(&s->links, free_link, NULL);
+	map_fini(&s->links);
+	build_free(s->build);
+	free(s);
+	return r;
+}

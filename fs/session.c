@@ -1,0 +1,431 @@
+/*
+ * session: owns the loaded layers and changes the top one.
+ * Invariant: the top layer's maps are what its journal says; a record names only content that exists.
+ * Called by tree for operations and by snapshot for whole layers.
+ */
+#include "session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "content.h"
+#include "io.h"
+
+uint64_t session_new_ino(struct session *s)
+{
+	return s->next_ino++;
+}
+
+/* Tells a decoded effect what lies below the layer that it changes. */
+static int look_below(const struct stack *below, struct layer_change *c)
+{
+	const struct effect *e = &c->effect;
+	uint64_t ino;
+	int r;
+
+	if (e->kind == EFFECT_ENTRY)
+		r = stack_find(below, e->parent, e->bytes, e->len, &ino);
+	else
+		r = stack_inode(below, e->ino, &c->below);
+	if (r == -EUCLEAN)
+		return r;
+	c->below_exists = r == 0;
+	return 0;
+}
+
+/* Decodes a payload and gets everything ready; the caller commits or not, and discards. The number of changes or -errno. */
+static int prepare(const struct stack *stack, const unsigned char *payload, size_t len,
+                   struct layer_change changes[RECORD_EFFECTS])
+{
+	struct effect effects[RECORD_EFFECTS];
+	struct stack below = stack_below(stack);
+	int n = record_decode(payload, len, effects);
+	int r = 0;
+
+	if (n < 0)
+		return n;
+	for (int i = 0; i < n; i++) {
+		changes[i] = (struct layer_change){.effect = effects[i]};
+		if (r == 0)
+			r = look_below(&below, &changes[i]);
+	}
+	if (r == 0)
+		r = layer_prepare(stack_top(stack), changes, (unsigned int)n);
+	if (r < 0)
+		layer_discard(changes, (unsigned int)n);
+	return r < 0 ? r : n;
+}
+
+int session_apply(struct session *s)
+{
+	struct layer_change changes[RECORD_EFFECTS];
+	struct layer *top = stack_top(&s->stack);
+	int n = prepare(&s->stack, s->record.bytes, s->record.len, changes);
+	int r;
+
+	if (n < 0)
+		return n;
+	r = journal_append(top->journal, s->next_serial, s->record.bytes, s->record.len);
+	if (r == 0)
+		layer_commit(top, changes, (unsigned int)n, s->next_serial++);
+	layer_discard(changes, (unsigned int)n);
+	return r;
+}
+
+/* What replay needs to know and tells. */
+struct replay {
+	struct session *session;
+	struct stack *stack; /* the layer being replayed is its top */
+};
+
+static int replay_frame(void *arg, uint64_t serial, const unsigned char *payload, size_t len)
+{
+	struct replay *replay = arg;
+	struct layer_change changes[RECORD_EFFECTS];
+	struct session *s = replay->session;
+	int n = prepare(replay->stack, payload, len, changes);
+
+	if (n < 0)
+		return n;
+	for (int i = 0; i < n; i++) {
+		if (changes[i].effect.kind == EFFECT_INODE && changes[i].effect.ino >= s->next_ino)
+			s->next_ino = changes[i].effect.ino + 1;
+	}
+	layer_commit(stack_top(replay->stack), changes, (unsigned int)n, serial);
+	layer_discard(changes, (unsigned int)n);
+	if (serial >= s->next_serial)
+		s->next_serial = serial + 1;
+	return 0;
+}
+
+/* Inodes of a layer that need a look after its replay. */
+struct after_replay {
+	struct session *session;
+	struct layer *layer;
+	uint64_t *dead, *dirty;
+	size_t n_dead, n_dirty;
+	int result;
+};
+
+static int remember(uint64_t **list, size_t *n, uint64_t ino)
+{
+	if ((*n & (*n + 1)) == 0) {
+		uint64_t *grown = reallocarray(*list, *n * 2 + 2, sizeof(**list));
+
+		if (!grown)
+			return -ENOMEM;
+		*list = grown;
+	}
+	(*list)[(*n)++] = ino;
+	return 0;
+}
+
+static void sort_out(struct map_node *node, void *arg)
+{
+	const struct layer_inode *inode = (const struct layer_inode *)node;
+	struct after_replay *after = arg;
+	int r = 0;
+
+	if (inode->attr.nlink == 0)
+		r = remember(&after->dead, &after->n_dead, inode->attr.ino);
+	else if (inode->attr.dirty)
+		r = remember(&after->dirty, &after->n_dirty, inode->attr.ino);
+	if (r < 0)
+		after->result = r;
+}
+
+static bool later(struct timespec a, struct timespec b)
+{
+	return a.tv_sec != b.tv_sec ? a.tv_sec > b.tv_sec : a.tv_nsec > b.tv_nsec;
+}
+
+/* A run of writes that no record closed: the content file tells how it ended. */
+static int recover_dirty(struct session *s, struct layer *l, uint64_t ino)
+{
+	const struct layer_inode *inode = layer_inode(l, ino);
+	cleanup_fd int fd = content_open(l->contentfd, ino, O_RDONLY);
+	struct timespec mtime = inode->attr.mtime;
+	struct timespec ctime = inode->attr.ctime;
+	struct stat st;
+
+	if (fd < 0)
+		return log_errno(&s->log, fd == -ENOENT ? -EUCLEAN : fd, "%s/layers/%u/content/%llu", s->label, l->id,
+		                 (unsigned long long)ino);
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (later(st.st_mtim, mtime))
+		mtime = st.st_mtim;
+	layer_wrote(l, ino, (uint64_t)st.st_size, mtime, later(mtime, ctime) ? mtime : ctime);
+	if (!l->sealed && s->n_dirty < SESSION_DIRTY_MAX)
+		s->dirty[s->n_dirty++] = ino;
+	return 0;
+}
+
+static int replay_layer(struct session *s, struct stack *stack, uint64_t sealed)
+{
+	struct layer *l = stack_top(stack);
+	struct replay replay = {.session = s, .stack = stack};
+	struct after_replay after = {.session = s, .layer = l};
+	int r = journal_replay(l->journal, sealed, &s->log, replay_frame, &replay);
+
+	if (r < 0)
+		return r;
+	map_each(&l->inodes, sort_out, &after);
+	r = after.result;
+	for (size_t i = 0; r == 0 && i < after.n_dirty; i++)
+		r = recover_dirty(s, l, after.dirty[i]);
+	for (size_t i = 0; r == 0 && i < after.n_dead; i++)
+		layer_forget(l, after.dead[i]);
+	free(after.dead);
+	free(after.dirty);
+	return r;
+}
+
+static int chain_length(const struct manifest *m, uint32_t top)
+{
+	int n = 0;
+
+	for (uint32_t id = top; id != 0; id = manifest_layer(m, id)->parent)
+		n++;
+	return n;
+}
+
+static int load_layer(struct session *s, const struct manifest_layer *ml, const struct stack *have, struct stack *out)
+{
+	struct layer *l = have ? stack_layer(have, ml->id) : NULL;
+	int r;
+
+	if (l) {
+		out->layers[out->n++] = l;
+		return 0;
+	}
+	r = layer_open(s->layersfd, ml->id, ml->sealed == 0, s->label, &s->log, &l);
+	if (r < 0)
+		return r;
+	out->layers[out->n++] = l;
+	return replay_layer(s, out, ml->sealed);
+}
+
+int session_load(struct session *s, const struct manifest *m, uint32_t top, const struct stack *have,
+                 struct stack *out)
+{
+	unsigned int n = (unsigned int)chain_length(m, top);
+	struct stack stack = {.base = s->base};
+	uint32_t *ids = calloc(n, sizeof(*ids));
+	uint32_t id = top;
+	int r = 0;
+
+	stack.layers = calloc(n, sizeof(struct layer *));
+	if (!ids || !stack.layers)
+		r = -ENOMEM;
+	for (unsigned int i = n; r == 0 && i-- > 0; id = manifest_layer(m, id)->parent)
+		ids[i] = id;
+	for (unsigned int i = 0; r == 0 && i < n; i++)
+		r = load_layer(s, manifest_layer(m, ids[i]), have, &stack);
+	free(ids);
+	if (r < 0) {
+		session_unload(&stack, have);
+		return r;
+	}
+	*out = stack;
+	return 0;
+}
+
+void session_unload(struct stack *old, const struct stack *kept)
+{
+	for (unsigned int i = 0; i < old->n; i++) {
+		if (!kept || stack_layer(kept, old->layers[i]->id) != old->layers[i])
+			layer_free(old->layers[i]);
+	}
+	free(old->layers);
+	*old = (struct stack){0};
+}
+
+int session_content(struct session *s, const struct inode *inode)
+{
+	uint32_t where = inode->content_layer;
+	struct layer *l;
+	int fd, r;
+
+	if (where == CONTENT_NONE)
+		return -ENODATA;
+	fd = handles_get(s->handles, where, inode->ino);
+	if (fd >= 0)
+		return fd;
+	if (where == CONTENT_BASE) {
+		fd = base_open_content(s->base, inode->ino, &s->log);
+	} else {
+		l = stack_layer(&s->stack, where);
+		fd = l ? content_open(l->contentfd, inode->ino, l->sealed ? O_RDONLY : O_RDWR) : -ESTALE;
+	}
+	if (fd == -ENOENT)
+		return log_error(&s->log, -EIO, "%s/layers/%u/content/%llu: missing", s->label, where,
+		                 (unsigned long long)inode->ino);
+	if (fd < 0)
+		return fd;
+	r = handles_add(s->handles, where, inode->ino, fd);
+	return r < 0 ? r : fd;
+}
+
+/* The content in the top layer, not yet told by any record: the descriptor, kept among the handles. */
+static int copy_up(struct session *s, const struct inode *inode, uint64_t keep)
+{
+	struct layer *top = stack_top(&s->stack);
+	uint64_t len = keep < inode->size ? keep : inode->size;
+	cleanup_fd int fd = content_create(top->contentfd, inode->ino);
+	int r = 0;
+
+	if (fd < 0)
+		return fd;
+	if (len > 0 && inode->content_layer != CONTENT_NONE) {
+		int src = session_content(s, inode);
+
+		r = src < 0 ? src : io_clone(src, fd, len);
+	}
+	if (r == 0) {
+		int kept = take_fd(&fd);
+
+		handles_drop(s->handles, top->id, inode->ino);
+		r = handles_add(s->handles, top->id, inode->ino, kept);
+		if (r == 0)
+			return kept;
+	}
+	content_remove(top->contentfd, inode->ino);
+	return r;
+}
+
+static int make_room_for_dirty(struct session *s)
+{
+	return s->n_dirty < SESSION_DIRTY_MAX ? 0 : session_settle(s);
+}
+
+int session_begin_write(struct session *s, struct inode *inode, uint64_t keep, struct timespec now)
+{
+	struct layer *top = stack_top(&s->stack);
+	bool here = inode->content_layer == top->id;
+	int fd, r;
+
+	if (here && inode->dirty)
+		return session_content(s, inode);
+	r = make_room_for_dirty(s);
+	if (r < 0)
+		return r;
+	fd = here ? session_content(s, inode) : copy_up(s, inode, keep);
+	if (fd < 0)
+		return fd;
+	inode->mtime = now;
+	inode->ctime = now;
+	record_start(&s->record);
+	record_inode(&s->record, inode, INODE_HERE | INODE_DIRTY | INODE_MTIME | INODE_CTIME);
+	r = session_apply(s);
+	if (r < 0) {
+		if (!here) {
+			handles_drop(s->handles, top->id, inode->ino);
+			content_remove(top->contentfd, inode->ino);
+		}
+		return r;
+	}
+	s->dirty[s->n_dirty++] = inode->ino;
+	inode->content_layer = top->id;
+	inode->dirty = true;
+	return fd;
+}
+
+void session_wrote(struct session *s, uint64_t ino, uint64_t size, struct timespec now)
+{
+	layer_wrote(stack_top(&s->stack), ino, size, now, now);
+}
+
+/* Adds what a dirty inode came to, to the record. */
+static int record_clean(struct session *s, uint64_t ino)
+{
+	struct inode inode;
+	struct stat st;
+	int fd;
+	int r = stack_inode(&s->stack, ino, &inode);
+
+	if (r < 0 || !inode.dirty)
+		return 0; /* it was forgotten */
+	fd = session_content(s, &inode);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	inode.blocks = (uint64_t)st.st_blocks;
+	record_inode(&s->record, &inode, INODE_CLEAN | INODE_SIZE | INODE_BLOCKS | INODE_MTIME | INODE_CTIME);
+	return 0;
+}
+
+int session_settle(struct session *s)
+{
+	while (s->n_dirty > 0) {
+		unsigned int n = s->n_dirty < RECORD_EFFECTS ? s->n_dirty : RECORD_EFFECTS;
+		int r = 0;
+
+		record_start(&s->record);
+		for (unsigned int i = 0; r == 0 && i < n; i++)
+			r = record_clean(s, s->dirty[s->n_dirty - 1 - i]);
+		if (r == 0 && s->record.n_effects > 0)
+			r = session_apply(s);
+		if (r < 0)
+			return r;
+		s->n_dirty -= n;
+	}
+	return 0;
+}
+
+static void remove_dirty(struct session *s, uint64_t ino)
+{
+	for (unsigned int i = 0; i < s->n_dirty; i++) {
+		if (s->dirty[i] == ino) {
+			s->dirty[i] = s->dirty[--s->n_dirty];
+			return;
+		}
+	}
+}
+
+int session_settle_inode(struct session *s, uint64_t ino)
+{
+	int r;
+
+	record_start(&s->record);
+	r = record_clean(s, ino);
+	if (r == 0 && s->record.n_effects > 0)
+		r = session_apply(s);
+	if (r == 0)
+		remove_dirty(s, ino);
+	return r;
+}
+
+void session_write_failed(struct session *s, const struct inode *before)
+{
+	if (before->dirty)
+		return;
+	record_start(&s->record);
+	record_inode(&s->record, before, INODE_CLEAN | INODE_SIZE | INODE_BLOCKS | INODE_MTIME | INODE_CTIME);
+	if (session_apply(s) == 0)
+		remove_dirty(s, before->ino);
+}
+
+void session_forget(struct session *s, uint64_t ino)
+{
+	struct layer *top = stack_top(&s->stack);
+
+	handles_drop(s->handles, top->id, ino);
+	handles_drop(s->handles, CONTENT_BASE, ino);
+	remove_dirty(s, ino);
+	layer_forget(top, ino);
+}
+
+int session_sync(struct session *s)
+{
+	int r = session_settle(s);
+
+	if (r < 0)
+		return r;
+	return syncfs(s->dirfd) < 0 ? -errno : 0;
+}

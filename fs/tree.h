@@ -1,0 +1,87 @@
+/*
+ * tree: a complete POSIX name space over a session. It knows no FUSE.
+ *
+ * Each function is one operation: it happens whole and is journaled, or answers -errno and nothing changed. Permissions are not
+ * looked at: who calls has checked them. Outputs are written only on success. Where nothing else is said, errors are those of
+ * the system call of the same name in section 2 of the manual, and -ESTALE for a number that the session has not (after a
+ * reset), -EUCLEAN or -EIO for a damaged store, -ENOSPC and -ENOMEM.
+ */
+#pragma once
+
+#include <sys/statvfs.h>
+
+#include "pin.h"
+#include "session.h"
+
+struct tree {
+	struct session *session;
+	struct pins pins;
+};
+
+/* What a new inode is. */
+struct tree_new {
+	uint32_t mode; /* type and 12 permission bits */
+	uint32_t uid, gid;
+	uint64_t rdev;      /* devices: major << 32 | minor */
+	const char *target; /* symlinks, NUL-terminated */
+};
+
+/* What setattr sets: INODE_MODE, UID, GID, SIZE, ATIME, MTIME, CTIME; without CTIME, ctime is now. */
+struct tree_change {
+	unsigned int fields;
+	struct inode attr; /* the values; of mode only the 12 permission bits count */
+};
+
+void tree_init(struct tree *t, struct session *session);
+void tree_fini(struct tree *t);
+
+/* Holds and lets go of an inode that somebody has open or cached; without names it lives until nobody holds it. */
+int tree_hold(struct tree *t, uint64_t ino);
+void tree_release(struct tree *t, uint64_t ino, uint64_t n);
+
+/* tree.c: names */
+int tree_lookup(struct tree *t, uint64_t parent, const char *name, struct inode *out);
+int tree_make(struct tree *t, uint64_t parent, const char *name, const struct tree_new *what, struct inode *out);
+int tree_make_nameless(struct tree *t, const struct tree_new *what, struct inode *out); /* O_TMPFILE; hold it, or it goes */
+int tree_link(struct tree *t, uint64_t ino, uint64_t parent, const char *name, struct inode *out);
+int tree_unlink(struct tree *t, uint64_t parent, const char *name);
+int tree_rmdir(struct tree *t, uint64_t parent, const char *name);
+
+/* tree_rename.c; flags: RENAME_NOREPLACE or RENAME_EXCHANGE of renameat2(2) */
+int tree_rename(struct tree *t, uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
+                unsigned int flags);
+
+/* tree_attr.c */
+int tree_getattr(struct tree *t, uint64_t ino, struct inode *out);
+int tree_setattr(struct tree *t, uint64_t ino, const struct tree_change *change, struct inode *out);
+int tree_readlink(struct tree *t, uint64_t ino, const char **target_out, size_t *len_out); /* borrowed, no NUL */
+ssize_t tree_getxattr(struct tree *t, uint64_t ino, const char *name, void *value, size_t size);
+ssize_t tree_listxattr(struct tree *t, uint64_t ino, char *names, size_t size);
+int tree_setxattr(struct tree *t, uint64_t ino, const char *name, const void *value, size_t size, int flags);
+int tree_removexattr(struct tree *t, uint64_t ino, const char *name);
+
+/* tree_dir.c: "." has cookie 1, ".." cookie 2. visit answers 0 to go on, 1 when it has no room: the entry was not taken. */
+typedef int tree_visit(void *arg, const struct stack_entry *entry);
+int tree_readdir(struct tree *t, uint64_t ino, uint64_t cookie, tree_visit *visit, void *arg);
+int tree_dir_empty(struct tree *t, uint64_t ino); /* 0 or -ENOTEMPTY */
+
+/* tree_file.c: offsets and lengths in bytes; regular files only */
+ssize_t tree_read(struct tree *t, uint64_t ino, void *buf, size_t len, uint64_t offset);
+ssize_t tree_write(struct tree *t, uint64_t ino, const void *buf, size_t len, uint64_t offset);
+int tree_truncate(struct tree *t, uint64_t ino, uint64_t size);
+int tree_fallocate(struct tree *t, uint64_t ino, int mode, uint64_t offset, uint64_t len);
+int64_t tree_lseek(struct tree *t, uint64_t ino, uint64_t offset, int whence); /* SEEK_DATA, SEEK_HOLE */
+ssize_t tree_copy_range(struct tree *t, uint64_t src, uint64_t src_offset, uint64_t dst, uint64_t dst_offset,
+                        size_t len);
+int tree_fsync(struct tree *t, uint64_t ino);
+int tree_statfs(struct tree *t, struct statvfs *out);
+
+/* For the tree_*.c files: an inode that must be a live directory, and the time of now. */
+int tree_dir(struct tree *t, uint64_t ino, struct inode *out);
+struct timespec tree_now(void);
+
+/* For the tree_*.c files: checks and measures a name: its length, -ENAMETOOLONG, -EINVAL. */
+int tree_name_length(const char *name);
+
+/* For the tree_*.c files: drops an inode whose last name just went, unless somebody holds it. */
+void tree_drop_if_dead(struct tree *t, uint64_t ino);

@@ -1,0 +1,146 @@
+/*
+ * tree_attr: attributes, link targets, extended attributes.
+ * Invariant: every change of an attribute sets ctime in the same record.
+ * Called by the front end and by tests.
+ */
+#include "tree.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#include "cleanup.h"
+
+int tree_getattr(struct tree *t, uint64_t ino, struct inode *out)
+{
+	struct inode inode;
+	int r = stack_inode(&t->session->stack, ino, &inode);
+
+	if (r < 0)
+		return r;
+	if (inode.dirty) {
+		int fd = session_content(t->session, &inode);
+		struct stat st;
+
+		if (fd >= 0 && fstat(fd, &st) == 0)
+			inode.blocks = (uint64_t)st.st_blocks;
+	}
+	*out = inode;
+	return 0;
+}
+
+static int set_fields(struct tree *t, uint64_t ino, const struct tree_change *change)
+{
+	struct session *s = t->session;
+	unsigned int fields = change->fields & (INODE_MODE | INODE_UID | INODE_GID | INODE_TIMES);
+	struct inode inode;
+	int r = 0;
+
+	if (fields & INODE_TIMES)
+		r = session_settle_inode(s, ino);
+	if (r == 0)
+		r = stack_inode(&s->stack, ino, &inode);
+	if (r < 0)
+		return r;
+	if (fields & INODE_MODE)
+		inode.mode = (inode.mode & S_IFMT) | (change->attr.mode & 07777);
+	if (fields & INODE_UID)
+		inode.uid = change->attr.uid;
+	if (fields & INODE_GID)
+		inode.gid = change->attr.gid;
+	if (fields & INODE_ATIME)
+		inode.atime = change->attr.atime;
+	if (fields & INODE_MTIME)
+		inode.mtime = change->attr.mtime;
+	inode.ctime = fields & INODE_CTIME ? change->attr.ctime : tree_now();
+	record_start(&s->record);
+	record_inode(&s->record, &inode, fields | INODE_CTIME);
+	return session_apply(s);
+}
+
+int tree_setattr(struct tree *t, uint64_t ino, const struct tree_change *change, struct inode *out)
+{
+	int r = 0;
+
+	if (change->fields & INODE_SIZE)
+		r = tree_truncate(t, ino, change->attr.size);
+	if (r == 0 && change->fields & ~(unsigned int)INODE_SIZE)
+		r = set_fields(t, ino, change);
+	return r < 0 ? r : tree_getattr(t, ino, out);
+}
+
+int tree_readlink(struct tree *t, uint64_t ino, const char **target_out, size_t *len_out)
+{
+	return stack_target(&t->session->stack, ino, target_out, len_out);
+}
+
+ssize_t tree_getxattr(struct tree *t, uint64_t ino, const char *name, void *value, size_t size)
+{
+	const void *found;
+	struct xattr_set set;
+	ssize_t len;
+	int r = stack_xattrs(&t->session->stack, ino, &set);
+
+	if (r < 0)
+		return r;
+	len = xattr_set_get(set, name, &found);
+	if (len < 0 || size == 0)
+		return len;
+	if ((size_t)len > size)
+		return -ERANGE;
+	memcpy(value, found, (size_t)len);
+	return len;
+}
+
+ssize_t tree_listxattr(struct tree *t, uint64_t ino, char *names, size_t size)
+{
+	struct xattr_set set;
+	int r = stack_xattrs(&t->session->stack, ino, &set);
+
+	return r < 0 ? r : xattr_set_list(set, names, size);
+}
+
+static int store_set(struct tree *t, uint64_t ino, struct xattr_set set)
+{
+	struct session *s = t->session;
+	struct inode inode;
+	int r = stack_inode(&s->stack, ino, &inode);
+
+	if (r < 0)
+		return r;
+	inode.ctime = tree_now();
+	record_start(&s->record);
+	record_inode(&s->record, &inode, INODE_CTIME);
+	record_xattrs(&s->record, ino, set);
+	return session_apply(s);
+}
+
+static int change_xattr(struct tree *t, uint64_t ino, const char *name, const void *value, size_t size, int flags)
+{
+	cleanup_free unsigned char *bytes = NULL;
+	struct xattr_set set;
+	const void *found;
+	bool exists;
+	size_t len;
+	int r = stack_xattrs(&t->session->stack, ino, &set);
+
+	if (r < 0)
+		return r;
+	exists = xattr_set_get(set, name, &found) >= 0;
+	if (exists && flags & XATTR_CREATE)
+		return -EEXIST;
+	if (!exists && (flags & XATTR_REPLACE || !value))
+		return -ENODATA;
+	r = xattr_set_with(set, name, value, size, &bytes, &len);
+	return r < 0 ? r : store_set(t, ino, (struct xattr_set){bytes, len});
+}
+
+int tree_setxattr(struct tree *t, uint64_t ino, const char *name, const void *value, size_t size, int flags)
+{
+	return change_xattr(t, ino, name, value ? value : "", size, flags);
+}
+
+int tree_removexattr(struct tree *t, uint64_t ino, const char *name)
+{
+	return change_xattr(t, ino, name, NULL, 0, 0);
+}

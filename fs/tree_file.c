@@ -1,0 +1,217 @@
+/*
+ * tree_file: the bytes of regular files.
+ * Invariant: a write is recorded as begun before a byte changes, so that size and time are right if the process dies in it.
+ * Called by the front end and by tests.
+ */
+#include "tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+enum { COPY_MAX = 64 << 20 }; /* bytes of one tree_copy_range(): the loop must go on; callers ask again */
+
+static int regular(struct tree *t, uint64_t ino, struct inode *out)
+{
+	int r = stack_inode(&t->session->stack, ino, out);
+
+	if (r < 0)
+		return r;
+	if (inode_is_dir(out))
+		return -EISDIR;
+	return S_ISREG(out->mode) ? 0 : -EINVAL;
+}
+
+ssize_t tree_read(struct tree *t, uint64_t ino, void *buf, size_t len, uint64_t offset)
+{
+	struct inode inode;
+	ssize_t n;
+	int fd;
+	int r = regular(t, ino, &inode);
+
+	if (r < 0)
+		return r;
+	fd = session_content(t->session, &inode);
+	if (fd == -ENODATA)
+		return 0;
+	if (fd < 0)
+		return fd;
+	do {
+		n = pread(fd, buf, len, (off_t)offset);
+	} while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+ssize_t tree_write(struct tree *t, uint64_t ino, const void *buf, size_t len, uint64_t offset)
+{
+	struct timespec now = tree_now();
+	struct inode before, inode;
+	ssize_t n;
+	int fd;
+	int r = regular(t, ino, &before);
+
+	if (r < 0)
+		return r;
+	if (offset > INT64_MAX - len)
+		return -EFBIG;
+	inode = before;
+	fd = session_begin_write(t->session, &inode, before.size, now);
+	if (fd < 0)
+		return fd;
+	do {
+		n = pwrite(fd, buf, len, (off_t)offset);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0) {
+		r = -errno;
+		session_write_failed(t->session, &before);
+		return r;
+	}
+	session_wrote(t->session, ino, offset + (uint64_t)n > before.size ? offset + (uint64_t)n : before.size, now);
+	return n;
+}
+
+/* A file that never had a byte needs no content file to have none. */
+static int truncate_empty(struct tree *t, struct inode *inode, struct timespec now)
+{
+	struct session *s = t->session;
+
+	inode->mtime = now;
+	inode->ctime = now;
+	record_start(&s->record);
+	record_inode(&s->record, inode, INODE_MTIME | INODE_CTIME);
+	return session_apply(s);
+}
+
+int tree_truncate(struct tree *t, uint64_t ino, uint64_t size)
+{
+	struct timespec now = tree_now();
+	struct inode before, inode;
+	int fd;
+	int r = regular(t, ino, &before);
+
+	if (r < 0)
+		return r;
+	if (size > INT64_MAX)
+		return -EFBIG;
+	if (size == 0 && before.content_layer == CONTENT_NONE)
+		return truncate_empty(t, &before, now);
+	inode = before;
+	fd = session_begin_write(t->session, &inode, size, now);
+	if (fd < 0)
+		return fd;
+	if (ftruncate(fd, (off_t)size) < 0) {
+		r = -errno;
+		session_write_failed(t->session, &before);
+		return r;
+	}
+	session_wrote(t->session, ino, size, now);
+	return 0;
+}
+
+int tree_fallocate(struct tree *t, uint64_t ino, int mode, uint64_t offset, uint64_t len)
+{
+	struct timespec now = tree_now();
+	struct inode before, inode;
+	uint64_t size;
+	int fd;
+	int r = regular(t, ino, &before);
+
+	if (r < 0)
+		return r == -EISDIR ? -EBADF : -ENODEV;
+	if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+		return -EOPNOTSUPP;
+	if (len == 0 || offset > INT64_MAX - len)
+		return len == 0 ? -EINVAL : -EFBIG;
+	inode = before;
+	fd = session_begin_write(t->session, &inode, before.size, now);
+	if (fd < 0)
+		return fd;
+	if (fallocate(fd, mode, (off_t)offset, (off_t)len) < 0) {
+		r = -errno;
+		session_write_failed(t->session, &before);
+		return r;
+	}
+	size = mode & FALLOC_FL_KEEP_SIZE || offset + len < before.size ? before.size : offset + len;
+	session_wrote(t->session, ino, size, now);
+	return 0;
+}
+
+int64_t tree_lseek(struct tree *t, uint64_t ino, uint64_t offset, int whence)
+{
+	struct inode inode;
+	off_t found;
+	int fd;
+	int r = regular(t, ino, &inode);
+
+	if (r < 0)
+		return r;
+	if (offset >= inode.size)
+		return -ENXIO;
+	fd = session_content(t->session, &inode);
+	if (fd < 0)
+		return fd == -ENODATA ? -ENXIO : fd;
+	found = lseek(fd, (off_t)offset, whence);
+	return found < 0 ? -errno : found;
+}
+
+ssize_t tree_copy_range(struct tree *t, uint64_t src, uint64_t src_offset, uint64_t dst, uint64_t dst_offset,
+                        size_t len)
+{
+	struct timespec now = tree_now();
+	struct inode source, before, inode;
+	loff_t from = (loff_t)src_offset, to = (loff_t)dst_offset;
+	int src_fd, dst_fd;
+	uint64_t end;
+	ssize_t n;
+	int r = regular(t, src, &source);
+
+	if (r == 0)
+		r = regular(t, dst, &before);
+	if (r < 0)
+		return r;
+	if (source.content_layer == CONTENT_NONE || src_offset >= source.size || len == 0)
+		return 0;
+	inode = before;
+	dst_fd = session_begin_write(t->session, &inode, before.size, now);
+	if (dst_fd < 0)
+		return dst_fd;
+	if (src == dst)
+		source = inode;
+	src_fd = session_content(t->session, &source);
+	if (src_fd < 0)
+		return src_fd;
+	n = copy_file_range(src_fd, &from, dst_fd, &to, len < COPY_MAX ? len : COPY_MAX, 0);
+	if (n < 0) {
+		r = -errno;
+		session_write_failed(t->session, &before);
+		return r;
+	}
+	end = dst_offset + (uint64_t)n;
+	session_wrote(t->session, dst, end > before.size ? end : before.size, now);
+	return n;
+}
+
+int tree_fsync(struct tree *t, uint64_t ino)
+{
+	struct layer *top = stack_top(&t->session->stack);
+	struct inode inode;
+	int r = stack_inode(&t->session->stack, ino, &inode);
+
+	if (r < 0)
+		return r;
+	if (S_ISREG(inode.mode) && inode.content_layer == top->id) {
+		int fd = session_content(t->session, &inode);
+
+		if (fd < 0)
+			return fd;
+		/* Content first: a record must never name bytes that can still vanish. */
+		if (fdatasync(fd) < 0)
+			return -errno;
+	}
+	return journal_sync(top->journal);
+}
+
+int tree_statfs(struct tree *t, struct statvfs *out)
+{
+	return fstatvfs(t->session->dirfd, out) < 0 ? -errno : 0;
+}
