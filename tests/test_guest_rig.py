@@ -78,13 +78,15 @@ def test_a_signal_counts_as_in_a_shell(boot):
 
 def test_output_arrives_whole_and_apart_from_the_kernels(boot):
     result = boot('echo out; echo err >&2; seq 1 40000')
-    assert result.stdout == 'out\nerr\n' + ''.join(f'{i}\n' for i in range(1, 40001))
+    whole = result.stdout == 'out\nerr\n' + ''.join(f'{i}\n' for i in range(1, 40001))
+    assert whole, f'{result.stdout[:100]!r} ... {result.stdout[-100:]!r}'
     assert 'Linux version' in result.kernel_log
 
 
 def test_the_guest_runs_as_its_root_and_hostfs_as_the_host_user(place):
     tree, user = place
-    result = run_guest(tree, 'id -u; stat -c %u /bin/ls /root; echo made >/made; sed -n 1p /proc/self/mounts', user=user)
+    script = 'id -u; stat -c %u /bin/ls /root; echo made >/made; sed -n 1p /proc/self/mounts'
+    result = run_guest(tree, script, user=user)
     owner = str(pwd.getpwnam(user).pw_uid if user else os.getuid())
     assert result.stdout.splitlines() == ['0', owner, owner, 'none / hostfs rw,relatime,/ 0 0'], result
     assert os.stat(f'{tree}/made').st_uid == int(owner)
@@ -116,6 +118,15 @@ def test_host_and_guest_can_take_turns(place):
         running.wait_for('ready\n')
         running.send('some words')
         assert running.wait().stdout == 'ready\ngot some words\n'
+
+
+def test_waiting_for_words_ends_with_the_guest(place):
+    tree, user = place
+    with Guest(tree, 'echo last words', user=user) as running:
+        with pytest.raises(GuestError, match='ended before it wrote'):
+            running.wait_for('other words')
+        running.wait_for('last words')
+        assert running.wait().status == 0
 
 
 def test_several_guests_run_at_once(place):

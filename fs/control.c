@@ -1,0 +1,156 @@
+/*
+ * control: the client's side: asks the daemon, or does the daemon's work when there is none.
+ * Invariant: a request is carried out at most once.
+ * Called by the program's commands.
+ */
+#include "umlfs/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "cleanup.h"
+#include "control_socket.h"
+#include "request.h"
+#include "umlfs/mounts.h"
+#include "users.h"
+
+enum { OFFLINE_FILES = 64 }; /* descriptors kept by a command on a session that is not mounted */
+
+/* Refuses a reset while a process has files open under the mountpoint. */
+static int check_unused(const char *session, const struct log *log)
+{
+	cleanup_free char *real = realpath(session, NULL);
+	cleanup_free char *mountpoint = NULL;
+	struct users_found user;
+
+	if (!real || mounts_find_session(real, &mountpoint) < 0 || !users_find(mountpoint, -1, &user))
+		return 0;
+	return log_error(log, -EBUSY, "%s: in use by process %d (%s): %s; end it, or give --force", session,
+	                 (int)user.pid, user.name, user.path);
+}
+
+static int send_request(int fd, const struct request *request)
+{
+	char bytes[CONTROL_REQUEST_MAX];
+	size_t len = control_encode(request, bytes);
+
+	if (send(fd, bytes, len, MSG_NOSIGNAL) != (ssize_t)len || shutdown(fd, SHUT_WR) < 0)
+		return -EPIPE;
+	return 0;
+}
+
+static void pass_on(const struct log *log, enum log_level level, const char *text)
+{
+	if (log && log->write)
+		log->write(log->arg, level, text);
+}
+
+/* Sorts the answer's lines; the last one must be its status. */
+static int read_answer(FILE *from, const struct log *log, FILE *data)
+{
+	cleanup_free char *line = NULL;
+	int status = 1;
+	size_t size = 0;
+
+	while (getline(&line, &size, from) > 2) {
+		line[strcspn(line, "\n")] = '\0';
+		switch (line[0]) {
+		case 'E':
+			pass_on(log, LOG_LEVEL_ERROR, line + 2);
+			break;
+		case 'W':
+			pass_on(log, LOG_LEVEL_WARNING, line + 2);
+			break;
+		case 'N':
+			pass_on(log, LOG_LEVEL_NOTE, line + 2);
+			break;
+		case 'D':
+			fprintf(data, "%s\n", line + 2);
+			break;
+		case 'R':
+			status = atoi(line + 2);
+			break;
+		default:
+			break;
+		}
+	}
+	return status > 0 ? log_error(log, -EPIPE, "the daemon ended before it had answered") : status;
+}
+
+static int ask_daemon(int fd, const struct request *request, const struct log *log, FILE *data)
+{
+	FILE *from;
+	int r = send_request(fd, request);
+
+	if (r < 0)
+		return log_errno(log, r, "the daemon cannot be reached");
+	from = fdopen(dup(fd), "r");
+	if (!from)
+		return -errno;
+	r = read_answer(from, log, data);
+	fclose(from);
+	return r;
+}
+
+static int do_here(const char *session, const struct request *request, const struct log *log, FILE *data)
+{
+	struct store_options options = {.session = session, .log = log, .max_files = OFFLINE_FILES};
+	struct snapshot_change change;
+	struct store *store;
+	int r = store_open(&options, &store);
+
+	if (r < 0)
+		return r;
+	r = request_run(store, request, log, data, &change);
+	if (r == 0)
+		snapshot_clean_up(store->session.layersfd, &change);
+	store_close(store);
+	return r;
+}
+
+static int carry_out(const char *session, const struct request *request, const struct log *log, FILE *data)
+{
+	cleanup_fd int dirfd = open(session, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int fd = -1;
+
+	if (dirfd < 0)
+		return log_errno(log, -errno, "%s", session);
+	fd = control_connect(dirfd);
+	if (fd == -ENOTCONN)
+		return do_here(session, request, log, data);
+	if (fd < 0)
+		return log_errno(log, fd, "%s/control", session);
+	if (request->kind == REQUEST_RESET && !request->force) {
+		int r = check_unused(session, log);
+
+		if (r < 0)
+			return r;
+	}
+	return ask_daemon(fd, request, log, data);
+}
+
+int control_request(const char *session, const struct request *request, const struct log *log, char **text_out)
+{
+	cleanup_free char *text = NULL;
+	size_t len;
+	FILE *data;
+	int r;
+
+	if ((request->kind == REQUEST_SNAPSHOT || request->kind == REQUEST_DELETE) && request->name) {
+		r = snapshot_check_name(request->name, log);
+		if (r < 0)
+			return r;
+	}
+	data = open_memstream(&text, &len);
+	if (!data)
+		return -ENOMEM;
+	r = carry_out(session, request, log, data);
+	if (fclose(data) != 0 && r == 0)
+		r = -ENOMEM;
+	if (r == 0)
+		*text_out = take_ptr(&text);
+	return r;
+}

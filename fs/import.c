@@ -1,0 +1,97 @@
+/*
+ * import: owns the order of an import: look, read, index, put in place.
+ * Invariant: until the last step the base's name means what it meant before.
+ * Called by the program.
+ */
+#include "umlfs/import.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "import_archive.h"
+#include "import_dir.h"
+#include "import_meter.h"
+#include "import_place.h"
+#include "import_report.h"
+#include "import_target.h"
+
+struct import {
+	struct import_report report;
+	struct import_meter meter;
+	struct import_place *place;
+	struct import_target *target;
+	int source; /* -1: taken */
+	bool is_dir;
+};
+
+static int open_source(struct import *im, const char *source)
+{
+	struct stat st;
+
+	if (strcmp(source, "-") == 0) {
+		im->report.source = "standard input";
+		im->source = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
+	} else {
+		im->source = open(source, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	}
+	if (im->source < 0 || fstat(im->source, &st) < 0)
+		return import_report_errno(&im->report, NULL, -errno);
+	im->is_dir = S_ISDIR(st.st_mode);
+	if (im->is_dir)
+		im->report.between = "/";
+	return 0;
+}
+
+static int read_source(struct import *im)
+{
+	if (!im->is_dir)
+		return import_archive(take_fd(&im->source), &im->report, &im->meter, im->target);
+	if (import_place_touches(im->place, im->source))
+		return import_report(&im->report, NULL, -EINVAL, "the base cannot lie inside the directory that it is made from, "
+		                     "nor the other way round: give the base another place");
+	return import_dir(im->source, &im->report, &im->meter, im->target);
+}
+
+static int make(struct import *im, struct import_result *result)
+{
+	int root = import_place_begin(im->place);
+	int r;
+
+	if (root < 0)
+		return root;
+	r = import_target_new(root, &im->report, &im->target);
+	if (r < 0)
+		return import_report_errno(&im->report, NULL, r);
+	r = read_source(im);
+	if (r == 0)
+		r = import_target_index(im->target, result);
+	if (r == 0)
+		r = import_meter_tell(&im->meter);
+	return r < 0 ? r : import_place_commit(im->place);
+}
+
+int import_run(const struct import_options *options, struct import_result *result)
+{
+	struct import im = {
+		.report = {.log = options->log, .source = options->source, .between = ": "},
+		.meter = {.tell = options->progress, .arg = options->progress_arg},
+		.source = -1,
+	};
+	struct import_result made;
+	int r = open_source(&im, options->source);
+
+	if (r == 0)
+		r = import_place_new(options->base, options->force, options->log, &im.place);
+	if (r == 0)
+		r = make(&im, &made);
+	import_target_free(im.target);
+	import_place_free(im.place);
+	close_fd(im.source);
+	if (r == 0)
+		*result = made;
+	return r;
+}

@@ -1,0 +1,32 @@
+/*
+ * import_place: where the base will be, and the directory beside it in which it is made.
+ *
+ *     PARENT/NAME                      the base
+ *     PARENT/.NAME.importing-XXXXXX    the base while it is made; its maker holds a flock(2) on it
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/stat.h>
+
+#include "umlfs/log.h"
+
+struct import_place;
+
+/*
+ * Looks whether a base can be put there. -EEXIST when something is there that may not be replaced, -ENOENT when there is no
+ * directory to put it in. All errors of this module are written to log.
+ */
+int import_place_new(const char *base, bool force, const struct log *log, struct import_place **out);
+
+/* Removes what was not committed. */
+void import_place_free(struct import_place *p);
+
+/* True when the base would lie below this directory, or replace one of those that it lies in. */
+bool import_place_touches(const struct import_place *p, int dirfd);
+
+/* Removes what killed imports of this base left, and makes an empty directory: its descriptor, borrowed, or -errno. */
+int import_place_begin(struct import_place *p);
+
+/* Brings everything to disk, then gives it its name in one step. An old base is removed after that. */
+int import_place_commit(struct import_place *p);

@@ -1,0 +1,234 @@
+/*
+ * mounts: reads the mount table and takes umlfs mounts away.
+ * Invariant: touches no mount but of type fuse.umlfs, and never follows a path into one, because its daemon may be dead.
+ * Called by serve and by the program.
+ */
+#include "umlfs/mounts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "users.h"
+
+extern char **environ;
+
+/* The mount table writes space, tab, newline and backslash as \ooo. */
+static void unescape(char *text)
+{
+	char *to = text;
+
+	while (*text) {
+		unsigned int byte;
+
+		if (*text == '\\' && sscanf(text + 1, "%3o", &byte) == 1) {
+			*to++ = (char)byte;
+			text += 4;
+			continue;
+		}
+		*to++ = *text++;
+	}
+	*to = '\0';
+}
+
+/* Cuts a line of mountinfo up: true when it is an umlfs mount. */
+static bool parse_line(char *line, struct mount_info *out)
+{
+	char *fields[5];
+	char *rest = line;
+	char *behind, *type, *source;
+
+	for (int i = 0; i < 5; i++)
+		fields[i] = strsep(&rest, " ");
+	behind = rest ? strstr(rest, " - ") : NULL;
+	if (!behind)
+		return false;
+	behind += 3;
+	type = strsep(&behind, " ");
+	source = strsep(&behind, " ");
+	if (!source || strcmp(type, "fuse.umlfs") != 0)
+		return false;
+	unescape(fields[4]);
+	unescape(source);
+	out->mountpoint = fields[4];
+	out->session = source;
+	return true;
+}
+
+int mounts_each(int (*visit)(void *arg, const struct mount_info *mount), void *arg)
+{
+	FILE *table = fopen("/proc/self/mountinfo", "re");
+	cleanup_free char *line = NULL;
+	size_t size = 0;
+	int r = 0;
+
+	if (!table)
+		return -errno;
+	while (r == 0 && getline(&line, &size, table) > 0) {
+		struct mount_info mount;
+
+		line[strcspn(line, "\n")] = '\0';
+		if (parse_line(line, &mount))
+			r = visit(arg, &mount);
+	}
+	fclose(table);
+	return r;
+}
+
+struct search {
+	const char *session, *mountpoint;
+	char *found;
+};
+
+static int compare(void *arg, const struct mount_info *mount)
+{
+	struct search *search = arg;
+
+	if (search->session && strcmp(mount->session, search->session) == 0)
+		search->found = strdup(mount->mountpoint);
+	else if (search->mountpoint && strcmp(mount->mountpoint, search->mountpoint) == 0)
+		search->found = strdup(mount->session);
+	return search->found ? 1 : 0;
+}
+
+static int find(struct search *search, char **out)
+{
+	int r = mounts_each(compare, search);
+
+	if (r < 0)
+		return r;
+	if (r == 0)
+		return -ENOENT;
+	*out = search->found;
+	return 0;
+}
+
+int mounts_find_session(const char *session, char **mountpoint_out)
+{
+	return find(&(struct search){.session = session}, mountpoint_out);
+}
+
+int mounts_find_mountpoint(const char *mountpoint, char **session_out)
+{
+	return find(&(struct search){.mountpoint = mountpoint}, session_out);
+}
+
+/* Runs fusermount3 quietly: 0 when it did its job. */
+static int run_fusermount(const char *mountpoint, bool detach)
+{
+	const char *argv[] = {"fusermount3", "-u", "-q", detach ? "-z" : "--", mountpoint, NULL};
+	posix_spawn_file_actions_t actions;
+	int status, r;
+	pid_t pid;
+
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+	r = posix_spawnp(&pid, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ);
+	posix_spawn_file_actions_destroy(&actions);
+	if (r != 0)
+		return -r;
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EBUSY;
+}
+
+int mounts_unmount(const char *mountpoint, bool detach, const struct log *log)
+{
+	struct users_found user;
+	int r;
+
+	if (geteuid() == 0)
+		r = umount2(mountpoint, UMOUNT_NOFOLLOW | (detach ? MNT_DETACH : 0)) < 0 ? -errno : 0;
+	else
+		r = run_fusermount(mountpoint, detach);
+	if (r == -ENOENT && geteuid() != 0)
+		return log_error(log, r, "fusermount3: not found: install the package fuse3");
+	if (r == -EBUSY && users_find(mountpoint, -1, &user))
+		return log_error(log, r, "%s: in use by process %d (%s): %s", mountpoint, (int)user.pid, user.name,
+		                 user.path);
+	if (r < 0)
+		return log_errno(log, r, "%s: cannot be unmounted", mountpoint);
+	return 0;
+}
+
+/* The session and mountpoint that `what` means, both on the heap. */
+static int resolve(const char *what, char **session_out, char **mountpoint_out)
+{
+	cleanup_free char *real = realpath(what, NULL);
+	const char *path = real ? real : what; /* a dead mount cannot be resolved: then it must be given as mounted */
+	int r = mounts_find_session(path, mountpoint_out);
+
+	if (r == 0) {
+		*session_out = strdup(path);
+		return *session_out ? 0 : -ENOMEM;
+	}
+	r = mounts_find_mountpoint(path, session_out);
+	if (r == 0) {
+		*mountpoint_out = strdup(path);
+		return *mountpoint_out ? 0 : -ENOMEM;
+	}
+	return r;
+}
+
+/* A dead mountpoint that was not given as an absolute path: its directory can still be resolved. */
+static int resolve_by_parent(const char *what, char **session_out, char **mountpoint_out)
+{
+	cleanup_free char *copy = strdup(what);
+	char *slash = copy ? strrchr(copy, '/') : NULL;
+	cleanup_free char *parent = NULL;
+	cleanup_free char *path = NULL;
+
+	if (!copy)
+		return -ENOMEM;
+	if (slash)
+		*slash = '\0';
+	parent = realpath(!slash ? "." : *copy ? copy : "/", NULL);
+	if (!parent || asprintf(&path, "%s/%s", parent, slash ? slash + 1 : copy) < 0)
+		return -ENOENT;
+	return resolve(path, session_out, mountpoint_out);
+}
+
+/* Opens the session's lock: the daemon holds it until it has ended. */
+static int open_lock(const char *session)
+{
+	cleanup_free char *path = NULL;
+	int fd;
+
+	if (asprintf(&path, "%s/lock", session) < 0)
+		return -ENOMEM;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? -errno : fd;
+}
+
+int mounts_end(const char *what, const struct log *log)
+{
+	cleanup_free char *session = NULL;
+	cleanup_free char *mountpoint = NULL;
+	cleanup_fd int lock = -1;
+	bool dead;
+	int r = resolve(what, &session, &mountpoint);
+
+	if (r == -ENOENT)
+		r = resolve_by_parent(what, &session, &mountpoint);
+	if (r < 0)
+		return log_error(log, r, "%s: nothing of umlfs is mounted there", what);
+	lock = open_lock(session);
+	dead = lock < 0 || flock(lock, LOCK_EX | LOCK_NB) == 0;
+	r = mounts_unmount(mountpoint, dead, log);
+	if (r < 0)
+		return r;
+	if (dead)
+		log_note(log, "%s: its daemon was dead: detached", mountpoint);
+	else if (flock(lock, LOCK_EX) < 0)
+		return log_errno(log, -errno, "%s/lock", session);
+	return 0;
+}

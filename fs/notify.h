@@ -1,0 +1,19 @@
+/*
+ * notify: tells the kernel which names and inodes it must forget after a reset.
+ *
+ * Collecting looks at the maps and belongs on the loop's thread; sending can wait for requests that only the loop answers,
+ * so it belongs on another (see the kernel's fs/fuse/dir.c, fuse_reverse_inval_entry(), which takes the directory's lock).
+ */
+#pragma once
+
+#include "snapshot.h"
+#include "tree.h"
+
+struct fuse_session;
+struct notify;
+
+/* What the kernel may hold of the layers that went and came. Only what it has looked up is collected. */
+int notify_collect(const struct tree *t, const struct snapshot_change *change, struct notify **out);
+
+void notify_send(const struct notify *n, struct fuse_session *fuse);
+void notify_free(struct notify *n);

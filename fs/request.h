@@ -1,0 +1,14 @@
+/* request: what a command asks of a session, on an open store. */
+#pragma once
+
+#include <stdio.h>
+
+#include "snapshot.h"
+#include "umlfs/control.h"
+
+/*
+ * Carries the request out; answers go to out (the lines of umlfs/control.h). *change_out says what to clean up with
+ * snapshot_clean_up(), after everybody who cached the old state was told.
+ */
+int request_run(struct store *store, const struct request *request, const struct log *log, FILE *out,
+                struct snapshot_change *change_out);

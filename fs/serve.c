@@ -1,0 +1,314 @@
+/*
+ * serve: owns a mounted session: the loop, its threads, and what happens from mount to unmount.
+ * Invariant: the tree and the session are touched by the loop's thread alone; the lock is let go of when everything is on disk.
+ * Called by the program's mount command.
+ */
+#include "umlfs/serve.h"
+
+#define FUSE_USE_VERSION 312
+#include <errno.h>
+#include <fcntl.h>
+#include <fuse_lowlevel.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+
+#include "cleanup.h"
+#include "fuse_ops.h"
+#include "mountpoint.h"
+#include "serve_control.h"
+#include "tree.h"
+
+enum {
+	FILES_MAX = 256,      /* content descriptors kept open */
+	FILES_SPARE = 64,     /* left for everything else when the limit is low */
+	REQUESTS_AT_ONCE = 64, /* FUSE requests before the loop looks at anything else */
+	EVENTS = 16,
+};
+
+struct server {
+	const struct serve_options *options;
+	struct log log; /* remembers the last problem on its way to options->log */
+	char problem[256];
+	struct store *store;
+	struct tree tree;
+	struct fuse_ops *ops;
+	struct fuse_session *fuse;
+	struct fuse_buf buf;
+	struct serve_control *control;
+	char *mountpoint;
+	int epoll, signals;
+	bool agreed, told;
+	bool stop;
+};
+
+static void remember_problem(void *arg, enum log_level level, const char *line)
+{
+	struct server *s = arg;
+
+	if (level == LOG_LEVEL_ERROR)
+		snprintf(s->problem, sizeof(s->problem), "%s", line);
+	if (s->options->log && s->options->log->write)
+		s->options->log->write(s->options->log->arg, level, line);
+}
+
+static unsigned int files_to_keep(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= FILES_MAX + FILES_SPARE)
+		return FILES_MAX;
+	return limit.rlim_cur > FILES_SPARE ? (unsigned int)limit.rlim_cur - FILES_SPARE : 4;
+}
+
+static void agreed(void *arg)
+{
+	struct server *s = arg;
+
+	s->agreed = true;
+}
+
+/* Adds "-o name=value" with what separates options escaped. */
+static int add_value(struct fuse_args *args, const char *name, const char *value)
+{
+	cleanup_free char *option = malloc(strlen(name) + 2 * strlen(value) + 2);
+	char *to;
+
+	if (!option)
+		return -ENOMEM;
+	to = stpcpy(option, name);
+	for (; *value; value++) {
+		if (*value == ',' || *value == '\\')
+			*to++ = '\\';
+		*to++ = *value;
+	}
+	*to = '\0';
+	return fuse_opt_add_arg(args, "-o") < 0 || fuse_opt_add_arg(args, option) < 0 ? -ENOMEM : 0;
+}
+
+static int make_args(const struct server *s, struct fuse_args *args)
+{
+	const struct serve_options *o = s->options;
+	int r = fuse_opt_add_arg(args, "umlfs") < 0 ? -ENOMEM : 0;
+
+	if (r == 0)
+		r = add_value(args, "fsname=", s->store->path);
+	if (r == 0)
+		r = add_value(args, "subtype=", "umlfs");
+	if (r == 0 && (o->allow_other || (o->posix && geteuid() == 0)))
+		r = add_value(args, "allow_other", "");
+	if (r == 0 && o->posix)
+		r = add_value(args, "default_permissions", "");
+	if (r == 0 && o->read_only)
+		r = add_value(args, "ro", "");
+	if (r == 0 && o->posix && geteuid() == 0)
+		r = add_value(args, "dev", "");
+	if (r == 0 && o->posix && geteuid() == 0)
+		r = add_value(args, "suid", "");
+	return r;
+}
+
+static int mount_fuse(struct server *s)
+{
+	struct fuse_ops_options options = {
+		.posix = s->options->posix,
+		.xattr = s->options->posix || s->options->xattr,
+		.owner_caller = s->options->owner_caller,
+		.host_uid = geteuid(),
+	};
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	int r = fuse_ops_new(&s->tree, &options, agreed, s, &s->ops);
+
+	if (r == 0)
+		r = make_args(s, &args);
+	if (r == 0) {
+		s->fuse = fuse_ops_session(s->ops, &args);
+		r = s->fuse ? 0 : -EINVAL;
+	}
+	fuse_opt_free_args(&args);
+	if (r == 0 && fuse_session_mount(s->fuse, s->mountpoint) != 0)
+		r = -EIO;
+	if (r < 0)
+		return log_error(&s->log, r, "%s: cannot be mounted%s", s->mountpoint,
+		                 s->options->allow_other && geteuid() != 0
+		                         ? ": allow_other needs user_allow_other in /etc/fuse.conf"
+		                         : "");
+	r = fcntl(fuse_session_fd(s->fuse), F_GETFL);
+	return fcntl(fuse_session_fd(s->fuse), F_SETFL, r | O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+/* The signals that end the mount, as a descriptor, from before any thread exists. */
+static int block_signals(void)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return -errno;
+	signal(SIGPIPE, SIG_IGN);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? -errno : fd;
+}
+
+static int watch(struct server *s, int fd)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+
+	return epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static void print_status(void *arg, FILE *out)
+{
+	const struct server *s = arg;
+	const struct serve_options *o = s->options;
+
+	fprintf(out, "mountpoint %s\npid %d\nprofile %s\n", s->mountpoint, (int)getpid(), o->posix ? "posix" : "guest");
+	if (o->xattr && !o->posix)
+		fprintf(out, "option xattr\n");
+	if (o->owner_caller)
+		fprintf(out, "option owner=caller\n");
+	if (o->allow_other)
+		fprintf(out, "option allow_other\n");
+	if (o->read_only)
+		fprintf(out, "option ro\n");
+	if (*s->problem)
+		fprintf(out, "problem %s\n", s->problem);
+	fuse_ops_print_counts(s->ops, out);
+}
+
+static int start(struct server *s)
+{
+	const struct serve_options *o = s->options;
+	struct store_options options = {
+		.session = o->session, .base = o->base, .log = &s->log, .max_files = files_to_keep(),
+	};
+	struct serve_control_options control = {.tree = &s->tree, .status = print_status, .status_arg = s};
+	int r = mountpoint_check_fuse(&s->log);
+
+	if (r == 0)
+		r = store_open(&options, &s->store);
+	if (r < 0)
+		return r;
+	tree_init(&s->tree, &s->store->session);
+	s->signals = block_signals();
+	s->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (s->signals < 0 || s->epoll < 0)
+		return log_errno(&s->log, s->signals < 0 ? s->signals : -errno, "%s", o->session);
+	r = mountpoint_prepare(s->store, o->mountpoint, o->base, &s->log, &s->mountpoint);
+	if (r == 0)
+		r = mount_fuse(s);
+	if (r < 0)
+		return r;
+	control.store = s->store;
+	control.fuse = s->fuse;
+	control.epoll = s->epoll;
+	r = serve_control_new(&control, &s->control);
+	if (r == 0)
+		r = watch(s, fuse_session_fd(s->fuse));
+	if (r == 0)
+		r = watch(s, s->signals);
+	if (r == 0 && o->opened)
+		o->opened(o->ready_arg);
+	return r < 0 ? log_errno(&s->log, r, "%s/control", o->session) : 0;
+}
+
+/* Answers requests until there are none, or others may want to be heard. */
+static void serve_fuse(struct server *s)
+{
+	for (int i = 0; i < REQUESTS_AT_ONCE; i++) {
+		int n = fuse_session_receive_buf(s->fuse, &s->buf);
+
+		if (n == -EAGAIN || n == -EINTR)
+			return;
+		if (n <= 0) {
+			s->stop = true; /* unmounted: the descriptor has nothing more to say */
+			epoll_ctl(s->epoll, EPOLL_CTL_DEL, fuse_session_fd(s->fuse), NULL);
+			return;
+		}
+		fuse_session_process_buf(s->fuse, &s->buf);
+		if (s->agreed && !s->told) {
+			s->told = true;
+			if (s->options->ready)
+				s->options->ready(s->options->ready_arg, s->mountpoint);
+		}
+	}
+}
+
+static void stop_by_signal(struct server *s)
+{
+	struct signalfd_siginfo info;
+
+	if (read(s->signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		s->stop = true;
+}
+
+static int loop(struct server *s)
+{
+	struct epoll_event events[EVENTS];
+
+	while (!s->stop || serve_control_busy(s->control)) {
+		int n = epoll_wait(s->epoll, events, EVENTS, -1);
+
+		if (n < 0 && errno != EINTR)
+			return log_errno(&s->log, -errno, "%s", s->options->session);
+		for (int i = 0; i < n; i++) {
+			int fd = events[i].data.fd;
+
+			if (fd == fuse_session_fd(s->fuse))
+				serve_fuse(s);
+			else if (fd == s->signals)
+				stop_by_signal(s);
+			else
+				serve_control_ready(s->control, fd);
+		}
+	}
+	return 0;
+}
+
+/* In the order in which things depend on each other: the kernel first, the lock last. */
+static int finish(struct server *s)
+{
+	int r = 0;
+
+	if (s->fuse)
+		fuse_session_unmount(s->fuse);
+	serve_control_free(s->control);
+	if (s->store) {
+		if (s->store->loaded)
+			r = session_sync(&s->store->session);
+		if (r < 0)
+			log_errno(&s->log, r, "%s: not everything is on disk", s->options->session);
+		tree_fini(&s->tree);
+	}
+	if (s->fuse)
+		fuse_session_destroy(s->fuse);
+	free(s->buf.mem);
+	fuse_ops_free(s->ops);
+	close_fd(s->epoll);
+	close_fd(s->signals);
+	free(s->mountpoint);
+	if (s->store)
+		store_close(s->store);
+	return r;
+}
+
+int serve_run(const struct serve_options *options)
+{
+	struct server s = {.options = options, .epoll = -1, .signals = -1};
+	int r, end;
+
+	s.log = (struct log){.write = remember_problem, .arg = &s};
+	r = start(&s);
+	if (r == 0)
+		r = loop(&s);
+	end = finish(&s);
+	return r < 0 ? r : end;
+}

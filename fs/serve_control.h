@@ -1,0 +1,30 @@
+/* serve_control: what the daemon does for the clients of session/control. For serve alone. */
+#pragma once
+
+#include <stdio.h>
+
+#include "store.h"
+#include "tree.h"
+
+struct fuse_session;
+struct serve_control;
+
+struct serve_control_options {
+	struct store *store;
+	struct tree *tree;
+	struct fuse_session *fuse;
+	int epoll; /* descriptors are added to it, with the descriptor as data */
+	void (*status)(void *arg, FILE *out); /* adds the lines of STATUS that only the server knows */
+	void *status_arg;
+};
+
+int serve_control_new(const struct serve_control_options *options, struct serve_control **out);
+
+/* Finishes what is under way, and removes the socket. NULL is none. */
+void serve_control_free(struct serve_control *c);
+
+/* A descriptor that was added to the epoll is ready. */
+void serve_control_ready(struct serve_control *c, int fd);
+
+/* True while a thread talks to the kernel: the loop must go on answering it. */
+bool serve_control_busy(const struct serve_control *c);

@@ -1,0 +1,279 @@
+/*
+ * snapshot: seals, drops and names layers.
+ * Invariant: everything that can fail comes before the new manifest; after it the change only has to be taken over in memory.
+ * Called by request.
+ */
+#include "snapshot.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cleanup.h"
+#include "format.h"
+#include "io.h"
+
+int snapshot_check_name(const char *name, const struct log *log)
+{
+	if (*name == '\0')
+		return log_error(log, -EINVAL, "a snapshot's name may not be empty");
+	if (strlen(name) > FORMAT_NAME_MAX)
+		return log_error(log, -EINVAL, "%.32s...: a snapshot's name may have %d bytes at most", name,
+		                 FORMAT_NAME_MAX);
+	if (*name == '-' || *name == '@')
+		return log_error(log, -EINVAL, "%s: a snapshot's name may not begin with '%c'", name, *name);
+	for (const char *c = name; *c; c++) {
+		if (*c == '/' || (unsigned char)*c < ' ' || *c == 0x7f)
+			return log_error(log, -EINVAL, "%s: a snapshot's name may hold no '/' and no control character",
+			                 name);
+	}
+	return 0;
+}
+
+/* Everything of the top layer where a reader of its files would find it, and what the manifest says of a sealed layer. */
+static int close_top(struct session *s, struct manifest_layer *ml)
+{
+	const struct layer *top = stack_top(&s->stack);
+	int r = session_settle(s);
+
+	if (r == 0)
+		r = journal_sync(top->journal);
+	if (r < 0)
+		return r;
+	ml->sealed = journal_size(top->journal);
+	ml->changes = layer_changes(top);
+	ml->bytes = top->bytes;
+	return 0;
+}
+
+/* Adds an empty layer on `parent` to the manifest, as its top, and to the disk. */
+static int add_top(struct session *s, struct manifest *m, uint32_t parent)
+{
+	int r = manifest_add_layer(m, m->next_layer, parent);
+
+	if (r < 0)
+		return r;
+	m->top = m->next_layer++;
+	m->next_ino = s->next_ino;
+	m->next_serial = s->next_serial;
+	return layer_create(s->layersfd, m->top);
+}
+
+int snapshot_create(struct store *store, const char *name, const struct log *log)
+{
+	struct session *s = &store->session;
+	struct manifest m = {0};
+	struct stack stack = {0};
+	uint32_t sealed = s->manifest.top;
+	int r = snapshot_check_name(name, log);
+
+	if (r < 0)
+		return r;
+	if (manifest_snapshot(&s->manifest, name))
+		return log_error(log, -EEXIST, "%s: there is a snapshot of this name: take another, or delete it first",
+		                 name);
+	r = store_load(store);
+	if (r == 0)
+		r = manifest_copy(&s->manifest, &m);
+	if (r == 0)
+		r = close_top(s, manifest_layer(&m, sealed));
+	if (r == 0)
+		r = manifest_add_snapshot(&m, sealed, (int64_t)time(NULL), name);
+	if (r == 0)
+		r = add_top(s, &m, sealed);
+	if (r == 0)
+		r = session_load(s, &m, m.top, &s->stack, &stack);
+	if (r == 0)
+		r = store_commit(store, &m);
+	if (r < 0) {
+		session_unload(&stack, &s->stack);
+		manifest_fini(&m);
+		store_remove_dropped(s->layersfd, &s->manifest);
+		return log_errno(log, r, "%s: no snapshot was made", s->label);
+	}
+	stack_top(&s->stack)->sealed = true;
+	session_unload(&s->stack, &stack);
+	s->stack = stack;
+	return 0;
+}
+
+/* The layer that a reset goes back to: 0 for the base. */
+static int find_target(const struct manifest *m, const char *name, uint32_t *layer_out, const struct log *log)
+{
+	const struct manifest_snapshot *found;
+
+	if (!name || strcmp(name, SNAPSHOT_BASE) == 0) {
+		found = name ? NULL : manifest_standing(m, m->top);
+		*layer_out = found ? found->layer : 0;
+		return 0;
+	}
+	found = manifest_snapshot(m, name);
+	if (!found)
+		return log_error(log, -ENOENT, "%s: no such snapshot: `umlfs list` tells which there are", name);
+	*layer_out = found->layer;
+	return 0;
+}
+
+static void drop_top(struct manifest *m)
+{
+	struct manifest_layer *old = manifest_layer(m, m->top);
+
+	m->n_layers--;
+	memmove(old, old + 1, (size_t)(m->layers + m->n_layers - old) * sizeof(*old));
+}
+
+/* The layers of a that are not in b, leaving out the last `skip` of a. */
+static int only_in(const struct stack *a, const struct stack *b, unsigned int skip, struct layer ***out,
+                   unsigned int *n_out)
+{
+	struct layer **list = calloc(a->n + 1, sizeof(struct layer *));
+	unsigned int n = 0;
+
+	if (!list)
+		return -ENOMEM;
+	for (unsigned int i = 0; i + skip < a->n; i++) {
+		if (stack_layer(b, a->layers[i]->id) != a->layers[i])
+			list[n++] = a->layers[i];
+	}
+	*out = list;
+	*n_out = n;
+	return 0;
+}
+
+/*
+ * A session that was opened for this command alone may be reset although its layers are damaged: they are what the reset
+ * drops. Numbers that they may have used are passed over.
+ */
+static int load_what_can_be(struct store *store, struct manifest *m, const struct log *log)
+{
+	struct session *s = &store->session;
+	struct log loud = s->log;
+	int r;
+
+	s->log = (struct log){0};
+	r = store_load(store);
+	s->log = loud;
+	if (r != -EUCLEAN || !s->base)
+		return r == -EUCLEAN ? store_load(store) : r;
+	log_warning(log, "%s: damaged layers are left out", s->label);
+	s->next_ino = (s->next_ino > m->next_ino ? s->next_ino : m->next_ino) + (UINT64_C(1) << 32);
+	s->next_serial = (s->next_serial > m->next_serial ? s->next_serial : m->next_serial) + (UINT64_C(1) << 32);
+	return 0;
+}
+
+/* The layers of `before` that `after` has not. */
+static int list_dropped(const struct manifest *before, const struct manifest *after, struct snapshot_change *change)
+{
+	change->dropped = calloc(before->n_layers + 1, sizeof(*change->dropped));
+	if (!change->dropped)
+		return -ENOMEM;
+	for (size_t i = 0; i < before->n_layers; i++) {
+		if (!manifest_layer(after, before->layers[i].id))
+			change->dropped[change->n_dropped++] = before->layers[i].id;
+	}
+	return 0;
+}
+
+static void free_change(struct snapshot_change *change)
+{
+	free(change->gone);
+	free(change->come);
+	free(change->dropped);
+	*change = (struct snapshot_change){0};
+}
+
+/* The manifest and the stack after a reset to this layer, and what it changes; nothing is committed yet. */
+static int plan_reset(struct session *s, uint32_t target, struct manifest *m, struct stack *stack,
+                      struct snapshot_change *change)
+{
+	int r;
+
+	drop_top(m);
+	r = add_top(s, m, target);
+	if (r < 0)
+		return r;
+	manifest_prune(m);
+	r = session_load(s, m, m->top, &s->stack, stack);
+	if (r == 0)
+		r = only_in(&s->stack, stack, 0, &change->gone, &change->n_gone);
+	if (r == 0)
+		r = only_in(stack, &s->stack, 1, &change->come, &change->n_come);
+	return r < 0 ? r : list_dropped(&s->manifest, m, change);
+}
+
+int snapshot_reset(struct store *store, const char *name, const struct log *log, struct snapshot_change *out)
+{
+	struct session *s = &store->session;
+	struct snapshot_change change = {0};
+	struct stack stack = {0};
+	struct manifest m = {0};
+	uint32_t target = 0;
+	int r = find_target(&s->manifest, name, &target, log);
+
+	if (r < 0)
+		return r;
+	r = load_what_can_be(store, &s->manifest, log);
+	if (r == 0)
+		r = manifest_copy(&s->manifest, &m);
+	if (r == 0)
+		r = plan_reset(s, target, &m, &stack, &change);
+	if (r == 0)
+		r = store_commit(store, &m);
+	if (r < 0) {
+		free_change(&change);
+		session_unload(&stack, &s->stack);
+		manifest_fini(&m);
+		store_remove_dropped(s->layersfd, &s->manifest);
+		return log_errno(log, r, "%s: was not reset", s->label);
+	}
+	for (unsigned int i = 0; i < change.n_gone; i++)
+		handles_drop_layer(s->handles, change.gone[i]->id);
+	free(s->stack.layers);
+	s->stack = stack;
+	s->n_dirty = 0;
+	store->loaded = true;
+	*out = change;
+	return 0;
+}
+
+int snapshot_delete(struct store *store, const char *name, const struct log *log, struct snapshot_change *out)
+{
+	struct session *s = &store->session;
+	struct manifest_snapshot *found = manifest_snapshot(&s->manifest, name);
+	struct snapshot_change change = {0};
+	struct manifest m = {0};
+	int r;
+
+	if (!found)
+		return log_error(log, -ENOENT, "%s: no such snapshot: `umlfs list` tells which there are", name);
+	r = manifest_copy(&s->manifest, &m);
+	if (r == 0) {
+		manifest_remove_snapshot(&m, (size_t)(found - s->manifest.snapshots));
+		manifest_prune(&m);
+		r = list_dropped(&s->manifest, &m, &change);
+	}
+	if (r == 0)
+		r = store_commit(store, &m);
+	if (r < 0) {
+		free_change(&change);
+		manifest_fini(&m);
+		return log_errno(log, r, "%s: was not deleted", name);
+	}
+	*out = change;
+	return 0;
+}
+
+void snapshot_clean_up(int layersfd, struct snapshot_change *change)
+{
+	for (unsigned int i = 0; i < change->n_gone; i++)
+		layer_free(change->gone[i]);
+	for (unsigned int i = 0; i < change->n_dropped; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "%u", change->dropped[i]);
+		io_remove_tree(layersfd, name);
+	}
+	free_change(change);
+}

@@ -1,0 +1,41 @@
+/*
+ * snapshot: a session's layers as states that one can go back to.
+ *
+ * Each function is one replacement of the manifest: whatever happens, the session is in the state before or after. They work on a
+ * store that a daemon serves and on one that was opened for a single command.
+ */
+#pragma once
+
+#include "store.h"
+
+#define SNAPSHOT_BASE "@base" /* what reset calls the untouched base */
+
+/* What a change of layers leaves to be cleaned up, and what of the old state others may have cached. */
+struct snapshot_change {
+	struct layer **gone; /* out of the session's stack now */
+	struct layer **come; /* in it now, without the empty top; borrowed from the session */
+	unsigned int n_gone, n_come;
+	uint32_t *dropped; /* numbers of layers that nothing stands on, still on disk */
+	unsigned int n_dropped;
+};
+
+/* 0, or why a name cannot be a snapshot's: -EINVAL, written to log. */
+int snapshot_check_name(const char *name, const struct log *log);
+
+/* Seals the top layer under a name and puts an empty one on it: 0, -EEXIST, -ENOSPC, ... */
+int snapshot_create(struct store *store, const char *name, const struct log *log);
+
+/*
+ * Drops what changed: back to the named snapshot, to the base (SNAPSHOT_BASE), or (NULL) to the snapshot that the session stands
+ * on. -ENOENT when there is none of that name. The caller ends *out with snapshot_clean_up().
+ */
+int snapshot_reset(struct store *store, const char *name, const struct log *log, struct snapshot_change *out);
+
+/*
+ * Removes a name; a layer that nothing stands on goes with it. One that something stands on stays without a name until
+ * merge_layers() can do away with it. The caller ends *out with snapshot_clean_up().
+ */
+int snapshot_delete(struct store *store, const char *name, const struct log *log, struct snapshot_change *out);
+
+/* Frees the layers that are gone and deletes the dropped ones from disk; may take long, and may run on any thread. */
+void snapshot_clean_up(int layersfd, struct snapshot_change *change);

@@ -1,0 +1,301 @@
+/*
+ * store: owns the session's directory, its lock and its manifest.
+ * Invariant: one process at a time has the lock; the directory is a session from the moment its first manifest is there.
+ * Called by snapshot, request and serve.
+ */
+#include "store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+
+#include "cleanup.h"
+#include "io.h"
+#include "store_base.h"
+
+enum { FIRST_LAYER = 1 };
+
+static int lock(struct store *store, const struct log *log)
+{
+	char text[24] = "";
+	ssize_t n;
+
+	store->lockfd = openat(store->session.dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (store->lockfd < 0)
+		return log_errno(log, -errno, "%s/lock", store->session.label);
+	if (flock(store->lockfd, LOCK_EX | LOCK_NB) == 0) {
+		snprintf(text, sizeof(text), "%d\n", (int)getpid());
+		if (ftruncate(store->lockfd, 0) < 0 || io_write_all(store->lockfd, text, strlen(text), 0) < 0)
+			log_warning(log, "%s/lock: cannot be written to", store->session.label);
+		return 0;
+	}
+	n = pread(store->lockfd, text, sizeof(text) - 1, 0);
+	text[n > 0 ? n - 1 : 0] = '\0';
+	if (faccessat(store->session.dirfd, "control", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return log_error(log, -EBUSY, "%s: mounted already by process %s: unmount it with `umlfs umount %s`",
+		                 store->session.label, text, store->session.label);
+	return log_error(log, -EBUSY, "%s: in use by process %s: try again when it has ended", store->session.label,
+	                 text);
+}
+
+/* True when the directory holds no session but may become one: empty, or what a dead process began to make. */
+static bool may_become_session(const struct store *store)
+{
+	cleanup_fd int layers = openat(store->session.dirfd, "layers", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int content = -1;
+
+	if (layers < 0)
+		return true;
+	if (faccessat(layers, "2", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return false;
+	content = openat(layers, "1", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return content < 0 || io_dir_empty(content, "content") != -ENOTEMPTY;
+}
+
+/* 0 when the directory has nothing but what umlfs itself puts there. */
+static int check_only_ours(int dirfd)
+{
+	static const char *const ours[] = {".", "..", "lock", "layers", "rootfs", "base.index", "base.index.new",
+	                                   "log", "manifest.new"};
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir))) {
+		bool known = false;
+
+		for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
+			known = known || strcmp(entry->d_name, ours[i]) == 0;
+		if (!known)
+			return -ENOTEMPTY;
+	}
+	return 0;
+}
+
+static void remove_half_made(const struct store *store)
+{
+	int dirfd = store->session.dirfd;
+
+	io_remove_tree(dirfd, "layers");
+	unlinkat(dirfd, "base.index", 0);
+	unlinkat(dirfd, "base.index.new", 0);
+	unlinkat(dirfd, "rootfs", AT_REMOVEDIR);
+	unlinkat(dirfd, "lock", 0);
+}
+
+static int open_layers(struct store *store, const struct log *log)
+{
+	store->session.layersfd = io_make_dir(store->session.dirfd, "layers", 0700);
+	if (store->session.layersfd < 0)
+		return log_errno(log, store->session.layersfd, "%s/layers", store->session.label);
+	return 0;
+}
+
+static int make_session(struct store *store, const struct log *log)
+{
+	struct session *s = &store->session;
+	struct manifest m = {.next_serial = 1, .next_layer = FIRST_LAYER + 1, .top = FIRST_LAYER};
+	int r;
+
+	m.base = index_id(s->base->index);
+	m.next_ino = index_n_inodes(s->base->index) + 1;
+	m.base_path = strdup(s->base->label);
+	r = m.base_path ? manifest_add_layer(&m, FIRST_LAYER, 0) : -ENOMEM;
+	if (r == 0)
+		r = open_layers(store, log);
+	if (r == 0)
+		r = layer_create(s->layersfd, FIRST_LAYER);
+	if (r == 0 && mkdirat(s->dirfd, "rootfs", 0700) < 0 && errno != EEXIST)
+		r = -errno;
+	if (r == 0)
+		r = manifest_write(s->dirfd, &m);
+	if (r < 0) {
+		manifest_fini(&m);
+		return log_errno(log, r, "%s: cannot be made", s->label);
+	}
+	s->manifest = m;
+	return 0;
+}
+
+static int read_manifest(struct store *store, const struct log *log)
+{
+	char label[PATH_MAX];
+
+	snprintf(label, sizeof(label), "%s/manifest", store->session.label);
+	return manifest_read(store->session.dirfd, label, log, &store->session.manifest);
+}
+
+static int load_layers(struct store *store)
+{
+	struct session *s = &store->session;
+	int r;
+
+	s->next_ino = s->manifest.next_ino;
+	s->next_serial = s->manifest.next_serial;
+	r = session_load(s, &s->manifest, s->manifest.top, NULL, &s->stack);
+	if (r < 0)
+		return r;
+	store->loaded = true;
+	r = session_settle(s);
+	return r < 0 ? log_errno(&s->log, r, "%s: its journal cannot be written", s->label) : 0;
+}
+
+int store_load(struct store *store)
+{
+	struct session *s = &store->session;
+	int r;
+
+	if (store->loaded)
+		return 0;
+	r = s->base ? 0 : store_base_from_copy(store, &s->log);
+	return r < 0 ? r : load_layers(store);
+}
+
+/* The session on its base: made when it is not there. */
+static int open_on_base(struct store *store, const char *base, const struct log *log)
+{
+	struct session *s = &store->session;
+	int r = read_manifest(store, log);
+	bool is_new = r == -ENOENT;
+
+	if (r < 0 && !is_new)
+		return r;
+	if (is_new && !may_become_session(store))
+		return log_error(log, -EUCLEAN, "%s/manifest: missing, though the session has layers: restore it from a "
+		                 "backup, or remove the session", s->label);
+	if (is_new && check_only_ours(s->dirfd) < 0)
+		return log_error(log, -ENOTEMPTY, "%s: holds other files and is no session: give an empty or a new directory",
+		                 s->label);
+	r = store_base_open(store, base, is_new, log);
+	if (r == 0 && is_new)
+		r = make_session(store, log);
+	if (r < 0 && is_new)
+		remove_half_made(store);
+	if (r == 0 && !is_new)
+		r = open_layers(store, log);
+	if (r == 0)
+		r = store_remove_dropped(s->layersfd, &s->manifest);
+	return r < 0 ? r : load_layers(store);
+}
+
+static int open_alone(struct store *store, const struct log *log)
+{
+	int r = read_manifest(store, log);
+
+	if (r == -ENOENT)
+		return log_error(log, -ENOENT, "%s: is no session: it has no manifest; make one with `umlfs mount BASE %s`",
+		                 store->session.label, store->session.label);
+	return r < 0 ? r : open_layers(store, log);
+}
+
+static int open_directory(struct store *store, const struct store_options *o, bool *made_out)
+{
+	*made_out = false;
+	if (o->base && mkdir(o->session, 0700) == 0)
+		*made_out = true;
+	else if (o->base && errno != EEXIST)
+		return log_errno(o->log, -errno, "%s: cannot be made", o->session);
+	store->session.dirfd = open(o->session, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (store->session.dirfd < 0)
+		return log_errno(o->log, -errno, "%s", o->session);
+	store->path = realpath(o->session, NULL);
+	return store->path ? 0 : log_errno(o->log, -errno, "%s", o->session);
+}
+
+static int open_parts(struct store *store, const struct store_options *o)
+{
+	int r = store_base_check_place(store, o->base, o->log);
+
+	if (r == 0)
+		r = lock(store, o->log);
+	if (r == 0)
+		r = handles_new(o->max_files, &store->session.handles);
+	if (r < 0)
+		return r;
+	return o->base ? open_on_base(store, o->base, o->log) : open_alone(store, o->log);
+}
+
+int store_open(const struct store_options *o, struct store **out)
+{
+	struct store *store = calloc(1, sizeof(*store));
+	bool made = false;
+	int r;
+
+	if (!store)
+		return -ENOMEM;
+	store->lockfd = -1;
+	store->session.dirfd = -1;
+	store->session.layersfd = -1;
+	store->session.log = o->log ? *o->log : (struct log){0};
+	store->session.label = strdup(o->session);
+	r = store->session.label ? open_directory(store, o, &made) : -ENOMEM;
+	if (r == 0)
+		r = open_parts(store, o);
+	if (r < 0) {
+		if (made)
+			rmdir(o->session);
+		store_close(store);
+		return r;
+	}
+	*out = store;
+	return 0;
+}
+
+void store_close(struct store *store)
+{
+	struct session *s = &store->session;
+
+	session_unload(&s->stack, NULL);
+	base_free(s->base);
+	handles_free(s->handles);
+	manifest_fini(&s->manifest);
+	close_fd(s->layersfd);
+	close_fd(s->dirfd);
+	close_fd(store->lockfd);
+	free(s->label);
+	free(store->path);
+	free(store);
+}
+
+int store_commit(struct store *store, struct manifest *m)
+{
+	int r = manifest_write(store->session.dirfd, m);
+
+	if (r < 0)
+		return r;
+	manifest_fini(&store->session.manifest);
+	store->session.manifest = *m;
+	return 0;
+}
+
+int store_remove_dropped(int layersfd, const struct manifest *m)
+{
+	int fd = openat(layersfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+	int result = 0;
+
+	if (!dir) {
+		close_fd(fd);
+		return -EIO;
+	}
+	while ((entry = readdir(dir))) {
+		char *end;
+		unsigned long id = strtoul(entry->d_name, &end, 10);
+		int r;
+
+		if (*end != '\0' || end == entry->d_name || manifest_layer(m, (uint32_t)id))
+			continue;
+		r = io_remove_tree(layersfd, entry->d_name);
+		if (r < 0)
+			result = r;
+	}
+	return result;
+}

@@ -1,0 +1,77 @@
+/*
+ * users: reads the links in /proc; never follows one, so that a dead mount cannot hang it.
+ * Invariant: says yes only for a path that the kernel itself showed.
+ * Called by request before a reset, and by mounts when a mountpoint is busy.
+ */
+#include "users.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+
+static bool link_is_below(int dirfd, const char *name, const char *mountpoint, char path[PATH_MAX])
+{
+	ssize_t len = readlinkat(dirfd, name, path, PATH_MAX - 1);
+	size_t prefix = strlen(mountpoint);
+
+	if (len <= 0)
+		return false;
+	path[len] = '\0';
+	return strncmp(path, mountpoint, prefix) == 0 &&
+	       (path[prefix] == '/' || path[prefix] == '\0' || strcmp(path + prefix, " (deleted)") == 0);
+}
+
+static bool uses_files(int proc, const char *mountpoint, char path[PATH_MAX])
+{
+	int fd = openat(proc, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!dir) {
+		close_fd(fd);
+		return false;
+	}
+	while ((entry = readdir(dir))) {
+		if (link_is_below(fd, entry->d_name, mountpoint, path))
+			return true;
+	}
+	return false;
+}
+
+static void read_name(int proc, char *name, size_t size)
+{
+	cleanup_fd int fd = openat(proc, "comm", O_RDONLY | O_CLOEXEC);
+	ssize_t len = fd < 0 ? -1 : read(fd, name, size - 1);
+
+	name[len > 0 ? len - 1 : 0] = '\0';
+}
+
+bool users_find(const char *mountpoint, pid_t except, struct users_found *out)
+{
+	cleanup_dir DIR *dir = opendir("/proc");
+	struct dirent *entry;
+	char path[PATH_MAX];
+
+	while (dir && (entry = readdir(dir))) {
+		pid_t pid = (pid_t)atoi(entry->d_name);
+		cleanup_fd int proc = -1;
+
+		if (pid <= 0 || pid == getpid() || pid == except)
+			continue;
+		proc = openat(dirfd(dir), entry->d_name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (proc < 0)
+			continue;
+		if (!link_is_below(proc, "cwd", mountpoint, path) && !link_is_below(proc, "root", mountpoint, path) &&
+		    !link_is_below(proc, "exe", mountpoint, path) && !uses_files(proc, mountpoint, path))
+			continue;
+		out->pid = pid;
+		read_name(proc, out->name, sizeof(out->name));
+		snprintf(out->path, sizeof(out->path), "%.*s", (int)sizeof(out->path) - 1, path);
+		return true;
+	}
+	return false;
+}

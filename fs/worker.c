@@ -1,0 +1,145 @@
+/*
+ * worker: owns one thread and two queues under one lock.
+ * Invariant: a job is in one queue or with the thread, never in two places.
+ * Called by serve.
+ */
+#include "worker.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+
+#include "cleanup.h"
+
+struct queue {
+	struct job *first, **last;
+};
+
+struct worker {
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	struct queue todo, ended;
+	int eventfd;
+	bool stop;
+};
+
+static void put(struct queue *q, struct job *job)
+{
+	job->next = NULL;
+	*q->last = job;
+	q->last = &job->next;
+}
+
+static struct job *take(struct queue *q)
+{
+	struct job *job = q->first;
+
+	if (job) {
+		q->first = job->next;
+		if (!q->first)
+			q->last = &q->first;
+	}
+	return job;
+}
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	uint64_t one = 1;
+
+	pthread_mutex_lock(&w->lock);
+	for (;;) {
+		struct job *job = take(&w->todo);
+
+		if (!job && w->stop)
+			break;
+		if (!job) {
+			pthread_cond_wait(&w->wake, &w->lock);
+			continue;
+		}
+		pthread_mutex_unlock(&w->lock);
+		job->run(job);
+		pthread_mutex_lock(&w->lock);
+		put(&w->ended, job);
+		if (write(w->eventfd, &one, sizeof(one)) < 0)
+			continue; /* the counter is full: the loop is awake already */
+	}
+	pthread_mutex_unlock(&w->lock);
+	return NULL;
+}
+
+int worker_new(struct worker **out)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+	int r;
+
+	if (!w)
+		return -ENOMEM;
+	w->todo.last = &w->todo.first;
+	w->ended.last = &w->ended.first;
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_cond_init(&w->wake, NULL);
+	w->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r = w->eventfd < 0 ? errno : pthread_create(&w->thread, NULL, work, w);
+	if (r != 0) {
+		close_fd(w->eventfd);
+		free(w);
+		return -r;
+	}
+	*out = w;
+	return 0;
+}
+
+void worker_give(struct worker *w, struct job *job)
+{
+	pthread_mutex_lock(&w->lock);
+	put(&w->todo, job);
+	pthread_cond_signal(&w->wake);
+	pthread_mutex_unlock(&w->lock);
+}
+
+int worker_fd(const struct worker *w)
+{
+	return w->eventfd;
+}
+
+static void end_jobs(struct worker *w)
+{
+	for (;;) {
+		struct job *job;
+
+		pthread_mutex_lock(&w->lock);
+		job = take(&w->ended);
+		pthread_mutex_unlock(&w->lock);
+		if (!job)
+			return;
+		job->done(job);
+	}
+}
+
+void worker_reap(struct worker *w)
+{
+	uint64_t count;
+
+	if (read(w->eventfd, &count, sizeof(count)) > 0)
+		end_jobs(w);
+}
+
+void worker_free(struct worker *w)
+{
+	if (!w)
+		return;
+	pthread_mutex_lock(&w->lock);
+	w->stop = true;
+	pthread_cond_signal(&w->wake);
+	pthread_mutex_unlock(&w->lock);
+	pthread_join(w->thread, NULL);
+	end_jobs(w);
+	pthread_cond_destroy(&w->wake);
+	pthread_mutex_destroy(&w->lock);
+	close_fd(w->eventfd);
+	free(w);
+}

@@ -1,0 +1,101 @@
+/*
+ * cmd: parses the flags of a command, and says things in one way.
+ * Invariant: what is for scripts goes to standard output, everything else to standard error.
+ * Called by the cmd_*.c files.
+ */
+#include "cmd.h"
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <string.h>
+
+static void print_line(void *arg, enum log_level level, const char *line)
+{
+	fprintf(stderr, "umlfs: %s%s\n", level == LOG_LEVEL_WARNING ? "warning: " : "", line);
+}
+
+const struct log cmd_log = {.write = print_line};
+
+static int print_help(const struct command *self)
+{
+	printf("usage: umlfs %s %s\n\n%s\n", self->name, self->usage, self->help);
+	if (self->details)
+		printf("\n%s", self->details);
+	return EXIT_DONE;
+}
+
+int cmd_usage_error(const struct command *self, const char *format, ...)
+{
+	va_list args;
+
+	fputs("umlfs: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fprintf(stderr, "\nusage: umlfs %s %s\n", self->name, self->usage);
+	return EXIT_USAGE;
+}
+
+enum { NAMES_MAX = 16 };
+
+/* The command's long names and "help". */
+static void gather_names(const struct option *from, struct option names[NAMES_MAX])
+{
+	int n = 0;
+
+	for (; from && from->name && n < NAMES_MAX - 2; from++)
+		names[n++] = *from;
+	names[n++] = (struct option){.name = "help", .val = 'h'};
+	names[n] = (struct option){0};
+}
+
+int cmd_parse(const struct command *self, int argc, char **argv, const struct cmd_flags *flags, int least, int most,
+              int *first_out)
+{
+	struct option names[NAMES_MAX];
+	char letters[32];
+	int flag;
+
+	gather_names(flags ? flags->names : NULL, names);
+	snprintf(letters, sizeof(letters), ":h%s", flags ? flags->letters : "");
+	optind = 1;
+	opterr = 0;
+	while ((flag = getopt_long(argc, argv, letters, names, NULL)) != -1) {
+		int r;
+
+		if (flag == 'h')
+			return print_help(self);
+		if (flag == ':')
+			return cmd_usage_error(self, "%s: needs a value", argv[optind - 1]);
+		if (flag == '?' && optopt)
+			return cmd_usage_error(self, "-%c: unknown option", optopt);
+		if (flag == '?')
+			return cmd_usage_error(self, "%s: unknown option", argv[optind - 1]);
+		r = flags->take(flags->arg, flag, optarg);
+		if (r != 0)
+			return r;
+	}
+	if (argc - optind < least)
+		return cmd_usage_error(self, "%s: too few arguments", self->name);
+	if (argc - optind > most)
+		return cmd_usage_error(self, "%s: unexpected argument", argv[optind + most]);
+	for (int i = optind; i < argc; i++) {
+		if (*argv[i] == '\0' && i - optind == 0)
+			return cmd_usage_error(self, "%s: an argument is empty", self->name);
+	}
+	*first_out = optind;
+	return -1;
+}
+
+void cmd_print_bytes(char *text, size_t size, unsigned long long bytes)
+{
+	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+	double value = (double)bytes;
+	int unit = 0;
+
+	while (value >= 1024 && unit < 6) {
+		value /= 1024;
+		unit++;
+	}
+	snprintf(text, size, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+}

@@ -1,0 +1,54 @@
+/* cmd: what the program's commands are and share. A command is data; main() only looks it up. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "umlfs/log.h"
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+struct command {
+	const char *name;
+	const char *alias; /* another name, or NULL */
+	const char *usage; /* the arguments */
+	const char *help;  /* one line */
+	const char *details; /* what --help says besides, or NULL; ends with a newline */
+	int (*run)(const struct command *self, int argc, char **argv);
+};
+
+extern const struct command cmd_import, cmd_mount, cmd_umount, cmd_snapshot, cmd_reset, cmd_list, cmd_delete, cmd_status;
+
+/* The commands in the order of `umlfs --help`, NULL at the end. */
+extern const struct command *const commands[];
+
+/* A log that prints "umlfs: line" to standard error. */
+extern const struct log cmd_log;
+
+/* The flags that a command takes besides --help: letters as for getopt(3). */
+struct cmd_flags {
+	const char *letters; /* without '+' and 'h' */
+	const struct option *names; /* as for getopt_long(3), or NULL; "help" is added */
+	void *arg;
+	/* Takes one flag: 0, or EXIT_USAGE after it has said why. */
+	int (*take)(void *arg, int flag, const char *value);
+};
+
+/*
+ * Parses argv. -1: the arguments start at *first_out and are from least to most in number; else the exit status: --help was
+ * printed, or a usage error.
+ */
+int cmd_parse(const struct command *self, int argc, char **argv, const struct cmd_flags *flags, int least, int most,
+              int *first_out);
+
+/* Prints "umlfs: text" and where to find help; answers EXIT_USAGE. */
+int cmd_usage_error(const struct command *self, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The exit status of a library call. */
+static inline int cmd_exit(int r)
+{
+	return r < 0 ? EXIT_FAILED : EXIT_DONE;
+}
+
+/* Bytes as a person reads them: "1.5 MiB". */
+void cmd_print_bytes(char *text, size_t size, unsigned long long bytes);

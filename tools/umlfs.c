@@ -1,0 +1,52 @@
+/*
+ * umlfs: the program. Looks a command up and runs it.
+ * Invariant: exit status 0 done, 1 failed, 2 wrong usage.
+ */
+#define FUSE_USE_VERSION 312
+#include <archive.h>
+#include <fuse_lowlevel.h>
+#include <string.h>
+
+#include "cmd.h"
+
+const struct command *const commands[] = {
+	&cmd_import, &cmd_mount, &cmd_umount, &cmd_snapshot, &cmd_reset, &cmd_list, &cmd_delete, &cmd_status, NULL,
+};
+
+static int print_help(FILE *out)
+{
+	fputs("usage: umlfs COMMAND [OPTION...] ARGUMENT...\n"
+	      "       umlfs COMMAND --help | --help | --version\n\n"
+	      "Root file systems for User-Mode Linux: a read-only base, a writable session on it,\n"
+	      "snapshots, and a reset in milliseconds, without root.\n\n", out);
+	for (const struct command *const *c = commands; *c; c++)
+		fprintf(out, "  %-10s %s\n", (*c)->name, (*c)->help);
+	fputs("\n  umlfs import root.tar.xz base      # once\n"
+	      "  mnt=$(umlfs mount base session)    # then boot with rootfstype=hostfs rootflags=$mnt\n"
+	      "  umlfs snapshot session clean\n"
+	      "  umlfs reset session clean          # milliseconds, the mount stays up\n"
+	      "  umlfs umount session\n", out);
+	return out == stdout ? EXIT_DONE : EXIT_USAGE;
+}
+
+static int print_version(void)
+{
+	printf("umlfs %s (libfuse %s, %s)\n", UMLFS_VERSION, fuse_pkgversion(), archive_version_string());
+	return EXIT_DONE;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2)
+		return print_help(stderr);
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
+		return print_help(stdout);
+	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
+		return print_version();
+	for (const struct command *const *c = commands; *c; c++) {
+		if (strcmp(argv[1], (*c)->name) == 0 || ((*c)->alias && strcmp(argv[1], (*c)->alias) == 0))
+			return (*c)->run(*c, argc - 1, argv + 1);
+	}
+	fprintf(stderr, "umlfs: %s: unknown command; `umlfs --help` tells which there are\n", argv[1]);
+	return EXIT_USAGE;
+}
