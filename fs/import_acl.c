@@ -6,6 +6,7 @@
  */
 #include "import_acl.h"
 
+#include <archive.h>
 #include <errno.h>
 #include <grp.h>
 #include <linux/posix_acl.h>

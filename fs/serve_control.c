@@ -195,6 +195,8 @@ static void carry_out(struct serve_control *c, struct client *client)
 		control_data(client->socket, text);
 	if (r == 0 && (change.n_gone || change.n_dropped))
 		r = follow_up(c, client, &change);
+	else
+		snapshot_clean_up(c->o.store->session.layersfd, &change); /* nothing but its empty lists */
 	if (!c->busy)
 		answer(c, client, r);
 }
@@ -262,9 +264,18 @@ bool serve_control_busy(const struct serve_control *c)
 	return c->busy;
 }
 
-void serve_control_ready(struct serve_control *c, int fd)
+static struct client *find_client(const struct serve_control *c, int fd)
 {
 	struct client *client = c->clients;
+
+	while (client && control_client_fd(client->socket) != fd)
+		client = client->next;
+	return client;
+}
+
+void serve_control_ready(struct serve_control *c, int fd)
+{
+	struct client *client = find_client(c, fd);
 
 	if (fd == c->listen_fd)
 		accept_clients(c);
@@ -272,8 +283,6 @@ void serve_control_ready(struct serve_control *c, int fd)
 		worker_reap(c->notifier);
 	else if (fd == worker_fd(c->reaper))
 		worker_reap(c->reaper);
-	while (client && control_client_fd(client->socket) != fd)
-		client = client->next;
-	if (client)
+	else if (client)
 		client_ready(c, client);
 }
