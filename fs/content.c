@@ -10,37 +10,37 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { NAME_BYTES = 24 };
+enum { PATH_BYTES = 48 };
 
-static void make_name(uint64_t ino, char name[NAME_BYTES])
+static void make_path(uint32_t layer, uint64_t ino, char path[PATH_BYTES])
 {
-	snprintf(name, NAME_BYTES, "%llu", (unsigned long long)ino);
+	snprintf(path, PATH_BYTES, "%u/content/%llu", layer, (unsigned long long)ino);
 }
 
-int content_create(int dirfd, uint64_t ino)
+int content_create(int layersfd, uint32_t layer, uint64_t ino)
 {
-	char name[NAME_BYTES];
+	char path[PATH_BYTES];
 	int fd;
 
-	make_name(ino, name);
-	fd = openat(dirfd, name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	make_path(layer, ino, path);
+	fd = openat(layersfd, path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	return fd < 0 ? -errno : fd;
 }
 
-int content_open(int dirfd, uint64_t ino, int flags)
+int content_open(int layersfd, uint32_t layer, uint64_t ino, int flags)
 {
-	char name[NAME_BYTES];
+	char path[PATH_BYTES];
 	int fd;
 
-	make_name(ino, name);
-	fd = openat(dirfd, name, flags | O_CLOEXEC | O_NOFOLLOW);
+	make_path(layer, ino, path);
+	fd = openat(layersfd, path, flags | O_CLOEXEC | O_NOFOLLOW);
 	return fd < 0 ? -errno : fd;
 }
 
-int content_remove(int dirfd, uint64_t ino)
+int content_remove(int layersfd, uint32_t layer, uint64_t ino)
 {
-	char name[NAME_BYTES];
+	char path[PATH_BYTES];
 
-	make_name(ino, name);
-	return unlinkat(dirfd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+	make_path(layer, ino, path);
+	return unlinkat(layersfd, path, 0) < 0 && errno != ENOENT ? -errno : 0;
 }

@@ -107,6 +107,8 @@ static int do_here(const char *session, const struct request *request, const str
 	r = request_run(store, request, log, data, &change);
 	if (r == 0)
 		snapshot_clean_up(store->session.layersfd, &change);
+	if (r == 0 && request->kind == REQUEST_SNAPSHOT)
+		r = session_sync(&store->session);
 	store_close(store);
 	return r;
 }

@@ -212,7 +212,7 @@ static int add_link(struct reader *rd, struct archive_entry *entry, const struct
 		return refuse(rd, m, r, "a hard link to a name that no base can hold");
 	r = import_target_link(rd->target, m, path, len);
 	/* cpio tells the content with the last of the names, tar with the first, some with each. */
-	if (r < 0 || !archive_entry_size_is_set(entry) || archive_entry_size(entry) <= 0)
+	if (r < 0 || archive_entry_filetype(entry) != AE_IFREG || archive_entry_size(entry) <= 0)
 		return r;
 	r = import_target_rewrite(rd->target, m);
 	return r < 0 ? r : copy_content(rd, entry, m);

@@ -54,7 +54,11 @@ static int split(const char *path, char **parent_out, char **name_out)
 	name = memrchr(path, '/', len);
 	name = name ? name + 1 : path;
 	*name_out = strndup(name, len - (size_t)(name - path));
-	*parent_out = name > path ? strndup(path, (size_t)(name - path)) : strdup(".");
+	/* Without the slash, unless it is all. */
+	if (name > path + 1)
+		*parent_out = strndup(path, (size_t)(name - path) - 1);
+	else
+		*parent_out = strdup(name > path ? "/" : ".");
 	if (!*name_out || !*parent_out)
 		return -ENOMEM;
 	return **name_out ? 0 : -EINVAL;
@@ -251,8 +255,11 @@ static int make_temporary(struct import_place *p)
 		p->temporary[0] = '\0';
 		return r;
 	}
+	/* The umask may have taken something from it. */
+	if (fchmodat(p->parent, p->temporary, PRIVATE, 0) < 0)
+		return -errno;
 	fd = openat(p->parent, p->temporary, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 || fchmod(fd, PRIVATE) < 0)
+	if (fd < 0)
 		return -errno;
 	/* Another import may have taken it for a leftover before the lock was there. */
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)

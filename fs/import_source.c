@@ -6,13 +6,17 @@
 #include "import_source.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "cleanup.h"
 
-enum { BUFFER = 256 << 10 };
+enum {
+	BUFFER = 256 << 10,
+	PATIENCE = 200, /* ms for a pipe to bring something before the caller is asked whether to wait on */
+};
 
 struct import_source {
 	int fd;
@@ -50,21 +54,35 @@ void import_source_free(struct import_source *s)
 	free(s);
 }
 
+/* Waits for a pipe, which may take for ever, and asks the caller meanwhile: 0 or -ECANCELED. */
+static int wait_for(const struct import_source *s)
+{
+	struct pollfd poll_fd = {.fd = s->fd, .events = POLLIN};
+	int r = 0;
+
+	/* An error of poll(2) but EINTR is for read(2) to tell. */
+	while (r == 0 && !s->seekable) {
+		int n = poll(&poll_fd, 1, PATIENCE);
+
+		if (n > 0 || (n < 0 && errno != EINTR))
+			break;
+		r = import_meter_tell(s->meter);
+	}
+	return r;
+}
+
 /* Adds what the descriptor has to the buffer: how many bytes, 0 at the end. */
 static ssize_t fill(struct import_source *s)
 {
 	ssize_t n;
 	int r;
 
-	for (;;) {
-		n = read(s->fd, s->buffer + s->end, BUFFER - s->end);
-		if (n >= 0 || errno != EINTR)
-			break;
-		/* Whoever sent the signal may want an end of this. */
-		r = import_meter_tell(s->meter);
-		if (r < 0)
-			return r;
-	}
+	do {
+		r = wait_for(s);
+		n = r == 0 ? read(s->fd, s->buffer + s->end, BUFFER - s->end) : 0;
+	} while (n < 0 && errno == EINTR);
+	if (r < 0)
+		return r;
 	if (n < 0)
 		return -errno;
 	s->end += (size_t)n;

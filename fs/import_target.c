@@ -106,7 +106,7 @@ static int here(struct import_target *t)
 	if (t->at.len == 0)
 		return t->root;
 	if (t->at.fd < 0)
-		t->at.fd = io_open_beneath(t->root, t->at.path, O_PATH | O_DIRECTORY, 0);
+		t->at.fd = io_open_beneath(t->root, t->at.path, O_RDONLY | O_DIRECTORY, 0);
 	return t->at.fd;
 }
 
@@ -150,7 +150,8 @@ static int make_dir(struct import_target *t, const char *name, size_t len, struc
 		return r;
 	(*out)->size = DIR_SIZE;
 	(*out)->blocks = DIR_SECTORS;
-	if (mkdirat(dir, name, PRIVATE_DIR) < 0) {
+	/* The umask may have taken something from it. */
+	if (mkdirat(dir, name, PRIVATE_DIR) < 0 || fchmodat(dir, name, PRIVATE_DIR, 0) < 0) {
 		r = -errno;
 		build_unlink(t->build, t->at.node, name, len);
 	}
@@ -352,7 +353,7 @@ static int link_on_host(struct import_target *t, const char *to, const char *nam
 		parent = strndup(to, (size_t)(slash - to));
 		if (!parent)
 			return -ENOMEM;
-		from = io_open_beneath(t->root, parent, O_PATH | O_DIRECTORY, 0);
+		from = io_open_beneath(t->root, parent, O_RDONLY | O_DIRECTORY, 0);
 		if (from < 0)
 			return from;
 	}
@@ -442,16 +443,28 @@ uint64_t import_target_written(const struct import_target *t)
 	return t->file.end;
 }
 
+static int open_index(int root)
+{
+	cleanup_fd int own = -1;
+	int fd;
+
+	if (mkdirat(root, FORMAT_OWN_DIR, PRIVATE_DIR) < 0 || fchmodat(root, FORMAT_OWN_DIR, PRIVATE_DIR, 0) < 0)
+		return -errno;
+	own = openat(root, FORMAT_OWN_DIR, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (own < 0)
+		return -errno;
+	fd = openat(own, "index", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, PRIVATE_FILE);
+	if (fd >= 0 && fchmod(fd, PRIVATE_FILE) == 0)
+		return fd;
+	close_fd(fd);
+	return -errno;
+}
+
 int import_target_index(struct import_target *t, struct import_result *result)
 {
-	cleanup_fd int own = io_make_dir(t->root, FORMAT_OWN_DIR, PRIVATE_DIR);
-	cleanup_fd int fd = -1;
-	int r = own;
+	cleanup_fd int fd = open_index(t->root);
+	int r = fd < 0 ? fd : build_write(t->build, fd);
 
-	if (r >= 0) {
-		fd = openat(own, "index", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, PRIVATE_FILE);
-		r = fd < 0 ? -errno : build_write(t->build, fd);
-	}
 	if (r == -EOVERFLOW)
 		return import_report(t->report, NULL, r, "holds more than one index can name: import parts of it");
 	if (r < 0)

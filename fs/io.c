@@ -289,17 +289,11 @@ int io_replace_file(int dirfd, const char *name, const void *bytes, size_t len)
 	if (fd < 0)
 		return -errno;
 	r = io_write_all(fd, bytes, len, 0);
-	if (r == 0 && fsync(fd) < 0)
-		r = -errno;
 	if (r == 0 && renameat(dirfd, temporary, dirfd, name) < 0)
 		r = -errno;
-	if (r < 0) {
+	if (r < 0)
 		unlinkat(dirfd, temporary, 0);
-		return r;
-	}
-	/* The new file is there: that the directory could not be synced takes nothing back, so it is no failure. */
-	fsync(dirfd);
-	return 0;
+	return r;
 }
 
 int io_read_file(int dirfd, const char *name, size_t max, char **bytes_out, size_t *len_out)

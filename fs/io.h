@@ -32,8 +32,8 @@ int io_clone(int src, int dst, uint64_t len);
 int io_remove_tree(int dirfd, const char *name);
 
 /*
- * Replaces dirfd/name by the given bytes in one step: a temporary file beside it, fsync(2) of the file, rename(2),
- * fsync of the directory. A failure leaves the old file and no temporary one.
+ * Replaces dirfd/name by the given bytes in one step: a temporary file beside it, then rename(2). Nothing is synced: who must
+ * survive a power cut syncs later. A failure leaves the old file and no temporary one.
  */
 int io_replace_file(int dirfd, const char *name, const void *bytes, size_t len);
 

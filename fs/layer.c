@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,32 +40,37 @@ int layer_create(int layersfd, uint32_t id)
 
 int layer_open(int layersfd, uint32_t id, bool writable, const char *label, const struct log *log, struct layer **out)
 {
-	struct layer *l = calloc(1, sizeof(*l));
+	cleanup_fd int dirfd = -1;
+	struct layer *l;
 	char name[16];
-	char path[1024];
-	int r = 0;
+	char path[PATH_MAX];
+	int r;
 
+	snprintf(name, sizeof(name), "%u", id);
+	snprintf(path, sizeof(path), "%s/layers/%u/journal", label, id);
+	dirfd = openat(layersfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dirfd < 0)
+		return log_errno(log, errno == ENOENT ? -EUCLEAN : -errno, "%s", path);
+	l = calloc(1, sizeof(*l));
 	if (!l)
 		return -ENOMEM;
 	l->id = id;
 	l->sealed = !writable;
-	l->contentfd = -1;
-	snprintf(name, sizeof(name), "%u", id);
-	l->dirfd = openat(layersfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	snprintf(path, sizeof(path), "%s/layers/%u/content", label, id);
-	if (l->dirfd >= 0)
-		l->contentfd = openat(l->dirfd, "content", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (l->contentfd < 0)
-		r = log_errno(log, -errno, "%s", path);
-	snprintf(path, sizeof(path), "%s/layers/%u/journal", label, id);
-	if (r == 0)
-		r = journal_open(l->dirfd, id, writable, path, log, &l->journal);
+	l->layersfd = layersfd;
+	r = journal_open(dirfd, id, writable, path, log, &l->journal);
 	if (r < 0) {
 		layer_free(l);
 		return r;
 	}
 	*out = l;
 	return 0;
+}
+
+void layer_seal(struct layer *l)
+{
+	l->sealed = true;
+	journal_free(l->journal);
+	l->journal = NULL;
 }
 
 static void free_inode(struct map_node *node, void *arg)
@@ -98,8 +104,6 @@ void layer_free(struct layer *l)
 	map_fini(&l->entries);
 	map_fini(&l->dirs);
 	journal_free(l->journal);
-	close_fd(l->contentfd);
-	close_fd(l->dirfd);
 	free(l);
 }
 
@@ -420,7 +424,7 @@ void layer_forget(struct layer *l, uint64_t ino)
 	if (S_ISREG(inode->attr.mode) && inode->attr.content_layer == l->id) {
 		l->bytes -= inode->attr.size;
 		if (!l->sealed)
-			content_remove(l->contentfd, ino);
+			content_remove(l->layersfd, l->id, ino);
 	}
 	map_remove(&l->inodes, &inode->node);
 	free_inode(&inode->node, NULL);

@@ -27,9 +27,8 @@ struct layer_inode {
 struct layer {
 	uint32_t id;
 	bool sealed;
-	int dirfd;      /* layers/N */
-	int contentfd;  /* layers/N/content */
-	struct journal *journal;
+	int layersfd;            /* the session's, borrowed */
+	struct journal *journal; /* NULL once it is sealed and replayed */
 	struct map inodes, entries, dirs;
 	uint64_t n_tombstones;
 	uint64_t bytes; /* sizes of the content files added up */
@@ -56,6 +55,9 @@ void layer_free(struct layer *l);
 const struct layer_inode *layer_inode(const struct layer *l, uint64_t ino);
 enum find layer_find(const struct layer *l, uint64_t parent, const char *name, size_t len, uint64_t *ino_out);
 const struct layer_dir *layer_dir(const struct layer *l, uint64_t ino);
+
+/* The layer is never written to again: its journal is closed. */
+void layer_seal(struct layer *l);
 
 /* Inodes and tombstones: what `list` calls changes. */
 uint64_t layer_changes(const struct layer *l);

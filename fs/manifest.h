@@ -41,7 +41,7 @@ struct manifest {
  */
 int manifest_read(int dirfd, const char *label, const struct log *log, struct manifest *out);
 
-/* Replaces dirfd/manifest atomically; the new one is on disk when this returns. */
+/* Replaces dirfd/manifest atomically; a process that dies leaves the one before or after. Not synced to disk. */
 int manifest_write(int dirfd, const struct manifest *m);
 
 int manifest_copy(const struct manifest *m, struct manifest *out);

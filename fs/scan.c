@@ -45,6 +45,7 @@ struct scan {
 	dev_t dev;
 	uid_t uid;
 	gid_t gid;
+	uid_t caller;
 	struct pending *todo;
 	struct map links;
 	uint64_t n_unreadable;
@@ -92,9 +93,11 @@ static int read_xattrs(struct scan *s, int dir, const char *name, struct build_n
 	if (s->no_xattrs)
 		return 0;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dir, name);
-	len = llistxattr(path, s->xattr_names, sizeof(s->xattr_names));
+	len = llistxattr(path, NULL, 0); /* most have none, and the kernel makes room for as much as it is offered */
 	if (len < 0 && errno == EOPNOTSUPP)
 		s->no_xattrs = true;
+	if (len > 0)
+		len = llistxattr(path, s->xattr_names, sizeof(s->xattr_names));
 	for (ssize_t at = 0; at < len; at += (ssize_t)strlen(s->xattr_names + at) + 1) {
 		const char *xattr = s->xattr_names + at;
 		ssize_t value_len = lgetxattr(path, xattr, s->xattr_value, sizeof(s->xattr_value));
@@ -126,11 +129,11 @@ static int read_target(struct build_node *node, int dir, const char *name)
 }
 
 /* True when the caller, who is not root, may not read a file of this mode and owner. */
-static bool unreadable(const struct stat *st)
+static bool unreadable(const struct scan *s, const struct stat *st)
 {
-	if (!S_ISREG(st->st_mode) || geteuid() == 0)
+	if (!S_ISREG(st->st_mode) || s->caller == 0)
 		return false;
-	if (st->st_uid == geteuid())
+	if (st->st_uid == s->caller)
 		return !(st->st_mode & S_IRUSR);
 	return !(st->st_mode & (S_IRGRP | S_IROTH));
 }
@@ -193,7 +196,7 @@ static int add_entry(struct scan *s, const struct pending *dir, int fd, const ch
 		r = remember_link(s, node, &st);
 	if (r == 0 && S_ISDIR(st.st_mode) && st.st_dev == s->dev)
 		r = push(s, node, dir->path, name);
-	if (r == 0 && unreadable(&st) && s->n_unreadable++ == 0)
+	if (r == 0 && unreadable(s, &st) && s->n_unreadable++ == 0)
 		log_warning(s->log, "%s/%s%s%s: you may not read this file, so guests cannot either; mount as its owner, "
 		            "or import the archive instead", s->label, dir->path, *dir->path ? "/" : "", name);
 	return r;
@@ -259,7 +262,8 @@ int scan_tree(int dirfd, const char *label, uid_t host_uid, gid_t host_gid, int 
 
 	if (!s)
 		return -ENOMEM;
-	*s = (struct scan){.log = log, .label = label, .root = dirfd, .uid = host_uid, .gid = host_gid};
+	*s = (struct scan){.log = log, .label = label, .root = dirfd, .uid = host_uid, .gid = host_gid,
+	                   .caller = geteuid()};
 	r = build_new(INDEX_FLAG_SCANNED, &s->build);
 	if (r == 0)
 		r = walk(s);

@@ -31,14 +31,15 @@ struct serve_control {
 	bool busy; /* a reset is being told to the kernel */
 };
 
-/* A reset from the moment when it is committed to the moment when nothing of it is left. */
-struct reset_job {
+/* A change of layers from the moment when it is committed to the moment when nothing of it is left to do. */
+struct follow_up {
 	struct job job;
 	struct serve_control *control;
 	struct client *client;
 	struct notify *notify;
 	struct snapshot_change change;
-	int layersfd;
+	int dirfd, layersfd;
+	bool sync; /* a snapshot: it shall survive a power cut, soon */
 };
 
 static int set_events(struct serve_control *c, int op, int fd, uint32_t events)
@@ -114,9 +115,11 @@ static void answer(struct serve_control *c, struct client *client, int status)
 
 static void clean_up(struct job *job)
 {
-	struct reset_job *reset = (struct reset_job *)job;
+	struct follow_up *after = (struct follow_up *)job;
 
-	snapshot_clean_up(reset->layersfd, &reset->change);
+	snapshot_clean_up(after->layersfd, &after->change);
+	if (after->sync)
+		syncfs(after->dirfd);
 }
 
 static void cleaned_up(struct job *job)
@@ -124,59 +127,61 @@ static void cleaned_up(struct job *job)
 	free(job);
 }
 
-static void give_to_reaper(struct serve_control *c, struct reset_job *reset)
+static void give_to_reaper(struct serve_control *c, struct follow_up *after)
 {
-	reset->job = (struct job){.run = clean_up, .done = cleaned_up};
-	worker_give(c->reaper, &reset->job);
+	after->job = (struct job){.run = clean_up, .done = cleaned_up};
+	worker_give(c->reaper, &after->job);
 }
 
 static void tell_kernel(struct job *job)
 {
-	struct reset_job *reset = (struct reset_job *)job;
+	struct follow_up *after = (struct follow_up *)job;
 
-	notify_send(reset->notify, reset->control->o.fuse);
+	notify_send(after->notify, after->control->o.fuse);
 }
 
 static void run_waiting(struct serve_control *c);
 
 static void kernel_told(struct job *job)
 {
-	struct reset_job *reset = (struct reset_job *)job;
-	struct serve_control *c = reset->control;
+	struct follow_up *after = (struct follow_up *)job;
+	struct serve_control *c = after->control;
 
-	notify_free(reset->notify);
-	reset->notify = NULL;
+	notify_free(after->notify);
+	after->notify = NULL;
 	c->busy = false;
-	answer(c, reset->client, 0);
-	give_to_reaper(c, reset);
+	answer(c, after->client, 0);
+	give_to_reaper(c, after);
 	run_waiting(c);
 }
 
 /* What a change of layers leaves to be done, away from the loop. */
-static int follow_up(struct serve_control *c, struct client *client, struct snapshot_change *change)
+static int begin_follow_up(struct serve_control *c, struct client *client, struct snapshot_change *change)
 {
-	struct reset_job *reset = calloc(1, sizeof(*reset));
+	struct follow_up *after = calloc(1, sizeof(*after));
 	int r;
 
-	if (!reset)
+	if (!after)
 		return -ENOMEM;
-	reset->control = c;
-	reset->client = client;
-	reset->change = *change;
-	reset->layersfd = c->o.store->session.layersfd;
+	after->control = c;
+	after->client = client;
+	after->change = *change;
+	after->dirfd = c->o.store->session.dirfd;
+	after->layersfd = c->o.store->session.layersfd;
+	after->sync = client->request.kind == REQUEST_SNAPSHOT;
 	*change = (struct snapshot_change){0};
 	if (client->request.kind != REQUEST_RESET) {
-		give_to_reaper(c, reset);
+		give_to_reaper(c, after);
 		return 0;
 	}
-	r = notify_collect(c->o.tree, &reset->change, &reset->notify);
+	r = notify_collect(c->o.tree, &after->change, &after->notify);
 	if (r < 0) {
-		give_to_reaper(c, reset);
+		give_to_reaper(c, after);
 		return r;
 	}
-	reset->job = (struct job){.run = tell_kernel, .done = kernel_told};
+	after->job = (struct job){.run = tell_kernel, .done = kernel_told};
 	c->busy = true;
-	worker_give(c->notifier, &reset->job);
+	worker_give(c->notifier, &after->job);
 	return 0;
 }
 
@@ -193,10 +198,8 @@ static void carry_out(struct serve_control *c, struct client *client)
 		c->o.status(c->o.status_arg, out);
 	if (out && fclose(out) == 0 && r == 0)
 		control_data(client->socket, text);
-	if (r == 0 && (change.n_gone || change.n_dropped))
-		r = follow_up(c, client, &change);
-	else
-		snapshot_clean_up(c->o.store->session.layersfd, &change); /* nothing but its empty lists */
+	if (r == 0 && client->request.kind != REQUEST_LIST && client->request.kind != REQUEST_STATUS)
+		r = begin_follow_up(c, client, &change);
 	if (!c->busy)
 		answer(c, client, r);
 }

@@ -147,7 +147,7 @@ static bool later(struct timespec a, struct timespec b)
 static int recover_dirty(struct session *s, struct layer *l, uint64_t ino)
 {
 	const struct layer_inode *inode = layer_inode(l, ino);
-	cleanup_fd int fd = content_open(l->contentfd, ino, O_RDONLY);
+	cleanup_fd int fd = content_open(s->layersfd, l->id, ino, O_RDONLY);
 	struct timespec mtime = inode->attr.mtime;
 	struct timespec ctime = inode->attr.ctime;
 	struct stat st;
@@ -182,6 +182,8 @@ static int replay_layer(struct session *s, struct stack *stack, uint64_t sealed)
 		layer_forget(l, after.dead[i]);
 	free(after.dead);
 	free(after.dirty);
+	if (sealed)
+		layer_seal(l);
 	return r;
 }
 
@@ -248,7 +250,6 @@ void session_unload(struct stack *old, const struct stack *kept)
 int session_content(struct session *s, const struct inode *inode)
 {
 	uint32_t where = inode->content_layer;
-	struct layer *l;
 	int fd, r;
 
 	if (where == CONTENT_NONE)
@@ -259,8 +260,8 @@ int session_content(struct session *s, const struct inode *inode)
 	if (where == CONTENT_BASE) {
 		fd = base_open_content(s->base, inode->ino, &s->log);
 	} else {
-		l = stack_layer(&s->stack, where);
-		fd = l ? content_open(l->contentfd, inode->ino, l->sealed ? O_RDONLY : O_RDWR) : -ESTALE;
+		fd = content_open(s->layersfd, where, inode->ino,
+		                  where == stack_top(&s->stack)->id ? O_RDWR : O_RDONLY);
 	}
 	if (fd == -ENOENT)
 		return log_error(&s->log, -EIO, "%s/layers/%u/content/%llu: missing", s->label, where,
@@ -276,7 +277,7 @@ static int copy_up(struct session *s, const struct inode *inode, uint64_t keep)
 {
 	struct layer *top = stack_top(&s->stack);
 	uint64_t len = keep < inode->size ? keep : inode->size;
-	cleanup_fd int fd = content_create(top->contentfd, inode->ino);
+	cleanup_fd int fd = content_create(s->layersfd, top->id, inode->ino);
 	int r = 0;
 
 	if (fd < 0)
@@ -294,7 +295,7 @@ static int copy_up(struct session *s, const struct inode *inode, uint64_t keep)
 		if (r == 0)
 			return kept;
 	}
-	content_remove(top->contentfd, inode->ino);
+	content_remove(s->layersfd, top->id, inode->ino);
 	return r;
 }
 
@@ -325,7 +326,7 @@ int session_begin_write(struct session *s, struct inode *inode, uint64_t keep, s
 	if (r < 0) {
 		if (!here) {
 			handles_drop(s->handles, top->id, inode->ino);
-			content_remove(top->contentfd, inode->ino);
+			content_remove(s->layersfd, top->id, inode->ino);
 		}
 		return r;
 	}

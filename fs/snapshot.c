@@ -32,14 +32,12 @@ int snapshot_check_name(const char *name, const struct log *log)
 	return 0;
 }
 
-/* Everything of the top layer where a reader of its files would find it, and what the manifest says of a sealed layer. */
+/* Closes the top layer's runs of writes, and tells what the manifest says of a sealed layer. */
 static int close_top(struct session *s, struct manifest_layer *ml)
 {
 	const struct layer *top = stack_top(&s->stack);
 	int r = session_settle(s);
 
-	if (r == 0)
-		r = journal_sync(top->journal);
 	if (r < 0)
 		return r;
 	ml->sealed = journal_size(top->journal);
@@ -93,7 +91,7 @@ int snapshot_create(struct store *store, const char *name, const struct log *log
 		store_remove_dropped(s->layersfd, &s->manifest);
 		return log_errno(log, r, "%s: no snapshot was made", s->label);
 	}
-	stack_top(&s->stack)->sealed = true;
+	layer_seal(stack_top(&s->stack));
 	session_unload(&s->stack, &stack);
 	s->stack = stack;
 	return 0;

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,6 +72,7 @@ static int scan_base(const struct store *store, int treefd, const char *path, co
 	if (fd < 0)
 		return log_errno(log, -errno, "%s", label);
 	r = scan_tree(treefd, path, geteuid(), getegid(), fd, log);
+	malloc_trim(0); /* the tree in memory was several times what is left */
 	if (r < 0)
 		return log_errno(log, r, "%s: cannot be indexed", path);
 	return index_open(dirfd, new_copy_name, label, log, out);

@@ -35,7 +35,6 @@ static void put_log(void *arg, enum log_level level, const char *line)
 
 static void put_bytes(const char *bytes, size_t len)
 {
-	putchar(' ');
 	if (len == 0)
 		putchar('-');
 	for (size_t i = 0; i < len; i++) {
@@ -93,6 +92,7 @@ static int put_xattrs(const struct index *ix, uint64_t ino)
 
 		if (value_len < 0)
 			return (int)value_len;
+		putchar(' ');
 		put_bytes(names + at, strlen(names + at));
 		putchar('=');
 		for (ssize_t i = 0; i < value_len; i++)
@@ -125,7 +125,9 @@ static int put_line(const struct index *ix, const struct line *line)
 	put_time(i.mtime);
 	put_time(i.ctime);
 	printf(" %" PRIu64 " %016" PRIx64, content.stamp, content.checksum);
+	putchar(' ');
 	put_bytes(first, strlen(first));
+	putchar(' ');
 	put_bytes(target, target_len);
 	return put_xattrs(ix, line->ino);
 }

@@ -29,8 +29,8 @@ struct import_options {
 	bool force;         /* replace a base that is there; anything that is no base is refused all the same */
 	const struct log *log;
 	/*
-	 * Called from the calling thread, at least once for every MiB read or written, every 64 entries, and when a signal
-	 * interrupts a read; may be NULL. Any answer but 0 stops the import: import_run() removes what it made.
+	 * Called from the calling thread, at least once for every MiB read or written, every 64 entries, and every 200 ms
+	 * while a pipe brings nothing; may be NULL. Any answer but 0 stops the import: import_run() removes what it made.
 	 */
 	int (*progress)(void *arg, const struct import_progress *progress);
 	void *progress_arg;

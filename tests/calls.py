@@ -1,0 +1,112 @@
+"""System calls that Python's os module lacks, and what several file system tests say in the same words."""
+
+import contextlib
+import ctypes
+import errno
+import os
+import struct
+import time
+
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+RENAME_WHITEOUT = 4
+
+FALLOC_KEEP_SIZE = 0x01
+FALLOC_PUNCH_HOLE = 0x02
+FALLOC_COLLAPSE_RANGE = 0x08
+FALLOC_ZERO_RANGE = 0x10
+FALLOC_INSERT_RANGE = 0x20
+
+AT_FDCWD = -100
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+_libc.renameat2.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+_libc.getdents64.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
+_libc.getdents64.restype = ctypes.c_ssize_t
+
+
+def _check(result):
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def renameat2(source, target, flags):
+    """Relative to the current directory."""
+    _check(_libc.renameat2(AT_FDCWD, os.fsencode(source), AT_FDCWD, os.fsencode(target), flags))
+
+
+def fallocate(fd, mode, offset, length):
+    _check(_libc.fallocate(fd, mode, offset, length))
+
+
+def getdents(fd, size=32768):
+    """One buffer of directory entries: [(name, inode number, type, cookie of the next)]; [] at the end."""
+    buffer = ctypes.create_string_buffer(size)
+    used = _check(_libc.getdents64(fd, buffer, size))
+    entries, at, raw = [], 0, buffer.raw
+    while at < used:
+        ino, cookie, length, kind = struct.unpack_from('<QqHB', raw, at)
+        entries.append((raw[at + 19:at + length].split(b'\0', 1)[0], ino, kind, cookie))
+        at += length
+    return entries
+
+
+def reopening_walk(path, each=None, size=32768):
+    """Lists a directory as hostfs does: every buffer from a descriptor of its own, sought to where the last one ended.
+
+    each, if given, is called with the names of a buffer before the next one is read.
+    """
+    names, cookie = [], 0
+    while True:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.lseek(fd, cookie, os.SEEK_SET)
+            entries = getdents(fd, size)
+        finally:
+            os.close(fd)
+        if not entries:
+            return [name for name in names if name not in (b'.', b'..')]
+        found = [entry[0] for entry in entries]
+        names += found
+        cookie = entries[-1][3]
+        if each:
+            each([name for name in found if name not in (b'.', b'..')])
+
+
+def outcome(call, *args, **options):
+    """What a call gives back, or the name of its error."""
+    try:
+        return call(*args, **options)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+
+
+@contextlib.contextmanager
+def opened(path, flags=os.O_RDONLY, mode=0o666):
+    fd = os.open(path, flags, mode)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def write_file(path, data=b'', mode=0o644):
+    """Writes and sets the mode whatever the umask is."""
+    with open(path, 'wb') as stream:
+        stream.write(data)
+    os.chmod(path, mode)
+
+
+def read_file(path):
+    with open(path, 'rb') as stream:
+        return stream.read()
+
+
+def clock_has_moved():
+    """Returns when a change made now gets another time than all changes before."""
+    before = time.clock_gettime_ns(time.CLOCK_REALTIME_COARSE)
+    while time.clock_gettime_ns(time.CLOCK_REALTIME_COARSE) == before:
+        pass

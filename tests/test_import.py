@@ -1,0 +1,449 @@
+"""An import keeps everything that the archive says, whoever imports it."""
+
+import io
+import itertools
+import os
+import shutil
+import stat
+import struct
+import subprocess
+import tarfile
+import tempfile
+
+import pytest
+
+pytest.register_assert_rewrite('importing')
+from importing import (ALL_XATTRS, MIB, NANOSECONDS, ROOT, as_user, assert_private, assert_same,
+                       assert_same_content, both_locales, both_users, content, expected_of, imported, index_bytes,
+                       make_sparse, make_tree, needs_programs, needs_root, umlfs_import, write)
+
+pytestmark = needs_programs
+
+
+@pytest.fixture(scope='module')
+def shared():
+    """A directory that an ordinary user may look into."""
+    with tempfile.TemporaryDirectory(prefix='umlfs-import-') as directory:
+        os.chmod(directory, 0o755)
+        yield directory
+
+
+@pytest.fixture(scope='module')
+def tree(shared):
+    return make_tree(f'{shared}/tree')
+
+
+@pytest.fixture
+def place():
+    """A directory that everybody may write to."""
+    with tempfile.TemporaryDirectory(prefix='umlfs-base-') as directory:
+        os.chmod(directory, 0o777)
+        yield directory
+
+
+def tar(archive, tree, *options):
+    subprocess.run(['tar', '-C', tree, *options, '-cf', archive, '.'], check=True)
+    return archive
+
+
+def cpio(archive, tree, kind):
+    names = subprocess.run(['find', '.', '-print0'], cwd=tree, check=True, stdout=subprocess.PIPE).stdout
+    with open(archive, 'wb') as stream:
+        subprocess.run(['cpio', '--quiet', '-0', '-o', '-H', kind], cwd=tree, check=True, input=names, stdout=stream,
+                       stderr=subprocess.DEVNULL)
+    return archive
+
+
+def python_tar(archive, members, **options):
+    """members: (name, changes of the TarInfo, content)"""
+    with tarfile.open(archive, 'w', format=tarfile.PAX_FORMAT, **options) as stream:
+        for name, changes, data in members:
+            info = tarfile.TarInfo(name)
+            for key, value in changes.items():
+                setattr(info, key, value)
+            info.size = len(data)
+            stream.addfile(info, io.BytesIO(data))
+    return archive
+
+
+def needs(program):
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f'no {program} on this machine')
+
+
+# --- formats -------------------------------------------------------------------------------------------
+
+@both_users
+@both_locales
+@pytest.mark.parametrize('sparse', [[], ['-S', '--sparse-version=0.0'], ['-S', '--sparse-version=0.1'],
+                                    ['-S', '--sparse-version=1.0']], ids=lambda sparse: sparse[-1] if sparse else 'no')
+def test_a_pax_archive_of_gnu_tar_keeps_everything(shared, tree, place, user, locale, sparse):
+    archive = tar(f'{shared}/pax.tar', tree, '--format=pax', '--numeric-owner', *ALL_XATTRS, '--acls', *sparse)
+    entries = imported(archive, f'{place}/base', user=user, locale=locale)
+    assert_same(entries, tree)
+    assert_same_content(f'{place}/base', tree, entries)
+    assert_private(f'{place}/base', entries)
+
+
+@both_users
+@both_locales
+@pytest.mark.parametrize('options', [['--format=gnu'], ['--format=gnu', '-S']], ids=['plain', 'sparse'])
+def test_a_gnu_archive_keeps_all_but_nanoseconds_and_attributes(shared, tree, place, user, locale, options):
+    entries = imported(tar(f'{shared}/gnu.tar', tree, *options), f'{place}/base', user=user, locale=locale)
+    assert_same(entries, tree, forget=['nanoseconds', 'xattrs'])
+    assert_same_content(f'{place}/base', tree, entries)
+    assert_private(f'{place}/base', entries)
+
+
+@needs('bsdtar')
+@both_users
+@both_locales
+def test_a_pax_archive_of_bsdtar_keeps_everything(shared, tree, place, user, locale):
+    archive = f'{shared}/bsd.tar'
+    subprocess.run(['bsdtar', '-C', tree, '--format=pax', '--numeric-owner', '--xattrs', '--acls', '-cf', archive, '.'],
+                   check=True, env=os.environ | {'LC_ALL': 'C.UTF-8'})
+    entries = imported(archive, f'{place}/base', user=user, locale=locale)
+    assert_same(entries, tree)
+    assert_same_content(f'{place}/base', tree, entries)
+
+
+@both_users
+@both_locales
+@pytest.mark.parametrize('kind', ['newc', 'crc'])
+def test_a_cpio_archive_keeps_what_it_can(shared, place, user, locale, kind):
+    tree = f'{place}/tree'
+    make_tree(tree, sockets=True)
+    # What 32 unsigned bits of seconds cannot say.
+    os.utime(f'{tree}/plain', ns=(0, 0))
+    os.utime(f'{tree}/empty', ns=(0, 0))
+    entries = imported(cpio(f'{shared}/{kind}.cpio', tree, kind), f'{place}/base', user=user, locale=locale)
+    assert entries[b'socket'].type == 's'
+    assert_same(entries, tree, forget=['nanoseconds', 'xattrs'])
+    assert_same_content(f'{place}/base', tree, entries)
+    assert_private(f'{place}/base', entries)
+
+
+@pytest.mark.parametrize('kind', ['odc', 'bin'])
+def test_an_old_cpio_archive_keeps_links_and_content(shared, place, kind):
+    tree = f'{place}/tree'
+    os.makedirs(f'{tree}/dir')
+    write(f'{tree}/one', b'linked', 0o4711)
+    os.link(f'{tree}/one', f'{tree}/dir/two')
+    os.symlink('one', f'{tree}/symlink')
+    os.mkfifo(f'{tree}/fifo', 0o600)
+    entries = imported(cpio(f'{shared}/{kind}.cpio', tree, kind), f'{place}/base')
+    assert_same(entries, tree, forget=['nanoseconds', 'xattrs'])
+    assert_same_content(f'{place}/base', tree, entries)
+
+
+@needs('zip')
+def test_a_zip_archive_keeps_modes_and_links(place):
+    tree = f'{place}/tree'
+    os.makedirs(f'{tree}/dir')
+    write(f'{tree}/dir/program', b'#!/bin/sh\n' * 1000, 0o755)
+    write(f'{tree}/composed-\u00e4', b'a')
+    os.symlink('dir/program', f'{tree}/symlink')
+    os.utime(f'{tree}/dir/program', ns=(1_600_000_000 * NANOSECONDS,) * 2)
+    subprocess.run(['zip', '-q', '-r', '-y', f'{place}/a.zip', '.'], cwd=tree, check=True,
+                   env=os.environ | {'LC_ALL': 'C.UTF-8'})
+    entries = imported(f'{place}/a.zip', f'{place}/base')
+    assert sorted(entries) == sorted([b'.', b'dir', b'dir/program', 'composed-\u00e4'.encode(), b'symlink'])
+    for path in (b'dir/program', b'symlink'):
+        want = expected_of(tree, path)
+        assert (entries[path].type, entries[path].mode, entries[path].target) == (want.type, want.mode, want.target)
+    assert entries[b'dir/program'].mtime == 1_600_000_000 * NANOSECONDS
+    assert_same_content(f'{place}/base', tree, entries)
+
+
+@needs('7z')
+def test_a_7z_archive_keeps_names_and_content(place):
+    os.mkdir(f'{place}/tree')
+    write(f'{place}/tree/file-\u00e4', b'7' * 100000)
+    subprocess.run(['7z', 'a', '-bd', '../a.7z', '.'], cwd=f'{place}/tree', check=True, stdout=subprocess.DEVNULL,
+                   env=os.environ | {'LC_ALL': 'C.UTF-8'})
+    imported(f'{place}/a.7z', f'{place}/base', locale='C')
+    assert content(f'{place}/base', 'file-\u00e4'.encode()) == b'7' * 100000
+
+
+COMPRESSORS = {'none': ['cat'], 'gzip': ['gzip', '-c'], 'gzip-twice': None, 'bzip2': ['bzip2', '-c'], 'xz': ['xz', '-c'],
+               'lzma': ['xz', '-c', '--format=lzma'], 'zstd': ['zstd', '-q', '-c'], 'lz4': ['lz4', '-q', '-c'],
+               'zstd-without-checksum': ['zstd', '-q', '-c', '--no-check'], 'lzip': ['lzip', '-c']}
+
+
+def compressed(archive, kind):
+    """The archive under a compressor's name; of two members, cut in the middle of a block, for gzip-twice."""
+    packed = f'{archive}.{kind}'
+    if kind == 'gzip-twice':
+        with open(archive, 'rb') as plain, open(packed, 'wb') as out:
+            for part in (plain.read(1000), plain.read()):
+                out.write(subprocess.run(['gzip', '-c'], input=part, stdout=subprocess.PIPE, check=True).stdout)
+        return packed
+    if shutil.which(COMPRESSORS[kind][0]) is None:
+        pytest.skip(f'no {COMPRESSORS[kind][0]} on this machine')
+    with open(archive, 'rb') as plain, open(packed, 'wb') as out:
+        subprocess.run(COMPRESSORS[kind], stdin=plain, stdout=out, check=True)
+    return packed
+
+
+@both_users
+@pytest.mark.parametrize('kind', COMPRESSORS)
+def test_compression_and_pipes_change_nothing(shared, tree, place, user, kind):
+    archive = tar(f'{shared}/all.tar', tree, '--format=pax', '--numeric-owner', *ALL_XATTRS, '--acls', '-S')
+    packed = compressed(archive, kind)
+    imported(archive, f'{place}/plain')
+    imported(packed, f'{place}/file', user=user)
+    with open(packed, 'rb') as stream:
+        cat = subprocess.Popen(['cat'], stdin=stream, stdout=subprocess.PIPE)
+        imported('-', f'{place}/pipe', user=user, stdin=cat.stdout)
+        cat.stdout.close()
+        cat.wait()
+    with open(packed, 'rb') as stream:
+        imported('-', f'{place}/stdin', user=user, stdin=stream)
+    for name in ('file', 'pipe', 'stdin'):
+        assert index_bytes(f'{place}/{name}') == index_bytes(f'{place}/plain')
+
+
+# --- single promises -----------------------------------------------------------------------------------
+
+@both_users
+@pytest.mark.parametrize('format', ['gnu', 'pax'])
+def test_holes_stay_holes(shared, place, user, format):
+    tree = f'{place}/tree'
+    os.mkdir(tree)
+    make_sparse(f'{tree}/sparse', start=100 * MIB, end=300 * MIB)
+    with open(f'{tree}/only-hole', 'wb') as stream:
+        stream.truncate(50 * MIB)
+    entries = imported(tar(f'{shared}/sparse.tar', tree, '-S', f'--format={format}'), f'{place}/base', user=user)
+    assert entries[b'sparse'].blocks == 8
+    assert entries[b'only-hole'].blocks == 0
+    assert os.stat(f'{place}/base/sparse').st_blocks <= 64
+    assert os.stat(f'{place}/base/only-hole').st_blocks <= 8
+    assert_same_content(f'{place}/base', tree, entries)
+
+
+def test_a_hole_and_zeros_have_the_same_checksum(shared, place):
+    tree = f'{place}/tree'
+    os.mkdir(tree)
+    make_sparse(f'{tree}/sparse')
+    write(f'{tree}/zeros', content(tree, b'sparse'))
+    entries = imported(tar(f'{shared}/sums.tar', tree, '-S', '--hole-detection=seek'), f'{place}/base')
+    assert entries[b'sparse'].checksum == entries[b'zeros'].checksum
+    assert entries[b'sparse'].blocks < entries[b'zeros'].blocks
+
+
+@both_users
+@both_locales
+@pytest.mark.parametrize('format', ['pax', 'gnu'])
+def test_a_path_longer_than_path_max_is_kept(place, user, locale, format):
+    path = '/'.join(f'{number}-\u00e4' + 'x' * 240 for number in range(30)) + '/file'
+    members = [(path, {'mtime': 7}, b'far down'), (path + '-link', {'type': tarfile.LNKTYPE, 'linkname': path}, b'')]
+    with tarfile.open(f'{place}/a.tar', 'w', format={'pax': tarfile.PAX_FORMAT, 'gnu': tarfile.GNU_FORMAT}[format]) as out:
+        for name, changes, data in members:
+            info = tarfile.TarInfo(name)
+            for key, value in changes.items():
+                setattr(info, key, value)
+            info.size = len(data)
+            out.addfile(info, io.BytesIO(data))
+    entries = imported(f'{place}/a.tar', f'{place}/base', user=user, locale=locale)
+    assert len(path) > 4096
+    assert entries[path.encode()].nlink == 2
+    for name in (path, path + '-link'):
+        assert content(f'{place}/base', name.encode()) == b'far down'
+    subprocess.run(['rm', '-r', f'{place}/base'], check=True)
+
+
+@both_locales
+@pytest.mark.parametrize('charset', [None, 'BINARY'])
+def test_pax_names_that_are_not_utf8_are_kept(place, locale, charset):
+    # hdrcharset is what GNU tar and bsdtar write in front of such names; star writes nothing.
+    def record(key, value):
+        size = len(key) + len(value) + 3
+        size += len(str(size + len(str(size))))
+        return b'%d %s=%s\n' % (size, key, value)
+
+    def header(size, kind):
+        info = tarfile.TarInfo('short')
+        info.type, info.size, info.linkname = kind, size, 'short' if kind == tarfile.SYMTYPE else ''
+        return info.tobuf(tarfile.USTAR_FORMAT)
+
+    def padded(data):
+        return data + bytes(-len(data) % 512)
+
+    names = b'b\xff\xfe-\xe4', b'decomposed-a\xcc\x88', b'symlink-\xe4'
+    with open(f'{place}/a.tar', 'wb') as archive:
+        for name in names:
+            records = record(b'hdrcharset', charset.encode()) if charset else b''
+            records += record(b'path', name)
+            is_link = name.startswith(b'symlink')
+            if is_link:
+                records += record(b'linkpath', b'to-\xff')
+            archive.write(header(len(records), tarfile.XHDTYPE) + padded(records))
+            archive.write(header(0, tarfile.SYMTYPE if is_link else tarfile.REGTYPE))
+        archive.write(bytes(10240))
+    entries = imported(f'{place}/a.tar', f'{place}/base', locale=locale)
+    assert sorted(entries) == sorted([b'.', *names])
+    assert entries[b'symlink-\xe4'].target == b'to-\xff'
+
+
+def test_nanoseconds_and_change_times_are_kept(place):
+    times = {'mtime': '1234567890.123456789', 'ctime': '1234567891.000000001'}
+    python_tar(f'{place}/a.tar', [('both', {'pax_headers': times}, b''), ('one', {'mtime': 5}, b'')])
+    entries = imported(f'{place}/a.tar', f'{place}/base')
+    assert (entries[b'both'].mtime, entries[b'both'].ctime) == (1234567890123456789, 1234567891000000001)
+    assert (entries[b'one'].mtime, entries[b'one'].ctime) == (5 * NANOSECONDS, 5 * NANOSECONDS)
+
+
+def test_directories_may_come_after_their_files_or_not_at_all(place):
+    python_tar(f'{place}/a.tar', [
+        ('a/b/file', {}, b'1'), ('a/b', {'type': tarfile.DIRTYPE, 'mode': 0o1711, 'uid': 5, 'mtime': 9}, b''),
+        ('x/y/z/file', {}, b'2'), ('./', {'type': tarfile.DIRTYPE, 'mode': 0o700, 'gid': 6, 'mtime': 8}, b''),
+    ])
+    entries = imported(f'{place}/a.tar', f'{place}/base')
+
+    def attributes(path):
+        entry = entries[path]
+        return entry.type, entry.mode, entry.uid, entry.gid, entry.mtime, entry.nlink
+    assert attributes(b'a/b') == ('d', 0o1711, 5, 0, 9 * NANOSECONDS, 2)
+    assert attributes(b'a') == ('d', 0o755, 0, 0, 0, 3)
+    assert attributes(b'x/y') == ('d', 0o755, 0, 0, 0, 3)
+    assert attributes(b'.') == ('d', 0o700, 0, 6, 8 * NANOSECONDS, 4)
+
+
+KINDS = {
+    'file': ('p', {'mode': 0o600}, b'1'),
+    'longer-file': ('p', {'mode': 0o611, 'uid': 8}, b'22'),
+    'symlink': ('p', {'type': tarfile.SYMTYPE, 'linkname': 'target'}, b''),
+    'hardlink': ('p', {'type': tarfile.LNKTYPE, 'linkname': 'other'}, b''),
+    'hardlink-to-symlink': ('p', {'type': tarfile.LNKTYPE, 'linkname': 'other-symlink'}, b''),
+    'fifo': ('p', {'type': tarfile.FIFOTYPE, 'mode': 0o620}, b''),
+    'device': ('p', {'type': tarfile.CHRTYPE, 'devmajor': 4, 'devminor': 5}, b''),
+    'directory': ('p', {'type': tarfile.DIRTYPE, 'mode': 0o750}, b''),
+}
+
+
+@pytest.mark.parametrize('first, last', itertools.product(KINDS, KINDS))
+def test_of_a_path_that_comes_twice_the_last_one_wins(place, first, last):
+    others = [('other', {'mode': 0o440}, b'other'), ('other-symlink', {'type': tarfile.SYMTYPE, 'linkname': 'x'}, b'')]
+    python_tar(f'{place}/twice.tar', [*others, KINDS[first], ('q', {}, b''), KINDS[last]])
+    python_tar(f'{place}/once.tar', [*others, ('q', {}, b''), KINDS[last]])
+    imported(f'{place}/once.tar', f'{place}/once')
+    entries = imported(f'{place}/twice.tar', f'{place}/twice')
+    assert index_bytes(f'{place}/twice') == index_bytes(f'{place}/once')
+    assert_private(f'{place}/twice', entries)
+
+
+def test_a_file_packed_twice_by_tar_is_one_file(place):
+    tree = f'{place}/tree'
+    os.mkdir(tree)
+    write(f'{tree}/file', b'once')
+    subprocess.run(['tar', '-C', tree, '-cf', f'{place}/a.tar', '.', 'file'], check=True)
+    entries = imported(f'{place}/a.tar', f'{place}/base')
+    assert entries[b'file'].nlink == 1
+    assert content(f'{place}/base', b'file') == b'once'
+
+
+def test_a_name_replaced_leaves_the_other_hard_links_alone(place):
+    python_tar(f'{place}/a.tar', [
+        ('one', {}, b'old'), ('two', {'type': tarfile.LNKTYPE, 'linkname': 'one'}, b''), ('one', {}, b'newer'),
+        ('three', {'type': tarfile.LNKTYPE, 'linkname': 'one'}, b''),
+    ])
+    entries = imported(f'{place}/a.tar', f'{place}/base')
+    assert [content(f'{place}/base', name) for name in (b'one', b'two', b'three')] == [b'newer', b'old', b'newer']
+    assert [entries[name].nlink for name in (b'one', b'two', b'three')] == [2, 1, 2]
+
+
+def test_a_hard_link_with_content_gives_it_to_all_names(place):
+    def member(archive, name, kind, data, link=''):
+        info = tarfile.TarInfo(name)
+        info.type, info.size, info.linkname, info.mode = kind, len(data), link, 0o640
+        archive.write(info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512))
+
+    with open(f'{place}/a.tar', 'wb') as archive:
+        # The content of a hard link is pax's; ustar has none.
+        archive.write(tarfile.TarInfo.create_pax_global_header({'comment': 'pax'}))
+        member(archive, 'one', tarfile.REGTYPE, b'first and longer')
+        member(archive, 'two', tarfile.LNKTYPE, b'last', 'one')
+        archive.write(bytes(1024))
+    entries = imported(f'{place}/a.tar', f'{place}/base')
+    assert entries[b'one'].size == 4
+    assert [content(f'{place}/base', name) for name in (b'one', b'two')] == [b'last', b'last']
+
+
+def test_absolute_names_and_links_stay_inside(place):
+    python_tar(f'{place}/a.tar', [
+        ('//etc//./passwd', {}, b'inside'), ('/link', {'type': tarfile.LNKTYPE, 'linkname': '/etc/passwd'}, b''),
+        ('/abs', {'type': tarfile.SYMTYPE, 'linkname': '/etc/shadow'}, b''),
+    ])
+    entries = imported(f'{place}/a.tar', f'{place}/base')
+    assert sorted(entries) == [b'.', b'abs', b'etc', b'etc/passwd', b'link']
+    assert entries[b'link'].first == entries[b'etc/passwd'].first
+    assert entries[b'abs'].target == b'/etc/shadow'
+    assert content(f'{place}/base', b'link') == b'inside'
+
+
+@both_users
+def test_lists_that_name_users_are_read_as_tar_reads_them(place, user):
+    python_tar(f'{place}/a.tar', [('file', {'mode': 0o664, 'pax_headers': {
+        'SCHILY.acl.access': 'user::rw-,user:root:r--,user:daemon:rw-,group::r--,group:sys:r-x,mask::rw-,other::r--',
+    }}, b'')])
+    entry = imported(f'{place}/a.tar', f'{place}/base', user=user)[b'file']
+    assert entry.mode == 0o664
+    assert entry.xattrs[b'system.posix_acl_access'] == struct.pack(
+        '<I' + 'HHI' * 7, 2, 1, 6, 0xffffffff, 2, 4, 0, 2, 6, 1, 4, 4, 0xffffffff, 8, 5, 3, 16, 6, 0xffffffff,
+        32, 4, 0xffffffff)
+
+
+def test_who_is_unknown_is_left_out_of_lists_with_a_warning(place):
+    python_tar(f'{place}/a.tar', [('file', {'pax_headers': {
+        'SCHILY.acl.access': 'user::rw-,user:no-such-user:r--,user:42:r--,group::r--,mask::r--,other::r--'}}, b'')])
+    status, stderr = umlfs_import(f'{place}/a.tar', f'{place}/base')
+    assert status == 0
+    assert 'a.tar: file: its access control list names a user or group' in stderr
+
+
+@both_users
+def test_an_umask_changes_nothing(shared, place, user):
+    python_tar(f'{shared}/umask.tar', [('a/b', {}, b'1')])
+    entries = imported(f'{shared}/umask.tar', f'{place}/base', user=user, umask=0o777)
+    assert_private(f'{place}/base', entries)
+
+
+# --- directories ---------------------------------------------------------------------------------------
+
+@needs_root
+def test_a_directory_gives_what_a_tar_of_it_gives(shared, tree, place):
+    archive = tar(f'{shared}/same.tar', tree, '--format=pax', '--numeric-owner', *ALL_XATTRS, '--acls', '-S',
+                  '--hole-detection=seek')
+    imported(archive, f'{place}/of-tar')
+    entries = imported(tree, f'{place}/of-dir')
+    assert index_bytes(f'{place}/of-dir') == index_bytes(f'{place}/of-tar')
+    assert_same_content(f'{place}/of-dir', tree, entries)
+    assert_private(f'{place}/of-dir', entries)
+
+
+def test_what_the_caller_owns_is_shown_as_roots(place):
+    subprocess.run([*as_user('ordinary'), 'sh', '-c', f'mkdir -p {place}/tree/dir && echo mine >{place}/tree/dir/file'],
+                   check=True)
+    if ROOT:
+        write(f'{place}/tree/roots', b'readable')
+    entries = imported(f'{place}/tree', f'{place}/base', user='ordinary')
+    for path in (b'dir', b'dir/file'):
+        assert (entries[path].uid, entries[path].gid) == (0, 0)
+    if ROOT:
+        assert (entries[b'roots'].uid, entries[b'roots'].gid) == (0, 0)
+    assert content(f'{place}/base', b'dir/file') == b'mine\n'
+
+
+@needs_root
+def test_mount_points_of_a_directory_stay_empty(place):
+    os.makedirs(f'{place}/tree/proc')
+    subprocess.run(['unshare', '-m', 'sh', '-ec', f'mount -t proc proc {place}/tree/proc; exec "$0" import "$@"',
+                    os.environ['UMLFS'], f'{place}/tree', f'{place}/base'], check=True)
+    assert os.listdir(f'{place}/base/proc') == []
+
+
+def test_sockets_and_fifos_of_a_directory_are_kept(place):
+    make_tree(f'{place}/tree', sockets=True)
+    os.chmod(f'{place}/tree', 0o755)
+    entries = imported(f'{place}/tree', f'{place}/base')
+    assert stat.S_ISSOCK(os.lstat(f'{place}/tree/socket').st_mode)
+    assert (entries[b'socket'].type, entries[b'fifo'].type) == ('s', 'p')
