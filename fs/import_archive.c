@@ -7,6 +7,7 @@
 
 #include <archive.h>
 #include <archive_entry.h>
+#include <ctype.h>
 #include <errno.h>
 #include <locale.h>
 #include <stdbool.h>
@@ -100,19 +101,49 @@ static int refuse(const struct reader *rd, const struct import_member *m, int r,
 	return import_report(rd->report, m->name, r, why);
 }
 
+/*
+ * An attribute's name, on the heap. GNU tar writes '=' and '%' in it as '%3D' and '%25', bsdtar more bytes, and libarchive
+ * leaves that as it is.
+ */
+static char *attribute_name(const char *name)
+{
+	char *out = malloc(strlen(name) + 1);
+	char *to = out;
+
+	while (out && *name) {
+		unsigned int byte;
+
+		if (name[0] == '%' && isxdigit((unsigned char)name[1]) && isxdigit((unsigned char)name[2]) &&
+		    sscanf(name + 1, "%2x", &byte) == 1 && byte != 0) {
+			*to++ = (char)byte;
+			name += 3;
+		} else {
+			*to++ = *name++;
+		}
+	}
+	if (out)
+		*to = '\0';
+	return out;
+}
+
 /* Every attribute that the member has, as a set on the heap. */
 static int read_xattrs(struct reader *rd, struct archive_entry *entry, struct import_member *m, unsigned char **set)
 {
-	const char *name;
+	const char *written;
 	const void *value;
 	size_t value_len, set_len = 0;
 	int r = 0;
 
 	archive_entry_xattr_reset(entry);
-	while (r == 0 && archive_entry_xattr_next(entry, &name, &value, &value_len) == ARCHIVE_OK) {
+	while (r == 0 && archive_entry_xattr_next(entry, &written, &value, &value_len) == ARCHIVE_OK) {
+		cleanup_free char *name = attribute_name(written);
 		unsigned char *grown;
 
-		r = xattr_set_with((struct xattr_set){*set, set_len}, name, value ? value : "", value_len, &grown, &set_len);
+		if (!name)
+			r = -ENOMEM;
+		else
+			r = xattr_set_with((struct xattr_set){*set, set_len}, name, value ? value : "", value_len, &grown,
+			                   &set_len);
 		if (r == 0) {
 			free(*set);
 			*set = grown;

@@ -288,13 +288,12 @@ def make_specials(tree):
         os.mknod(f'{tree}/null', stat.S_IFCHR | 0o666, os.makedev(1, 3))
         os.mknod(f'{tree}/disk', stat.S_IFBLK | 0o660, os.makedev(259, 70000))
         os.chmod(f'{tree}/null', 0o666)
-        os.link(f'{tree}/null', f'{tree}/null-too')
 
 
 def make_xattrs(tree):
     os.setxattr(f'{tree}/plain', 'user.comment', b'with\0zero, newline\n and =')
     os.setxattr(f'{tree}/plain', 'user.empty', b'')
-    os.setxattr(f'{tree}/deep', 'user.d\u00e4r', b'\xff' * 300)
+    os.setxattr(f'{tree}/deep', 'user.long', b'\xff' * 3000)
     os.setxattr(f'{tree}/mode-4755', 'system.posix_acl_access',
                 acl((1, 7, None), (2, 5, 1000), (2, 4, 70000), (4, 1, None), (8, 6, 2000), (16, 5, None),
                     (32, 5, None)))

@@ -112,6 +112,8 @@ def test_a_pax_archive_of_bsdtar_keeps_everything(shared, tree, place, user, loc
 def test_a_cpio_archive_keeps_what_it_can(shared, place, user, locale, kind):
     tree = f'{place}/tree'
     make_tree(tree, sockets=True)
+    if ROOT:
+        os.link(f'{tree}/null', f'{tree}/null-too')
     # What 32 unsigned bits of seconds cannot say.
     os.utime(f'{tree}/plain', ns=(0, 0))
     os.utime(f'{tree}/empty', ns=(0, 0))
@@ -378,6 +380,15 @@ def test_absolute_names_and_links_stay_inside(place):
     assert entries[b'link'].first == entries[b'etc/passwd'].first
     assert entries[b'abs'].target == b'/etc/shadow'
     assert content(f'{place}/base', b'link') == b'inside'
+
+
+@both_locales
+def test_attributes_may_have_any_name(place, locale):
+    os.mkdir(f'{place}/tree')
+    write(f'{place}/tree/file')
+    os.setxattr(f'{place}/tree/file', b'user.\xff=%41', b'\0')
+    archive = tar(f'{place}/a.tar', f'{place}/tree', '--format=pax', *ALL_XATTRS)
+    assert_same(imported(archive, f'{place}/base', locale=locale), f'{place}/tree')
 
 
 @both_users

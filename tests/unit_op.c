@@ -155,7 +155,7 @@ static int host_parent(int dirfd, const char *path, const char **name_out)
 
 	*name_out = slash ? slash + 1 : path;
 	snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
-	fd = io_open_beneath(dirfd, dir, O_PATH | O_DIRECTORY, 0);
+	fd = io_open_beneath(dirfd, dir, O_RDONLY | O_DIRECTORY, 0);
 	return fd == -ELOOP ? -ENOTDIR : fd;
 }
 

@@ -1,0 +1,49 @@
+"""Fixtures for tests that run the program, and the rule that a test which is skipped in CI has failed.
+
+    user    'root' and 'ordinary', one after the other
+    place   a private directory of that user (umlfs_cli.Place); unmounts and removes everything afterwards
+    base    a base in it: 'imported' and 'plain', one after the other
+"""
+
+import os
+
+import pytest
+
+from umlfs_cli import USERS, Place
+
+
+@pytest.fixture(params=USERS)
+def user(request):
+    """Choose one with @pytest.mark.parametrize('user', ['root'], indirect=True)."""
+    if request.param not in USERS:
+        pytest.skip('needs root')
+    return request.param
+
+
+@pytest.fixture
+def place(user):
+    with Place(user) as made:
+        yield made
+
+
+@pytest.fixture(params=['imported', 'plain'])
+def base(request, place):
+    return place.imported_base() if request.param == 'imported' else place.plain_base()
+
+
+def fail_if_skipped(report):
+    if report.skipped and not hasattr(report, 'wasxfail') and os.environ.get('CI'):
+        report.outcome = 'failed'
+        report.longrepr = f'skipped in CI: {report.longrepr}'
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    fail_if_skipped(outcome.get_result())
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector):
+    outcome = yield
+    fail_if_skipped(outcome.get_result())

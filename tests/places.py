@@ -1,0 +1,365 @@
+"""Where file system tests run: a mount beside a plain host directory with the same content, as root and as an ordinary user.
+
+A test's body runs in a process of its own, as the user that mounted, with the mountpoint as current directory and no
+umask. After each, the mount must have kept its promises: nothing in the daemon's log, and the same tree, to the last
+nanosecond, after mounting anew and after a snapshot, damage and a reset.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pickle
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import tarfile
+import tempfile
+import traceback
+
+import pytest
+
+from calls import write_file
+
+UMLFS = os.environ.get('UMLFS')
+TEST_USER = 'umlfs-test'
+SECONDS_MAX = 120
+
+needs_umlfs = pytest.mark.skipif(not UMLFS, reason='UMLFS is not set; meson test sets it')
+
+
+# --- other users -----------------------------------------------------------------------------------------------
+
+def become(user):
+    """For good, in this process."""
+    if user != 'root':
+        entry = pwd.getpwnam(user)
+        os.setgroups([])
+        os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
+        os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+
+
+def _child(pipe, user, directory, call, args):
+    try:
+        signal.alarm(SECONDS_MAX)
+        become(user)
+        os.umask(0)
+        os.chdir(directory)
+        answer = ('done', call(*args))
+    except pytest.skip.Exception as skipped:
+        answer = ('skip', skipped.msg)
+    except BaseException:
+        answer = ('failed', traceback.format_exc())
+    with open(pipe, 'wb') as stream:
+        pickle.dump(answer, stream)
+    os._exit(0)
+
+
+def in_process(user, directory, call, *args):
+    """Runs call(*args) as a user in a directory, in a process of its own, and gives back what it gives back."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read_end)
+        _child(write_end, user, directory, call, args)
+    os.close(write_end)
+    with open(read_end, 'rb') as stream:
+        data = stream.read()
+    status = os.waitpid(pid, 0)[1]
+    if not data:
+        pytest.fail(f'the process that ran the test ended with {os.waitstatus_to_exitcode(status)}')
+    kind, value = pickle.loads(data)
+    if kind == 'skip':
+        pytest.skip(value)
+    if kind == 'failed':
+        pytest.fail(value, pytrace=False)
+    return value
+
+
+# --- what a tree is --------------------------------------------------------------------------------------------
+
+def digest(path, st):
+    """Of a file's bytes; of a long one only of its data and where it is."""
+    if st.st_size == 0:
+        return ''
+    total = hashlib.sha256()
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        end, at = st.st_size, 0
+        while at < end:
+            try:
+                at = os.lseek(fd, at, os.SEEK_DATA) if end > 1 << 30 else at
+            except OSError:
+                break
+            block = os.pread(fd, 1 << 20, at)
+            if end <= 1 << 30 or block.strip(b'\0'):
+                total.update(block)
+            at += len(block)
+            if not block:
+                break
+    finally:
+        os.close(fd)
+    return total.hexdigest()
+
+
+def paths_below(top=b'.'):
+    paths = [b'.']
+    for directory, dirs, files in os.walk(top):
+        paths += [os.path.relpath(os.path.join(directory, name), top) for name in dirs + files]
+    return sorted(paths)
+
+
+def entry_of(path):
+    st = os.lstat(path)
+    kind = stat.S_IFMT(st.st_mode)
+    if kind == stat.S_IFREG:
+        # Who may not read it on a plain directory has looked at enough.
+        what = digest(path, st) if os.access(path, os.R_OK) or st.st_size == 0 else 'unreadable'
+    else:
+        what = os.readlink(path) if kind == stat.S_IFLNK else ''
+    return {
+        'type': kind, 'mode': stat.S_IMODE(st.st_mode), 'uid': st.st_uid, 'gid': st.st_gid, 'ino': st.st_ino,
+        'nlink': st.st_nlink, 'rdev': st.st_rdev, 'size': st.st_size, 'what': what,
+        'mtime': st.st_mtime_ns, 'ctime': st.st_ctime_ns, 'atime': st.st_atime_ns,
+    }
+
+
+def dump(top=b'.'):
+    """Everything that stat and reading tell about a tree, below the current directory."""
+    return {path: entry_of(os.path.join(top, path)) for path in paths_below(top)}
+
+
+def shape(top=b'.', without=('uid', 'gid', 'ino', 'mtime', 'ctime', 'atime')):
+    """What must be the same on another file system: directories have no size there, and count their subdirectories."""
+    tree = dump(top)
+    for path, entry in tree.items():
+        if entry['type'] == stat.S_IFDIR:
+            entry['size'] = 0
+            entry['nlink'] = 2 + sum(e.is_dir(follow_symlinks=False) for e in os.scandir(os.path.join(top, path)))
+        if entry['type'] not in (stat.S_IFCHR, stat.S_IFBLK):
+            entry['rdev'] = 0
+        for field in without:
+            entry.pop(field)
+    return tree
+
+
+def difference(got, want):
+    """The first few paths at which two trees differ, for a message."""
+    lines = []
+    for path in sorted(got.keys() | want.keys()):
+        a, b = got.get(path), want.get(path)
+        if a is None or b is None:
+            lines.append(f'{path}: {"missing" if a is None else "should not be there"}')
+        elif a != b:
+            lines += [f'{path}: {field} {a[field]!r}, not {b[field]!r}' for field in a if a[field] != b[field]]
+    return lines[:20]
+
+
+def link_counts_are_right(top=b'.'):
+    """Files count their names, directories their subdirectories; every listing's numbers are those of stat."""
+    names, problems = {}, []
+    for path in paths_below(top):
+        full = os.path.join(top, path)
+        st = os.lstat(full)
+        if stat.S_ISDIR(st.st_mode):
+            entries = list(os.scandir(full))
+            subdirs = sum(e.is_dir(follow_symlinks=False) for e in entries)
+            if st.st_nlink != 2 + subdirs:
+                problems.append(f'{path}: {st.st_nlink} links, {subdirs} subdirectories')
+            if os.lstat(os.path.join(full, b'.')).st_ino != st.st_ino:
+                problems.append(f'{path}: . is another inode')
+            problems += [f'{path}: {e.name} listed with number {e.inode()}' for e in entries
+                         if e.inode() != e.stat(follow_symlinks=False).st_ino]
+        else:
+            names.setdefault((st.st_ino, st.st_nlink), []).append(path)
+    problems += [f'{paths}: {count} links' for (_, count), paths in names.items() if len(paths) != count]
+    assert not problems, problems
+
+
+# --- mounts ----------------------------------------------------------------------------------------------------
+
+class Mount:
+    """A session on a base, mounted by a user."""
+
+    def __init__(self, user, base, session, *options):
+        self.user, self.base, self.session, self.options = user, base, session, options
+        self.root = self.start()
+
+    def run(self, *args, ok=True):
+        result = in_process(self.user, '/', lambda: _run(args))
+        assert result[0] == 0 or not ok, result
+        return result
+
+    def start(self):
+        options = [word for option in self.options for word in ('-o', option)]
+        return self.run('mount', *options, self.base, self.session)[1].rstrip('\n')
+
+    def stop(self):
+        self.run('umount', self.session)
+
+    def remount(self):
+        self.stop()
+        self.start()
+
+    def status(self):
+        return json.loads(self.run('status', '--json', self.session)[1])
+
+    def log(self):
+        with open(f'{self.session}/log', encoding='utf-8', errors='replace') as stream:
+            return stream.read()
+
+    def contents(self):
+        """The content files of all layers, as LAYER/NUMBER."""
+        layers = f'{self.session}/layers'
+        return sorted(f'{layer}/{name}' for layer in os.listdir(layers)
+                      for name in os.listdir(f'{layers}/{layer}/content'))
+
+    def within(self, call, *args):
+        return in_process(self.user, self.root, call, *args)
+
+
+def _run(args):
+    result = subprocess.run([UMLFS, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                            errors='surrogateescape')
+    return result.returncode, result.stdout, result.stderr
+
+
+@contextlib.contextmanager
+def scratch(user):
+    """A directory that belongs to a user and goes with all that is mounted below."""
+    path = tempfile.mkdtemp(prefix='umlfs-fs-')
+    try:
+        os.chmod(path, 0o755)
+        if os.getuid() == 0:
+            shutil.chown(path, user, pwd.getpwnam(user).pw_gid)
+        yield path
+    finally:
+        with open('/proc/self/mounts', encoding='utf-8', errors='surrogateescape') as mounts:
+            targets = [line.split()[1] for line in mounts if line.split()[1].startswith(f'{path}/')]
+        for target in targets:
+            subprocess.run(['fusermount3', '-u', '-z', target], check=False)
+        shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def mounted(user, base, session, *options):
+    mount = Mount(user, base, session, *options)
+    try:
+        yield mount
+    finally:
+        if os.path.ismount(mount.root) or _is_mounted(mount.root):
+            mount.run('umount', session, ok=False)
+
+
+def _is_mounted(path):
+    with open('/proc/self/mounts', encoding='utf-8', errors='surrogateescape') as mounts:
+        return any(line.split()[1] == path for line in mounts)
+
+
+# --- a tree to work on -----------------------------------------------------------------------------------------
+
+def make_tree(top):
+    """The same every time, for base and twin; every file's content is its own."""
+    os.makedirs(f'{top}/dir/sub/deep')
+    os.makedirs(f'{top}/other')
+    os.makedirs(f'{top}/empty-dir')
+    os.makedirs(f'{top}/many')
+    write_file(f'{top}/plain', b'plain content\n')
+    write_file(f'{top}/second', b'second content\n', 0o600)
+    write_file(f'{top}/empty')
+    write_file(f'{top}/large', bytes(range(256)) * 4096 + b'end')
+    write_file(f'{top}/read-only', b'read only', 0o444)
+    write_file(f'{top}/setuid', b'#!/bin/sh\n', 0o4755)
+    write_file(f'{top}/dir/file', b'in a directory')
+    write_file(f'{top}/dir/sub/deep/file', b'deep down')
+    write_file(f'{top}/other/linked', b'linked content')
+    os.link(f'{top}/other/linked', f'{top}/dir/sub/linked-too')
+    os.symlink('plain', f'{top}/symlink')
+    os.symlink('nowhere/at/all', f'{top}/dangling')
+    os.symlink('dir', f'{top}/to-dir')
+    os.mkfifo(f'{top}/fifo', 0o640)
+    os.chmod(f'{top}/fifo', 0o640)
+    for number in range(60):
+        write_file(f'{top}/many/{number:03}', b'%d' % number)
+    with open(f'{top}/sparse', 'wb') as stream:
+        stream.seek(1 << 20)
+        stream.write(b'x' * 4096)
+        stream.truncate(3 << 20)
+    os.chmod(f'{top}/sparse', 0o644)
+    paths = [os.path.join(directory, name) for directory, dirs, files in os.walk(top) for name in dirs + files]
+    for number, path in enumerate(sorted([top, *paths], reverse=True)):
+        time = (1_600_000_000 + number) * 10**9 + 123_456_789
+        os.utime(path, ns=(time, time), follow_symlinks=False)
+
+
+def archive_of(top, archive):
+    """As root packs it."""
+    def as_root(info):
+        info.uid = info.gid = 0
+        info.uname = info.gname = 'root'
+        return info
+    with tarfile.open(archive, 'w', format=tarfile.PAX_FORMAT) as tar:
+        tar.add(top, '.', filter=as_root)
+
+
+def make_base(kind, top):
+    """top/base of a kind, and top/twin with the same content."""
+    os.umask(0o022)
+    for name in ('twin', 'base') if kind == 'plain' else ('twin',):
+        make_tree(f'{top}/{name}')
+    if kind == 'imported':
+        archive_of(f'{top}/twin', f'{top}/tar')
+        assert _run(['import', f'{top}/tar', f'{top}/base'])[0] == 0
+
+
+class Place(Mount):
+    """A mount, and .twin, a plain host directory that has the same tree."""
+
+    def __init__(self, user, kind, top, *options):
+        in_process(user, top, make_base, kind, top)
+        self.twin = f'{top}/twin'
+        self.top = top
+        super().__init__(user, f'{top}/base', f'{top}/session', *options)
+
+
+@contextlib.contextmanager
+def place(user, kind, *options):
+    with scratch(user) as top:
+        here = Place(user, kind, top, *options)
+        try:
+            yield here
+        finally:
+            here.run('umount', here.session, ok=False)
+
+
+# --- what every test must leave --------------------------------------------------------------------------------
+
+def damage():
+    """Does to a tree what a bad day does."""
+    for name in sorted(os.listdir('.')):
+        if os.path.isdir(name) and not os.path.islink(name):
+            shutil.rmtree(name)
+        elif len(name) % 2:
+            os.unlink(name)
+        else:
+            os.rename(name, 'moved-' + name[:200])
+    os.mkdir('dir')
+    write_file('plain', b'not what it was')
+    os.chmod('.', 0o500)
+
+
+def assert_kept(here):
+    """Nothing in the log; the same tree after mounting anew, and after a snapshot, damage and a reset."""
+    before = here.within(dump)
+    here.within(link_counts_are_right)
+    here.remount()
+    assert difference(here.within(dump), before) == []
+    here.run('snapshot', here.session, 'good')
+    here.within(damage)
+    here.run('reset', here.session)
+    assert difference(here.within(dump), before) == []
+    here.remount()
+    assert difference(here.within(dump), before) == []
+    assert here.log() == ''
