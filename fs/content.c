@@ -37,6 +37,15 @@ int content_open(int layersfd, uint32_t layer, uint64_t ino, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
+int content_link(int layersfd, uint32_t from, uint32_t to, uint64_t ino)
+{
+	char path[PATH_BYTES], new_path[PATH_BYTES];
+
+	make_path(from, ino, path);
+	make_path(to, ino, new_path);
+	return linkat(layersfd, path, layersfd, new_path, 0) < 0 ? -errno : 0;
+}
+
 int content_remove(int layersfd, uint32_t layer, uint64_t ino)
 {
 	char path[PATH_BYTES];

@@ -13,5 +13,8 @@ int content_create(int layersfd, uint32_t layer, uint64_t ino);
 /* flags: O_RDONLY or O_RDWR. The descriptor or -errno; -ENOENT means that the store lost a file. */
 int content_open(int layersfd, uint32_t layer, uint64_t ino, int flags);
 
+/* Gives the file of one layer to another layer too. */
+int content_link(int layersfd, uint32_t from, uint32_t to, uint64_t ino);
+
 /* Removes it; that it is not there is no error. */
 int content_remove(int layersfd, uint32_t layer, uint64_t ino);

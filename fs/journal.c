@@ -22,6 +22,8 @@
 
 static const char file_name[] = "journal";
 
+_Static_assert(sizeof(struct disk_journal_header) == JOURNAL_HEADER_BYTES, "the header's size is part of the format");
+
 struct journal {
 	int fd;
 	bool writable;
@@ -223,6 +225,17 @@ int journal_append(struct journal *j, uint64_t serial, const unsigned char *payl
 	j->end += (uint64_t)n;
 	j->serial = serial;
 	return 0;
+}
+
+int journal_join(int dirfd, int from_dirfd, uint64_t len)
+{
+	cleanup_fd int to = openat(dirfd, file_name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	cleanup_fd int from = openat(from_dirfd, file_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct stat st;
+
+	if (to < 0 || from < 0 || fstat(to, &st) < 0)
+		return -errno;
+	return io_copy_range(from, JOURNAL_HEADER_BYTES, to, (uint64_t)st.st_size, len - JOURNAL_HEADER_BYTES);
 }
 
 int journal_sync(struct journal *j)

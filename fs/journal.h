@@ -13,6 +13,8 @@
 
 struct journal;
 
+enum { JOURNAL_HEADER_BYTES = 32 }; /* before the first frame */
+
 /* Receives one frame's payload, valid during the call. A result below 0 ends the replay. */
 typedef int journal_visit(void *arg, uint64_t serial, const unsigned char *payload, size_t len);
 
@@ -36,6 +38,9 @@ int journal_replay(struct journal *j, uint64_t sealed_len, const struct log *log
 
 /* Adds a frame, whole or not at all: a write that fails is taken back. Only after a replay that succeeded. */
 int journal_append(struct journal *j, uint64_t serial, const unsigned char *payload, size_t len);
+
+/* Puts the frames of another journal, whose whole frames end at byte len, behind those of dirfd/journal. */
+int journal_join(int dirfd, int from_dirfd, uint64_t len);
 
 int journal_sync(struct journal *j);
 uint64_t journal_size(const struct journal *j); /* bytes, header included */

@@ -38,19 +38,36 @@ int layer_create(int layersfd, uint32_t id)
 	return r;
 }
 
+static int open_dir(int layersfd, uint32_t id)
+{
+	char name[16];
+	int fd;
+
+	snprintf(name, sizeof(name), "%u", id);
+	fd = openat(layersfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+int layer_append_journal(int layersfd, uint32_t to, uint32_t from, uint64_t len)
+{
+	cleanup_fd int to_dir = open_dir(layersfd, to);
+	cleanup_fd int from_dir = open_dir(layersfd, from);
+
+	if (to_dir < 0 || from_dir < 0)
+		return to_dir < 0 ? to_dir : from_dir;
+	return journal_join(to_dir, from_dir, len);
+}
+
 int layer_open(int layersfd, uint32_t id, bool writable, const char *label, const struct log *log, struct layer **out)
 {
-	cleanup_fd int dirfd = -1;
+	cleanup_fd int dirfd = open_dir(layersfd, id);
 	struct layer *l;
-	char name[16];
 	char path[PATH_MAX];
 	int r;
 
-	snprintf(name, sizeof(name), "%u", id);
 	snprintf(path, sizeof(path), "%s/layers/%u/journal", label, id);
-	dirfd = openat(layersfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dirfd < 0)
-		return log_errno(log, errno == ENOENT ? -EUCLEAN : -errno, "%s", path);
+		return log_errno(log, dirfd, "%s", path);
 	l = calloc(1, sizeof(*l));
 	if (!l)
 		return -ENOMEM;

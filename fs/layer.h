@@ -48,6 +48,9 @@ struct layer_change {
 /* Makes layers/ID below layersfd: an empty journal and an empty content folder. Leftovers of a dead process go first. */
 int layer_create(int layersfd, uint32_t id);
 
+/* Puts the journal of one layer, up to byte len, behind that of another. Neither may be open for writing. */
+int layer_append_journal(int layersfd, uint32_t to, uint32_t from, uint64_t len);
+
 /* Opens layers/ID, maps empty; replay is the session's. label is how messages call the session. */
 int layer_open(int layersfd, uint32_t id, bool writable, const char *label, const struct log *log, struct layer **out);
 void layer_free(struct layer *l);

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "merge.h"
+
 /* Adds up the layers from `id` down to the next snapshot below, which *parent_out gets (0: the base). */
 static void add_up(const struct manifest *m, uint32_t id, uint32_t *parent_out, uint64_t *changes, uint64_t *bytes)
 {
@@ -78,6 +80,17 @@ static int status(struct store *store, FILE *out)
 	return r;
 }
 
+/* Without a daemon, layers are joined at once; with one, when the session is mounted next. */
+static int delete_snapshot(struct store *store, const char *name, const struct log *log,
+                           struct snapshot_change *change_out)
+{
+	int r = snapshot_delete(store, name, log, change_out);
+
+	if (r == 0 && !store->loaded && store_load_base(store) == 0)
+		merge_layers(store);
+	return r;
+}
+
 int request_run(struct store *store, const struct request *request, const struct log *log, FILE *out,
                 struct snapshot_change *change_out)
 {
@@ -88,7 +101,7 @@ int request_run(struct store *store, const struct request *request, const struct
 	case REQUEST_RESET:
 		return snapshot_reset(store, request->name, log, change_out);
 	case REQUEST_DELETE:
-		return snapshot_delete(store, request->name ? request->name : "", log, change_out);
+		return delete_snapshot(store, request->name ? request->name : "", log, change_out);
 	case REQUEST_LIST:
 		return list(store, out);
 	case REQUEST_STATUS:

@@ -16,6 +16,7 @@
 
 #include "cleanup.h"
 #include "io.h"
+#include "merge.h"
 #include "store_base.h"
 
 enum { FIRST_LAYER = 1 };
@@ -147,14 +148,18 @@ static int load_layers(struct store *store)
 	return r < 0 ? log_errno(&s->log, r, "%s: its journal cannot be written", s->label) : 0;
 }
 
+int store_load_base(struct store *store)
+{
+	return store->session.base ? 0 : store_base_from_copy(store, &store->session.log);
+}
+
 int store_load(struct store *store)
 {
-	struct session *s = &store->session;
 	int r;
 
 	if (store->loaded)
 		return 0;
-	r = s->base ? 0 : store_base_from_copy(store, &s->log);
+	r = store_load_base(store);
 	return r < 0 ? r : load_layers(store);
 }
 
@@ -182,6 +187,8 @@ static int open_on_base(struct store *store, const char *base, const struct log 
 		r = open_layers(store, log);
 	if (r == 0)
 		r = store_remove_dropped(s->layersfd, &s->manifest);
+	if (r == 0)
+		r = merge_layers(store);
 	return r < 0 ? r : load_layers(store);
 }
 

@@ -38,6 +38,9 @@ struct store_options {
 int store_open(const struct store_options *options, struct store **out);
 void store_close(struct store *store);
 
+/* Loads the session's copy of the base's index, unless the base is open. */
+int store_load_base(struct store *store);
+
 /* Loads base index and layers of a session that was opened without a base. */
 int store_load(struct store *store);
 

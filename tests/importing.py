@@ -1,12 +1,16 @@
 """Trees with everything that a root file system can hold, imports of them, and what must come out."""
 
 import contextlib
+import io
 import os
 import re
+import shutil
 import socket
 import stat
 import struct
 import subprocess
+import tarfile
+import tempfile
 from typing import NamedTuple
 
 import pytest
@@ -45,6 +49,24 @@ class Entry(NamedTuple):
     blocks: int = 0
     ctime: int = 0
     checksum: int = 0
+
+
+# --- places ------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope='module')
+def shared():
+    """A directory that an ordinary user may look into."""
+    with tempfile.TemporaryDirectory(prefix='umlfs-import-') as directory:
+        os.chmod(directory, 0o755)
+        yield directory
+
+
+@pytest.fixture
+def place():
+    """A directory that everybody may write to."""
+    with tempfile.TemporaryDirectory(prefix='umlfs-base-') as directory:
+        os.chmod(directory, 0o777)
+        yield directory
 
 
 # --- imports --------------------------------------------------------------------------------------
@@ -222,6 +244,53 @@ def assert_same_content(base, tree, entries):
             assert (path, content(base, path)) == (path, content(tree, path))
 
 
+# --- archives ----------------------------------------------------------------------------------------
+
+def tar(archive, tree, *options):
+    subprocess.run(['tar', '-C', tree, *options, '-cf', archive, '.'], check=True)
+    return archive
+
+
+def cpio(archive, tree, kind):
+    names = subprocess.run(['find', '.', '-print0'], cwd=tree, check=True, stdout=subprocess.PIPE).stdout
+    with open(archive, 'wb') as stream:
+        subprocess.run(['cpio', '--quiet', '-0', '-o', '-H', kind], cwd=tree, check=True, input=names, stdout=stream,
+                       stderr=subprocess.DEVNULL)
+    return archive
+
+
+def python_tar(archive, members, **options):
+    """members: (name, changes of the TarInfo, content)"""
+    with tarfile.open(archive, 'w', format=tarfile.PAX_FORMAT, **options) as stream:
+        for name, changes, data in members:
+            info = tarfile.TarInfo(name)
+            for key, value in changes.items():
+                setattr(info, key, value)
+            info.size = len(data)
+            stream.addfile(info, io.BytesIO(data))
+    return archive
+
+
+COMPRESSORS = {'none': ['cat'], 'gzip': ['gzip', '-c'], 'gzip-twice': None, 'bzip2': ['bzip2', '-c'], 'xz': ['xz', '-c'],
+               'lzma': ['xz', '-c', '--format=lzma'], 'zstd': ['zstd', '-q', '-c'], 'lz4': ['lz4', '-q', '-c'],
+               'zstd-without-checksum': ['zstd', '-q', '-c', '--no-check'], 'lzip': ['lzip', '-c']}
+
+
+def compressed(archive, kind):
+    """The archive under a compressor's name; of two members, cut in the middle of a block, for gzip-twice."""
+    packed = f'{archive}.{kind}'
+    if kind == 'gzip-twice':
+        with open(archive, 'rb') as plain, open(packed, 'wb') as out:
+            for part in (plain.read(1000), plain.read()):
+                out.write(subprocess.run(['gzip', '-c'], input=part, stdout=subprocess.PIPE, check=True).stdout)
+        return packed
+    if shutil.which(COMPRESSORS[kind][0]) is None:
+        pytest.skip(f'no {COMPRESSORS[kind][0]} on this machine')
+    with open(archive, 'rb') as plain, open(packed, 'wb') as out:
+        subprocess.run(COMPRESSORS[kind], stdin=plain, stdout=out, check=True)
+    return packed
+
+
 # --- a tree with everything -----------------------------------------------------------------------
 
 def acl(*lines):
@@ -293,7 +362,7 @@ def make_specials(tree):
 def make_xattrs(tree):
     os.setxattr(f'{tree}/plain', 'user.comment', b'with\0zero, newline\n and =')
     os.setxattr(f'{tree}/plain', 'user.empty', b'')
-    os.setxattr(f'{tree}/deep', 'user.long', b'\xff' * 3000)
+    os.setxattr(f'{tree}/deep', 'user.d\u00e4r=', b'\xff' * 3000)
     os.setxattr(f'{tree}/mode-4755', 'system.posix_acl_access',
                 acl((1, 7, None), (2, 5, 1000), (2, 4, 70000), (4, 1, None), (8, 6, 2000), (16, 5, None),
                     (32, 5, None)))

@@ -1,69 +1,60 @@
-"""Where file system tests run: a mount beside a plain host directory with the same content, as root and as an ordinary user.
+"""Where file system tests run: a mount beside a plain host directory with the same content.
 
 A test's body runs in a process of its own, as the user that mounted, with the mountpoint as current directory and no
 umask. After each, the mount must have kept its promises: nothing in the daemon's log, and the same tree, to the last
 nanosecond, after mounting anew and after a snapshot, damage and a reset.
 """
 
-import contextlib
 import hashlib
-import json
 import os
 import pickle
-import pwd
 import shutil
 import signal
 import stat
 import subprocess
 import tarfile
-import tempfile
 import traceback
 
 import pytest
 
 from calls import write_file
+from umlfs_cli import ids
 
-UMLFS = os.environ.get('UMLFS')
-TEST_USER = 'umlfs-test'
 SECONDS_MAX = 120
-
-needs_umlfs = pytest.mark.skipif(not UMLFS, reason='UMLFS is not set; meson test sets it')
 
 
 # --- other users -----------------------------------------------------------------------------------------------
 
-def become(user):
+def become(uid, gid):
     """For good, in this process."""
-    if user != 'root':
-        entry = pwd.getpwnam(user)
-        os.setgroups([])
-        os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
-        os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
 
 
-def _child(pipe, user, directory, call, args):
+def _answer(owner, directory, call, args):
     try:
         signal.alarm(SECONDS_MAX)
-        become(user)
+        if os.geteuid() == 0 and owner[0] != 0:
+            become(*owner)
         os.umask(0)
         os.chdir(directory)
-        answer = ('done', call(*args))
+        return 'done', call(*args)
     except pytest.skip.Exception as skipped:
-        answer = ('skip', skipped.msg)
+        return 'skip', skipped.msg
     except BaseException:
-        answer = ('failed', traceback.format_exc())
-    with open(pipe, 'wb') as stream:
-        pickle.dump(answer, stream)
-    os._exit(0)
+        return 'failed', traceback.format_exc()
 
 
-def in_process(user, directory, call, *args):
-    """Runs call(*args) as a user in a directory, in a process of its own, and gives back what it gives back."""
+def in_process(owner, directory, call, *args):
+    """Runs call(*args) as (uid, gid) in a directory, in a process of its own, and gives back what it gives back."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(read_end)
-        _child(write_end, user, directory, call, args)
+        with open(write_end, 'wb') as stream:
+            pickle.dump(_answer(owner, directory, call, args), stream)
+        os._exit(0)
     os.close(write_end)
     with open(read_end, 'rb') as stream:
         data = stream.read()
@@ -178,37 +169,28 @@ def link_counts_are_right(top=b'.'):
     assert not problems, problems
 
 
-# --- mounts ----------------------------------------------------------------------------------------------------
+# --- a mount beside its twin -----------------------------------------------------------------------------------
 
-class Mount:
-    """A session on a base, mounted by a user."""
+class Here:
+    """A mount in a umlfs_cli.Place, and .twin, a plain host directory that has the same tree."""
 
-    def __init__(self, user, base, session, *options):
-        self.user, self.base, self.session, self.options = user, base, session, options
-        self.root = self.start()
-
-    def run(self, *args, ok=True):
-        result = in_process(self.user, '/', lambda: _run(args))
-        assert result[0] == 0 or not ok, result
-        return result
-
-    def start(self):
-        options = [word for option in self.options for word in ('-o', option)]
-        return self.run('mount', *options, self.base, self.session)[1].rstrip('\n')
-
-    def stop(self):
-        self.run('umount', self.session)
+    def __init__(self, place, kind, options=None):
+        self.place, self.options = place, options
+        self.owner = ids(place.user)
+        in_process(self.owner, place.path, make_base, kind)
+        if kind == 'imported':
+            place.run('import', f'{place.path}/tar', f'{place.path}/base')
+        self.twin = f'{place.path}/twin'
+        self.base = f'{place.path}/base'
+        self.mount = place.mount(self.base, options=options)
+        self.root, self.session = self.mount.path, self.mount.session
 
     def remount(self):
-        self.stop()
-        self.start()
+        self.mount.umount()
+        self.mount = self.place.mount(self.base, options=self.options)
 
-    def status(self):
-        return json.loads(self.run('status', '--json', self.session)[1])
-
-    def log(self):
-        with open(f'{self.session}/log', encoding='utf-8', errors='replace') as stream:
-            return stream.read()
+    def run(self, *args):
+        return self.place.run(*args)
 
     def contents(self):
         """The content files of all layers, as LAYER/NUMBER."""
@@ -217,45 +199,12 @@ class Mount:
                       for name in os.listdir(f'{layers}/{layer}/content'))
 
     def within(self, call, *args):
-        return in_process(self.user, self.root, call, *args)
+        """In a process of the mount's user, below the mountpoint."""
+        return in_process(self.owner, self.root, call, *args)
 
-
-def _run(args):
-    result = subprocess.run([UMLFS, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                            errors='surrogateescape')
-    return result.returncode, result.stdout, result.stderr
-
-
-@contextlib.contextmanager
-def scratch(user):
-    """A directory that belongs to a user and goes with all that is mounted below."""
-    path = tempfile.mkdtemp(prefix='umlfs-fs-')
-    try:
-        os.chmod(path, 0o755)
-        if os.getuid() == 0:
-            shutil.chown(path, user, pwd.getpwnam(user).pw_gid)
-        yield path
-    finally:
-        with open('/proc/self/mounts', encoding='utf-8', errors='surrogateescape') as mounts:
-            targets = [line.split()[1] for line in mounts if line.split()[1].startswith(f'{path}/')]
-        for target in targets:
-            subprocess.run(['fusermount3', '-u', '-z', target], check=False)
-        shutil.rmtree(path)
-
-
-@contextlib.contextmanager
-def mounted(user, base, session, *options):
-    mount = Mount(user, base, session, *options)
-    try:
-        yield mount
-    finally:
-        if os.path.ismount(mount.root) or _is_mounted(mount.root):
-            mount.run('umount', session, ok=False)
-
-
-def _is_mounted(path):
-    with open('/proc/self/mounts', encoding='utf-8', errors='surrogateescape') as mounts:
-        return any(line.split()[1] == path for line in mounts)
+    def beside(self, call, *args):
+        """The same below the twin."""
+        return in_process(self.owner, self.twin, call, *args)
 
 
 # --- a tree to work on -----------------------------------------------------------------------------------------
@@ -304,34 +253,13 @@ def archive_of(top, archive):
         tar.add(top, '.', filter=as_root)
 
 
-def make_base(kind, top):
-    """top/base of a kind, and top/twin with the same content."""
-    os.umask(0o022)
-    for name in ('twin', 'base') if kind == 'plain' else ('twin',):
-        make_tree(f'{top}/{name}')
-    if kind == 'imported':
-        archive_of(f'{top}/twin', f'{top}/tar')
-        assert _run(['import', f'{top}/tar', f'{top}/base'])[0] == 0
-
-
-class Place(Mount):
-    """A mount, and .twin, a plain host directory that has the same tree."""
-
-    def __init__(self, user, kind, top, *options):
-        in_process(user, top, make_base, kind, top)
-        self.twin = f'{top}/twin'
-        self.top = top
-        super().__init__(user, f'{top}/base', f'{top}/session', *options)
-
-
-@contextlib.contextmanager
-def place(user, kind, *options):
-    with scratch(user) as top:
-        here = Place(user, kind, top, *options)
-        try:
-            yield here
-        finally:
-            here.run('umount', here.session, ok=False)
+def make_base(kind):
+    """base of a kind and twin with the same content, in the current directory."""
+    make_tree('twin')
+    if kind == 'plain':
+        make_tree('base')
+    else:
+        archive_of('twin', 'tar')
 
 
 # --- what every test must leave --------------------------------------------------------------------------------
@@ -351,7 +279,7 @@ def damage():
 
 
 def assert_kept(here):
-    """Nothing in the log; the same tree after mounting anew, and after a snapshot, damage and a reset."""
+    """The same tree after mounting anew, and after a snapshot, damage and a reset; and nothing in the log."""
     before = here.within(dump)
     here.within(link_counts_are_right)
     here.remount()
@@ -362,4 +290,4 @@ def assert_kept(here):
     assert difference(here.within(dump), before) == []
     here.remount()
     assert difference(here.within(dump), before) == []
-    assert here.log() == ''
+    assert here.mount.log() == ''

@@ -8,62 +8,21 @@ import stat
 import struct
 import subprocess
 import tarfile
-import tempfile
 
 import pytest
 
 pytest.register_assert_rewrite('importing')
-from importing import (ALL_XATTRS, MIB, NANOSECONDS, ROOT, as_user, assert_private, assert_same,
-                       assert_same_content, both_locales, both_users, content, expected_of, imported, index_bytes,
-                       make_sparse, make_tree, needs_programs, needs_root, umlfs_import, write)
+from importing import (ALL_XATTRS, COMPRESSORS, MIB, NANOSECONDS, ROOT, as_user, assert_private, assert_same,
+                       assert_same_content, both_locales, both_users, compressed, content, cpio, expected_of,
+                       imported, index_bytes, make_sparse, make_tree, needs_programs, needs_root, place, python_tar,
+                       shared, tar, umlfs_import, write)
 
 pytestmark = needs_programs
 
 
 @pytest.fixture(scope='module')
-def shared():
-    """A directory that an ordinary user may look into."""
-    with tempfile.TemporaryDirectory(prefix='umlfs-import-') as directory:
-        os.chmod(directory, 0o755)
-        yield directory
-
-
-@pytest.fixture(scope='module')
 def tree(shared):
     return make_tree(f'{shared}/tree')
-
-
-@pytest.fixture
-def place():
-    """A directory that everybody may write to."""
-    with tempfile.TemporaryDirectory(prefix='umlfs-base-') as directory:
-        os.chmod(directory, 0o777)
-        yield directory
-
-
-def tar(archive, tree, *options):
-    subprocess.run(['tar', '-C', tree, *options, '-cf', archive, '.'], check=True)
-    return archive
-
-
-def cpio(archive, tree, kind):
-    names = subprocess.run(['find', '.', '-print0'], cwd=tree, check=True, stdout=subprocess.PIPE).stdout
-    with open(archive, 'wb') as stream:
-        subprocess.run(['cpio', '--quiet', '-0', '-o', '-H', kind], cwd=tree, check=True, input=names, stdout=stream,
-                       stderr=subprocess.DEVNULL)
-    return archive
-
-
-def python_tar(archive, members, **options):
-    """members: (name, changes of the TarInfo, content)"""
-    with tarfile.open(archive, 'w', format=tarfile.PAX_FORMAT, **options) as stream:
-        for name, changes, data in members:
-            info = tarfile.TarInfo(name)
-            for key, value in changes.items():
-                setattr(info, key, value)
-            info.size = len(data)
-            stream.addfile(info, io.BytesIO(data))
-    return archive
 
 
 def needs(program):
@@ -164,26 +123,6 @@ def test_a_7z_archive_keeps_names_and_content(place):
                    env=os.environ | {'LC_ALL': 'C.UTF-8'})
     imported(f'{place}/a.7z', f'{place}/base', locale='C')
     assert content(f'{place}/base', 'file-\u00e4'.encode()) == b'7' * 100000
-
-
-COMPRESSORS = {'none': ['cat'], 'gzip': ['gzip', '-c'], 'gzip-twice': None, 'bzip2': ['bzip2', '-c'], 'xz': ['xz', '-c'],
-               'lzma': ['xz', '-c', '--format=lzma'], 'zstd': ['zstd', '-q', '-c'], 'lz4': ['lz4', '-q', '-c'],
-               'zstd-without-checksum': ['zstd', '-q', '-c', '--no-check'], 'lzip': ['lzip', '-c']}
-
-
-def compressed(archive, kind):
-    """The archive under a compressor's name; of two members, cut in the middle of a block, for gzip-twice."""
-    packed = f'{archive}.{kind}'
-    if kind == 'gzip-twice':
-        with open(archive, 'rb') as plain, open(packed, 'wb') as out:
-            for part in (plain.read(1000), plain.read()):
-                out.write(subprocess.run(['gzip', '-c'], input=part, stdout=subprocess.PIPE, check=True).stdout)
-        return packed
-    if shutil.which(COMPRESSORS[kind][0]) is None:
-        pytest.skip(f'no {COMPRESSORS[kind][0]} on this machine')
-    with open(archive, 'rb') as plain, open(packed, 'wb') as out:
-        subprocess.run(COMPRESSORS[kind], stdin=plain, stdout=out, check=True)
-    return packed
 
 
 @both_users

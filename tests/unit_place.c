@@ -6,6 +6,7 @@
 #include "unit_place.h"
 
 #include <fcntl.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -78,14 +79,11 @@ bool place_has(int dirfd, const char *path)
 
 void place_copy(const char *from, const char *to)
 {
+	char *argv[] = {(char[]){"cp"}, (char[]){"-a"}, (char[]){"--"}, (char *)(uintptr_t)from, (char *)(uintptr_t)to, NULL};
 	int status = 0;
-	pid_t pid = fork();
+	pid_t pid;
 
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		execlp("cp", "cp", "-a", "--", from, to, (char *)NULL);
-		_exit(127);
-	}
+	assert_int_equal(posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ), 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
 }

@@ -1,0 +1,277 @@
+"""An import that cannot be right is refused in one line that names the member, and leaves nothing."""
+
+import os
+import random
+import shutil
+import socket
+import subprocess
+import tarfile
+
+import pytest
+
+pytest.register_assert_rewrite('importing')
+from importing import (MIB, ROOT, as_user, both_locales, both_users, compressed, cpio, imported, index_bytes,
+                       needs_programs, needs_root, place, python_tar, refused, shared, start_import, tar,
+                       umlfs_import, write)
+
+pytestmark = needs_programs
+
+SYMLINK = {'type': tarfile.SYMTYPE, 'linkname': '/tmp'}
+DIRECTORY = {'type': tarfile.DIRTYPE, 'mode': 0o755}
+
+
+def hard_link(target):
+    return {'type': tarfile.LNKTYPE, 'linkname': target}
+
+
+# --- members that no base may hold -----------------------------------------------------------------------
+
+HOSTILE = {
+    'dot-dot': ('a/../../victim', [('a/../../victim', {}, b'x')]),
+    'dot-dot-first': ('../victim', [('../victim', {}, b'x')]),
+    'dot-dot-last': ('a/..', [('a/..', DIRECTORY, b'')]),
+    'dot-dot-absolute': ('/../victim', [('/../victim', {}, b'x')]),
+    'below-symlink': ('link/victim', [('link', SYMLINK, b''), ('link/victim', {}, b'x')]),
+    'far-below-symlink': ('link/a/b', [('link', SYMLINK, b''), ('link/a/b', {}, b'x')]),
+    'directory-below-symlink': ('link/victim', [('link', SYMLINK, b''), ('link/victim', DIRECTORY, b'')]),
+    'link-below-symlink': ('link/victim', [('link', SYMLINK, b''), ('f', {}, b''), ('link/victim', hard_link('f'), b'')]),
+    'below-file': ('file/victim', [('file', {}, b''), ('file/victim', {}, b'x')]),
+    'link-through-symlink': ('h', [('link', SYMLINK, b''), ('h', hard_link('link/victim'), b'')]),
+    'link-dot-dot': ('h', [('h', hard_link('../../../../etc/passwd'), b'')]),
+    'link-to-host': ('h', [('h', hard_link('/etc/passwd'), b'')]),
+    'link-to-later': ('h', [('h', hard_link('later'), b''), ('later', {}, b'')]),
+    'link-to-itself': ('h', [('h', hard_link('h'), b'')]),
+    'link-to-directory': ('h', [('d', DIRECTORY, b''), ('h', hard_link('d'), b'')]),
+    'link-to-root': ('h', [('h', hard_link('.'), b'')]),
+    'own-folder': ('.umlfs/index', [('.umlfs/index', {}, b'x')]),
+    'own-folder-dotted': ('././/.umlfs', [('././/.umlfs', DIRECTORY, b'')]),
+    'own-folder-as-symlink': ('.umlfs', [('.umlfs', SYMLINK, b'')]),
+    'full-directory-replaced': ('d', [('d/f', {}, b''), ('d', {}, b'x')]),
+    'full-directory-replaced-by-link': ('d', [('f', {}, b''), ('d/f', {}, b''), ('d', hard_link('f'), b'')]),
+    'root-as-file': ('./', [('./', SYMLINK, b'')]),
+    'name-too-long': ('n' * 256, [('n' * 256, {}, b'x')]),
+    'directory-name-too-long': ('n' * 256 + '/f', [('n' * 256 + '/f', {}, b'x')]),
+    'target-too-long': ('s', [('s', {'type': tarfile.SYMTYPE, 'linkname': 't' * 4096}, b'')]),
+    'owner-too-large': ('f', [('f', {'uid': 1 << 32}, b'')]),
+    'attributes-too-large': ('f', [('f', {'pax_headers': {f'SCHILY.xattr.user.{n}': 'x' * 60000 for n in range(3)}}, b'')]),
+}
+
+
+@both_users
+@both_locales
+@pytest.mark.parametrize('case', HOSTILE)
+def test_a_hostile_member_is_refused_by_name(place, user, locale, case):
+    name, members = HOSTILE[case]
+    python_tar(f'{place}/a.tar', [('before', {}, b'fine'), *members])
+    line = refused(f'{place}/a.tar', f'{place}/base', user=user, locale=locale)
+    assert f'/a.tar: {name if len(name) <= 300 else "..." + name[-300:]}: ' in line
+
+
+def test_own_folders_name_is_free_further_down(place):
+    python_tar(f'{place}/a.tar', [('d/.umlfs', {}, b'x'), ('.umlfs2', {}, b'y')])
+    assert b'd/.umlfs' in imported(f'{place}/a.tar', f'{place}/base')
+
+
+def test_the_end_of_a_long_name_is_shown(place):
+    name = 'd/' * 3000 + '../end'
+    python_tar(f'{place}/a.tar', [(name, {}, b'')])
+    assert f'a.tar: ...{name[-300:]}: ".." would lead' in refused(f'{place}/a.tar', f'{place}/base')
+
+
+# --- damage ----------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope='module')
+def archives(shared):
+    """One tree of which every byte counts, packed in every way."""
+    tree = f'{shared}/small'
+    os.mkdir(tree)
+    noise = random.Random(1)
+    for name in ('one', 'two', 'three'):
+        write(f'{tree}/{name}', noise.randbytes(20000))
+    write(f'{tree}/text', b'compresses well\n' * 10000)
+    os.link(f'{tree}/one', f'{tree}/again')
+    plain = tar(f'{shared}/small.tar', tree)
+    made = {kind: compressed(plain, kind) for kind in ('none', 'gzip', 'bzip2', 'xz', 'zstd', 'lz4') if
+            kind != 'lz4' or shutil.which('lz4')}
+    made['newc'] = cpio(f'{shared}/small.cpio', tree, 'newc')
+    made['odc'] = cpio(f'{shared}/small-odc.cpio', tree, 'odc')
+    return made
+
+
+KINDS = ['none', 'gzip', 'bzip2', 'xz', 'zstd', 'lz4', 'newc', 'odc']
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_an_archive_cut_anywhere_is_refused(archives, place, kind):
+    if kind not in archives:
+        pytest.skip(f'no {kind} on this machine')
+    with open(archives[kind], 'rb') as stream:
+        whole = stream.read()
+    # What padding lies behind the end mark is nobody's loss.
+    end = len(whole) if kind in ('gzip', 'bzip2', 'xz', 'zstd', 'lz4') else len(whole.rstrip(b'\0'))
+    cuts = {1, 2, 100, 512, 513, 1024, end - 1, end - 2, end - 5, *range(0, end, end // 60)}
+    cuts |= set(range(0, end, 512 * 7)) if kind == 'none' else set()
+    for cut in sorted(cuts):
+        with open(f'{place}/cut', 'wb') as stream:
+            stream.write(whole[:cut])
+        line = refused(f'{place}/cut', f'{place}/base')
+        assert 'damaged or cut short' in line or 'cut short' in line or 'no archive' in line or 'empty' in line, line
+
+
+@pytest.mark.parametrize('kind', ['gzip', 'bzip2', 'xz', 'zstd', 'lz4'])
+def test_a_flipped_bit_is_never_taken_for_data(archives, place, kind):
+    if kind not in archives:
+        pytest.skip(f'no {kind} on this machine')
+    imported(archives[kind], f'{place}/right')
+    with open(archives[kind], 'rb') as stream:
+        whole = stream.read()
+    noise = random.Random(2)
+    spots = [noise.randrange(len(whole)) for _ in range(60)] + list(range(12)) + list(range(len(whole) - 12, len(whole)))
+    n_refused = 0
+    for spot in spots:
+        flipped = bytearray(whole)
+        flipped[spot] ^= 1 << noise.randrange(8)
+        with open(f'{place}/flipped', 'wb') as stream:
+            stream.write(flipped)
+        status, stderr = umlfs_import('--force', f'{place}/flipped', f'{place}/base')
+        assert status in (0, 1) and stderr.count('\n') <= 1, stderr
+        n_refused += status
+        # A bit without a meaning, in the gzip header's time for one.
+        assert status == 1 or index_bytes(f'{place}/base') == index_bytes(f'{place}/right'), spot
+    assert n_refused >= len(spots) * 0.7
+
+
+@pytest.mark.parametrize('where', ['header', 'name'])
+def test_a_damaged_tar_header_names_the_member_before(place, where):
+    python_tar(f'{place}/a.tar', [('first', {}, b'1' * 700), ('second', {}, b'2')])
+    with open(f'{place}/a.tar', 'r+b') as stream:
+        stream.seek(512 + 1024 + (130 if where == 'header' else 0))
+        stream.write(b'\xff')
+    assert '/a.tar: first: the archive is damaged or cut short' in refused(f'{place}/a.tar', f'{place}/base')
+
+
+def no_archives():
+    yield 'empty', b''
+    yield 'text', b'This is no archive.\n' * 100
+    yield 'zeros', bytes(100)
+    yield 'noise', random.Random(3).randbytes(100000)
+    yield 'elf', b'\x7fELF' + random.Random(4).randbytes(1000)
+
+
+@pytest.mark.parametrize('name, data', list(no_archives()), ids=lambda value: value if isinstance(value, str) else '')
+@pytest.mark.parametrize('packed', ['none', 'gzip', 'xz', 'zstd'])
+def test_what_is_no_archive_is_refused(place, name, data, packed):
+    write(f'{place}/source', data)
+    line = refused(compressed(f'{place}/source', packed), f'{place}/base')
+    assert 'no archive' in line or 'empty' in line
+
+
+@pytest.mark.parametrize('packed', ['none', 'gzip', 'bzip2', 'xz', 'zstd'])
+def test_an_archive_without_members_is_refused(place, packed):
+    python_tar(f'{place}/source', [])
+    assert 'the archive is empty' in refused(compressed(f'{place}/source', packed), f'{place}/base')
+
+
+@pytest.mark.parametrize('program', ['zip', '7z', '7z-with-names'])
+def test_a_password_is_told_of(place, program):
+    write(f'{place}/secret', b'secret' * 100)
+    commands = {'zip': ['zip', '-q', '-P', 'password', 'a.zip', 'secret'],
+                '7z': ['7z', 'a', '-bd', '-ppassword', 'a.7z', 'secret'],
+                '7z-with-names': ['7z', 'a', '-bd', '-ppassword', '-mhe=on', 'a.7z', 'secret']}
+    if shutil.which(commands[program][0]) is None:
+        pytest.skip(f'no {commands[program][0]} on this machine')
+    subprocess.run(commands[program], cwd=place, check=True, stdout=subprocess.DEVNULL)
+    assert 'password' in refused(f'{place}/a.{program[:3].rstrip("-")}', f'{place}/base')
+
+
+@pytest.mark.skipif(shutil.which('zip') is None, reason='no zip on this machine')
+def test_a_damaged_zip_is_refused(place):
+    write(f'{place}/file', random.Random(5).randbytes(50000))
+    subprocess.run(['zip', '-q', 'a.zip', 'file'], cwd=place, check=True)
+    with open(f'{place}/a.zip', 'r+b') as stream:
+        stream.seek(20000)
+        stream.write(b'damage')
+    assert '/a.zip: file: the archive is damaged' in refused(f'{place}/a.zip', f'{place}/base')
+
+
+def test_a_second_archive_behind_the_end_is_told_of(place):
+    python_tar(f'{place}/a.tar', [('first', {}, b'1')])
+    with open(f'{place}/a.tar', 'rb') as stream:
+        twice = stream.read() * 2
+    write(f'{place}/twice.tar', twice)
+    status, stderr = umlfs_import(f'{place}/twice.tar', f'{place}/base')
+    assert status == 0
+    assert "twice.tar: something follows the archive's end: left out" in stderr
+
+
+# --- sources and places ----------------------------------------------------------------------------------
+
+@both_users
+def test_a_missing_source_or_parent_is_named(place, user):
+    python_tar(f'{place}/a.tar', [('f', {}, b'')])
+    assert f'{place}/none.tar: No such file' in refused(f'{place}/none.tar', f'{place}/base', user=user)
+    status, stderr = umlfs_import(f'{place}/a.tar', f'{place}/none/base', user=user)
+    assert (status, os.listdir(place)) == (1, ['a.tar'])
+    assert f'{place}/none: ' in stderr
+
+
+@pytest.mark.skipif(not ROOT, reason='needs a file that the caller may not read, and root can read all')
+def test_what_may_not_be_read_is_named(place):
+    os.makedirs(f'{place}/tree/dir')
+    write(f'{place}/tree/dir/secret', b'x', 0o600)
+    assert f'{place}/tree/dir/secret: you may not read this' in refused(f'{place}/tree', f'{place}/base', user='ordinary')
+    os.chmod(f'{place}/tree/dir', 0o700)
+    assert f'{place}/tree/dir: you may not read this' in refused(f'{place}/tree', f'{place}/base', user='ordinary')
+
+
+@pytest.mark.skipif(not ROOT, reason='needs a directory that the caller may not write to, and root can write to all')
+def test_a_parent_that_may_not_be_written_to_is_named(place):
+    python_tar(f'{place}/a.tar', [('f', {}, b'')])
+    os.chmod(place, 0o755)
+    assert f'{place}: cannot make the base' in refused(f'{place}/a.tar', f'{place}/base', user='ordinary')
+
+
+def test_a_base_is_no_source(place):
+    python_tar(f'{place}/a.tar', [('f', {}, b'')])
+    imported(f'{place}/a.tar', f'{place}/base')
+    assert f"{place}/base/.umlfs: this is the name of umlfs's own folder" in refused(f'{place}/base', f'{place}/other')
+
+
+@pytest.mark.parametrize('base', ['tree/base', 'tree/deep/base', 'tree/deep', 'link/base'])
+def test_a_base_inside_its_source_is_refused(place, base):
+    os.makedirs(f'{place}/tree/deep')
+    os.symlink('tree/deep', f'{place}/link')
+    assert 'cannot lie inside the directory' in refused(f'{place}/tree', f'{place}/{base}')
+
+
+def test_a_source_inside_the_base_that_it_would_replace_is_refused(place):
+    python_tar(f'{place}/a.tar', [('d/f', {}, b'')])
+    imported(f'{place}/a.tar', f'{place}/base')
+    before = index_bytes(f'{place}/base')
+    assert 'nor the other way round' in refused(f'{place}/base/d', f'{place}/base', '--force')
+    assert index_bytes(f'{place}/base') == before
+
+
+@both_users
+@pytest.mark.parametrize('flags', [[], ['--force']])
+def test_what_is_no_base_is_never_replaced(place, user, flags):
+    python_tar(f'{place}/a.tar', [('f', {}, b'')])
+    os.makedirs(f'{place}/full/.umlfs')
+    write(f'{place}/file', b'file')
+    os.symlink('nowhere', f'{place}/dangling')
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f'{place}/socket')
+    for name in ('full', 'file', 'dangling', 'socket'):
+        assert f'{place}/{name}: is there and is no base' in refused(f'{place}/a.tar', f'{place}/{name}', *flags, user=user)
+    for name in ('.', '..', '/'):
+        assert 'cannot be the name' in refused(f'{place}/a.tar', name, *flags, user=user, cwd='/tmp') or name == '.'
+
+
+def test_a_changing_source_is_told_of(place):
+    """The file grows while the import is held up by the pipe that its errors go to: it is stopped in between."""
+    os.mkdir(f'{place}/tree')
+    write(f'{place}/tree/file', b'x' * MIB)
+    # A file system call of the import at a known place: it opens the file, and finds it larger afterwards.
+    script = (f'exec strace -f -o /dev/null -e trace=openat -e inject=fstat:retval=0:when=9999 '
+              f'"{os.environ["UMLFS"]}" import {place}/tree {place}/base')
+    assert script
