@@ -13,6 +13,7 @@
 
 #include "cleanup.h"
 #include "control_socket.h"
+#include "io.h"
 #include "request.h"
 #include "umlfs/mounts.h"
 #include "users.h"
@@ -134,6 +135,16 @@ static int carry_out(const char *session, const struct request *request, const s
 	return ask_daemon(fd, request, log, data);
 }
 
+/* Counted here, because a daemon has better things to do. */
+static void add_disk_use(const char *session, FILE *data)
+{
+	cleanup_fd int dirfd = open(session, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	uint64_t bytes;
+
+	if (dirfd >= 0 && io_disk_use(dirfd, "layers", &bytes) == 0)
+		fprintf(data, "disk %llu\n", (unsigned long long)bytes);
+}
+
 int control_request(const char *session, const struct request *request, const struct log *log, char **text_out)
 {
 	cleanup_free char *text = NULL;
@@ -150,6 +161,8 @@ int control_request(const char *session, const struct request *request, const st
 	if (!data)
 		return -ENOMEM;
 	r = carry_out(session, request, log, data);
+	if (r == 0 && request->kind == REQUEST_STATUS)
+		add_disk_use(session, data);
 	if (fclose(data) != 0 && r == 0)
 		r = -ENOMEM;
 	if (r == 0)

@@ -10,7 +10,8 @@
 #include <stdio.h>
 #include <sys/types.h>
 
-#include "umlfs/control.h"
+#include "umlfs/log.h"
+#include "umlfs/request.h"
 
 enum { CONTROL_REQUEST_MAX = 512 }; /* bytes of a request */
 

@@ -28,6 +28,8 @@ enum {
 	WHY_MAX = 400,
 };
 
+static const char password[] = "protected by a password: umlfs has none to give; import an archive without one";
+
 struct reader {
 	const struct import_report *report;
 	struct import_meter *meter;
@@ -35,6 +37,7 @@ struct reader {
 	struct import_source *source;
 	struct import_stream *stream; /* NULL: formats that are read from the source itself */
 	struct archive *a;
+	bool open;  /* libarchive knows the format; many of its functions crash before */
 	char *last; /* the member that was read last */
 	uint64_t n_members;
 	int r;             /* what reading the source ended with */
@@ -85,14 +88,13 @@ static int broken(struct reader *rd)
 		return import_report_errno(rd->report, NULL, rd->r);
 	if (archive_errno(rd->a) == ENOMEM)
 		return import_report_errno(rd->report, NULL, -ENOMEM);
-	if (archive_read_has_encrypted_entries(rd->a) > 0)
-		return import_report(rd->report, rd->last, -EPERM, "protected by a password: umlfs has none to give; "
-		                     "import an archive without one");
-	if (rd->n_members == 0 && rd->r == 0 && archive_format(rd->a) == 0)
+	if (rd->open && archive_read_has_encrypted_entries(rd->a) > 0)
+		return import_report(rd->report, rd->last, -EPERM, password);
+	if (!rd->open && rd->r == 0)
 		return import_report(rd->report, NULL, -EUCLEAN, "no archive that umlfs can read: give it tar, cpio, zip, "
 		                     "7-Zip or ISO 9660");
-	snprintf(why, sizeof(why), "the archive is damaged or cut short here or right behind (%s): get it again",
-	         text ? text : "it makes no sense");
+	snprintf(why, sizeof(why), "the archive is damaged or cut short%s (%s): get it again",
+	         rd->last ? " here or right behind" : "", text ? text : "it makes no sense");
 	return import_report(rd->report, rd->last, -EUCLEAN, why);
 }
 
@@ -257,7 +259,7 @@ static int add_member(struct reader *rd, struct archive_entry *entry, struct imp
 	int r;
 
 	if (archive_entry_is_encrypted(entry))
-		return refuse(rd, m, -EPERM, "protected by a password: umlfs has none to give; import an archive without one");
+		return refuse(rd, m, -EPERM, password);
 	if (to)
 		return add_link(rd, entry, m, to);
 	m->mode = (uint32_t)archive_entry_filetype(entry) | (archive_entry_mode(entry) & 07777);
@@ -425,7 +427,8 @@ static int open_formats(struct reader *rd, bool direct)
 			return import_report_errno(rd->report, NULL, r);
 	}
 	r = archive_read_open(rd->a, rd, NULL, give, NULL);
-	return r < ARCHIVE_WARN ? broken(rd) : 0;
+	rd->open = r >= ARCHIVE_WARN;
+	return rd->open ? 0 : broken(rd);
 }
 
 static int read_source(struct reader *rd)

@@ -350,6 +350,33 @@ int io_make_dir(int dirfd, const char *name, mode_t mode)
 	return fd < 0 ? -errno : fd;
 }
 
+int io_disk_use(int dirfd, const char *name, uint64_t *bytes_out)
+{
+	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+	uint64_t bytes = 0;
+
+	if (!dir) {
+		int r = -errno;
+
+		close_fd(fd);
+		return r;
+	}
+	while ((entry = readdir(dir))) {
+		uint64_t below = 0;
+		struct stat st;
+
+		if (strcmp(entry->d_name, "..") == 0 || fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		bytes += (uint64_t)st.st_blocks * 512;
+		if (S_ISDIR(st.st_mode) && strcmp(entry->d_name, ".") != 0 && io_disk_use(fd, entry->d_name, &below) == 0)
+			bytes += below - (uint64_t)st.st_blocks * 512; /* it counted itself as "." */
+	}
+	*bytes_out = bytes;
+	return 0;
+}
+
 bool io_lies_in(const char *path, const char *dir)
 {
 	size_t len = strlen(dir);

@@ -46,5 +46,8 @@ int io_dir_empty(int dirfd, const char *name);
 /* A directory of this path, made if it is not there (one level). The descriptor or -errno. */
 int io_make_dir(int dirfd, const char *name, mode_t mode);
 
+/* Bytes that dirfd/name and everything in it take on disk; what vanishes meanwhile counts or not. */
+int io_disk_use(int dirfd, const char *name, uint64_t *bytes_out);
+
 /* True when path is dir or lies below it; both absolute and without symlinks. */
 bool io_lies_in(const char *path, const char *dir);

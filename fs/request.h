@@ -4,10 +4,10 @@
 #include <stdio.h>
 
 #include "snapshot.h"
-#include "umlfs/control.h"
+#include "umlfs/request.h"
 
 /*
- * Carries the request out; answers go to out (the lines of umlfs/control.h). *change_out says what to clean up with
+ * Carries the request out; answers go to out (the lines of umlfs/request.h). *change_out says what to clean up with
  * snapshot_clean_up(), after everybody who cached the old state was told.
  */
 int request_run(struct store *store, const struct request *request, const struct log *log, FILE *out,

@@ -151,6 +151,21 @@ static int match(const struct store *store, const struct index *index, int treef
 	return 0;
 }
 
+/* The same base may have moved: the next manifest tells where it is now. */
+static int remember_path(struct store *store, const char *real, bool is_new)
+{
+	char *copy;
+
+	if (is_new || !real)
+		return 0;
+	copy = strdup(real);
+	if (!copy)
+		return -ENOMEM;
+	free(store->session.manifest.base_path);
+	store->session.manifest.base_path = copy;
+	return 0;
+}
+
 int store_base_open(struct store *store, const char *path, bool is_new, const struct log *log)
 {
 	cleanup_fd int treefd = open_tree(path, log);
@@ -163,6 +178,8 @@ int store_base_open(struct store *store, const char *path, bool is_new, const st
 	r = open_index(store, treefd, path, log, &index);
 	if (r == 0)
 		r = match(store, index, treefd, path, is_new, log);
+	if (r == 0)
+		r = remember_path(store, real, is_new);
 	if (r == 0)
 		r = base_new(index, treefd, real ? real : path, &store->session.base);
 	if (r < 0) {

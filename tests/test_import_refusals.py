@@ -10,9 +10,8 @@ import tarfile
 import pytest
 
 pytest.register_assert_rewrite('importing')
-from importing import (MIB, ROOT, as_user, both_locales, both_users, compressed, cpio, imported, index_bytes,
-                       needs_programs, needs_root, place, python_tar, refused, shared, start_import, tar,
-                       umlfs_import, write)
+from importing import (ROOT, both_locales, both_users, compressed, cpio, imported, index_bytes, needs_programs,
+                       place, python_tar, refused, shared, tar, umlfs_import, write)
 
 pytestmark = needs_programs
 
@@ -29,11 +28,11 @@ def hard_link(target):
 HOSTILE = {
     'dot-dot': ('a/../../victim', [('a/../../victim', {}, b'x')]),
     'dot-dot-first': ('../victim', [('../victim', {}, b'x')]),
-    'dot-dot-last': ('a/..', [('a/..', DIRECTORY, b'')]),
+    'dot-dot-last': ('a/../', [('a/..', DIRECTORY, b'')]),
     'dot-dot-absolute': ('/../victim', [('/../victim', {}, b'x')]),
     'below-symlink': ('link/victim', [('link', SYMLINK, b''), ('link/victim', {}, b'x')]),
     'far-below-symlink': ('link/a/b', [('link', SYMLINK, b''), ('link/a/b', {}, b'x')]),
-    'directory-below-symlink': ('link/victim', [('link', SYMLINK, b''), ('link/victim', DIRECTORY, b'')]),
+    'directory-below-symlink': ('link/victim/', [('link', SYMLINK, b''), ('link/victim', DIRECTORY, b'')]),
     'link-below-symlink': ('link/victim', [('link', SYMLINK, b''), ('f', {}, b''), ('link/victim', hard_link('f'), b'')]),
     'below-file': ('file/victim', [('file', {}, b''), ('file/victim', {}, b'x')]),
     'link-through-symlink': ('h', [('link', SYMLINK, b''), ('h', hard_link('link/victim'), b'')]),
@@ -44,7 +43,7 @@ HOSTILE = {
     'link-to-directory': ('h', [('d', DIRECTORY, b''), ('h', hard_link('d'), b'')]),
     'link-to-root': ('h', [('h', hard_link('.'), b'')]),
     'own-folder': ('.umlfs/index', [('.umlfs/index', {}, b'x')]),
-    'own-folder-dotted': ('././/.umlfs', [('././/.umlfs', DIRECTORY, b'')]),
+    'own-folder-dotted': ('././/.umlfs/', [('././/.umlfs', DIRECTORY, b'')]),
     'own-folder-as-symlink': ('.umlfs', [('.umlfs', SYMLINK, b'')]),
     'full-directory-replaced': ('d', [('d/f', {}, b''), ('d', {}, b'x')]),
     'full-directory-replaced-by-link': ('d', [('f', {}, b''), ('d/f', {}, b''), ('d', hard_link('f'), b'')]),
@@ -263,15 +262,5 @@ def test_what_is_no_base_is_never_replaced(place, user, flags):
         server.bind(f'{place}/socket')
     for name in ('full', 'file', 'dangling', 'socket'):
         assert f'{place}/{name}: is there and is no base' in refused(f'{place}/a.tar', f'{place}/{name}', *flags, user=user)
-    for name in ('.', '..', '/'):
-        assert 'cannot be the name' in refused(f'{place}/a.tar', name, *flags, user=user, cwd='/tmp') or name == '.'
-
-
-def test_a_changing_source_is_told_of(place):
-    """The file grows while the import is held up by the pipe that its errors go to: it is stopped in between."""
-    os.mkdir(f'{place}/tree')
-    write(f'{place}/tree/file', b'x' * MIB)
-    # A file system call of the import at a known place: it opens the file, and finds it larger afterwards.
-    script = (f'exec strace -f -o /dev/null -e trace=openat -e inject=fstat:retval=0:when=9999 '
-              f'"{os.environ["UMLFS"]}" import {place}/tree {place}/base')
-    assert script
+    assert '.: is there and is no base' in refused(f'{place}/a.tar', '.', *flags, user=user, cwd='/tmp')
+    assert '/: cannot be the name' in refused(f'{place}/a.tar', '/', *flags, user=user)

@@ -80,9 +80,9 @@ static void print_text(const char *session, char *text)
 			char *kind = strsep(&line, " ");
 
 			printf("%-12s %-16s %12s\n", "requests", kind, line);
-		} else if (strcmp(key, "bytes") == 0) {
+		} else if (strcmp(key, "bytes") == 0 || strcmp(key, "disk") == 0) {
 			cmd_print_bytes(size, sizeof(size), strtoull(line, NULL, 10));
-			printf("%-12s %s\n", "size", size);
+			printf("%-12s %s\n", strcmp(key, "disk") == 0 ? "on disk" : "size", size);
 		} else {
 			printf("%-12s %s\n", strcmp(key, "changes") == 0 ? "entries" : key, line);
 		}

@@ -1,0 +1,101 @@
+"""The shape of the library: one total order of modules, libraries behind one door each, no overgrown file."""
+
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FS = ROOT / "fs"
+PUBLIC = ROOT / "include" / "umlfs"
+
+# A file may include only modules to its left. A public header stands where its module stands.
+ORDER = """
+cleanup log io map checksum
+format inode xattr_set record
+index index_compare index_build scan journal content handles manifest
+layer_dir layer base stack session
+pin tree tree_attr tree_dir tree_file tree_rename
+store_base merge store snapshot users
+import_report import_member import_acl import_meter import_source import_gzip import_file import_target
+import_place import_stream import_archive import_dir import
+mounts request
+worker notify fuse_ops_attr fuse_ops_reply fuse_ops_dir fuse_ops_file fuse_ops
+control_socket control mountpoint serve_control serve
+""".split()
+
+# Files that make one thing with the one whose header they share.
+ONE_THING = {
+    ("store_base", "store"), ("merge", "store"), ("fuse_ops_reply", "fuse_ops"),
+    ("import_meter", "import"), ("import_target", "import"),
+}
+
+DOORS = {
+    "fuse_lowlevel.h": {"notify", "fuse_ops_attr", "fuse_ops_reply", "serve"},
+    "archive.h": {name for name in ORDER if name.startswith("import")},
+    "archive_entry.h": {name for name in ORDER if name.startswith("import")},
+    "xxhash.h": {"checksum"},
+    "zlib.h": {"import_gzip"},
+}
+
+LONGEST_FILE = 500
+LONGEST_FUNCTION = 60
+
+sources = sorted([*FS.glob("*.[ch]"), *PUBLIC.glob("*.h")])
+
+
+def module_of(path):
+    return pathlib.Path(path).stem
+
+
+def includes(path):
+    return re.findall(r'^#include ["<]([^">]+)[">]', path.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", sources, ids=lambda p: p.name)
+def test_every_module_has_its_place(path):
+    assert module_of(path) in ORDER
+
+
+@pytest.mark.parametrize("path", sources, ids=lambda p: p.name)
+def test_a_file_includes_only_modules_to_its_left(path):
+    own = module_of(path)
+    for name in includes(path):
+        other = module_of(name)
+        ours = (FS / name).exists() or name.startswith("umlfs/")
+        if not ours or other == own or (own, other) in ONE_THING:
+            continue
+        assert ORDER.index(other) < ORDER.index(own), f"{path.name} includes {name}"
+
+
+@pytest.mark.parametrize("path", sources, ids=lambda p: p.name)
+def test_each_library_has_one_door(path):
+    for name in includes(path):
+        assert module_of(path) in DOORS.get(name, {module_of(path)}), f"{path.name} includes <{name}>"
+
+
+def test_programs_include_public_headers_only():
+    for path in (ROOT / "tools").glob("*.[ch]"):
+        for name in includes(path):
+            assert not (FS / name).exists() or (ROOT / "tools" / name).exists(), f"{path.name} includes {name}"
+
+
+@pytest.mark.parametrize("path", [*sources, *sorted((ROOT / "tools").glob("*.[ch]"))], ids=lambda p: p.name)
+def test_files_and_functions_stay_small(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) <= LONGEST_FILE
+    start = None
+    for number, line in enumerate(lines):
+        if line == "{":
+            start = number
+        if line == "}" and start is not None:
+            assert number - start + 1 <= LONGEST_FUNCTION, f"the function that ends in line {number + 1}"
+            start = None
+
+
+@pytest.mark.parametrize("path", [p for p in sources if p.suffix == ".c"], ids=lambda p: p.name)
+def test_every_source_says_what_it_is(path):
+    head = path.read_text().split("*/")[0]
+    assert head.startswith(f"/*\n * {module_of(path)}: ")
+    assert "\n * Invariant: " in head
+    assert re.search(r"^ \* Called by ", head, re.MULTILINE)
