@@ -264,8 +264,11 @@ static int make_temporary(struct import_place *p)
 	/* Another import may have taken it for a leftover before the lock was there. */
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
 		return -EAGAIN;
-	if (fstat(fd, &made) < 0 || fstatat(p->parent, p->temporary, &named, AT_SYMLINK_NOFOLLOW) < 0 ||
-	    !same(&made, &named))
+	if (fstat(fd, &made) < 0)
+		return -errno;
+	if (fstatat(p->parent, p->temporary, &named, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? -EAGAIN : -errno;
+	if (!same(&made, &named))
 		return -EAGAIN;
 	p->fd = take_fd(&fd);
 	return 0;
@@ -315,7 +318,8 @@ int import_place_commit(struct import_place *p)
 	/* Exchanged, the temporary name is the old base's: it goes when the place is freed. */
 	if (p->there != THERE_BASE)
 		p->temporary[0] = '\0';
+	/* It is there, and that is no failure any more. */
 	if (fsync(p->parent) < 0)
-		return log_errno(p->log, -errno, "%s: is there, but may not outlive a crash", p->path);
+		log_warning(p->log, "%s: is there, but its directory could not be synced: it may not outlive a crash", p->path);
 	return 0;
 }

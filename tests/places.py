@@ -291,3 +291,28 @@ def assert_kept(here):
     here.remount()
     assert difference(here.within(dump), before) == []
     assert here.mount.log() == ''
+
+
+# --- shapes of tests -------------------------------------------------------------------------------------------
+
+def _named(test, body):
+    test.__name__, test.__doc__ = body.__name__, body.__doc__
+    return test
+
+
+def through_a_mount(body):
+    """body(here) runs in the mount; what it leaves is kept."""
+    def test(here):
+        here.within(body, here)
+        assert_kept(here)
+    return _named(test, body)
+
+
+def as_on_the_host(body):
+    """body() runs in the mount and in the twin: it gives back the same and leaves the same, and the mount keeps it."""
+    def test(here):
+        got, want = here.within(body), here.beside(body)
+        assert got == want
+        assert difference(here.within(shape), here.beside(shape)) == []
+        assert_kept(here)
+    return _named(test, body)

@@ -181,6 +181,7 @@ static void names_that_cannot_be_renamed(void **state)
 		{OP_RENAME, "from/full", "from/full/below/deeper", 0, 0, 0},
 		{OP_RENAME, "from/full", "from/full/x", 0, 0, 0},
 		{OP_RENAME, "from/full/below", "from/full", 0, 0, 0},
+		{OP_RENAME, "from/full/below/deep", "from/full", 0, 0, 0},
 		{OP_RENAME, "from/full", "from/full/below", RENAME_EXCHANGE, 0, 0},
 		{OP_RENAME, "from/full/below", "from/full", RENAME_EXCHANGE, 0, 0},
 		{OP_RENAME, "from/full/below/deep", "from", RENAME_EXCHANGE, 0, 0},

@@ -1,0 +1,258 @@
+"""Real guests on umlfs: a Debian root is what its archive says, takes everyday work, and comes back after a reset."""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import re
+import tarfile
+import tempfile
+import time
+import urllib.parse
+from typing import NamedTuple
+
+import pytest
+
+import guest
+from umlfs_cli import ROOT, TEST_USER, USERS, Entry, Place, differences, dump, mounts_below, processes_of, wait_pid
+
+HERE = pathlib.Path(__file__).parent
+SCENARIO = (HERE / 'guest_scenario.sh').read_text()
+
+# An ordinary user cannot have a plain directory with a tarball's owners and devices: that is what import is for.
+VARIANTS = [(kind, user) for kind, user in [('imported', 'ordinary'), ('imported', 'root'), ('plain', 'root')]
+            if user in USERS]
+
+pytestmark = [
+    pytest.mark.skipif(guest.uml_kernel() is None, reason='no linux.uml: apt-get install user-mode-linux'),
+    pytest.mark.skipif('UMLFS_GUEST_INIT' not in os.environ, reason='UMLFS_GUEST_INIT is not set; meson test sets it'),
+]
+
+
+# --- what must be there ----------------------------------------------------------------------------------------
+
+def parents(path):
+    while path := os.path.dirname(path):
+        yield path
+
+
+def tarball_entries(archive):
+    """{path: Entry} of what an extraction by root makes; None where an archive does not say it."""
+    found, names = {}, {}
+    kinds = {tarfile.REGTYPE: 'f', tarfile.DIRTYPE: 'd', tarfile.SYMTYPE: 'l', tarfile.CHRTYPE: 'c',
+             tarfile.BLKTYPE: 'b', tarfile.FIFOTYPE: 'p'}
+    with tarfile.open(archive) as stream:
+        for member in stream:
+            path = os.path.normpath(member.name)
+            if member.islnk():
+                names.setdefault(os.path.normpath(member.linkname), []).append(path)
+                continue
+            kind = kinds[member.type]
+            found[path] = Entry(
+                kind, member.mode, member.uid, member.gid, None if kind == 'd' else 1,
+                {'f': member.size, 'd': 0, 'l': len(os.fsencode(member.linkname))}.get(kind, 0),
+                int(member.mtime) * 10**9, (member.devmajor, member.devminor) if kind in 'cb' else (0, 0),
+                member.linkname if kind == 'l' else '',
+                hashlib.sha256(stream.extractfile(member).read()).hexdigest() if kind == 'f' else '')
+    for path, links in names.items():
+        for name in [path, *links]:
+            found[name] = found[path]._replace(nlink=1 + len(links))
+    found.setdefault('.', Entry('d', None, 0, 0, None, 0, None, (0, 0), '', ''))
+    assert all(path in found for name in found for path in parents(name))
+    return found
+
+
+def list_for_guest(entries):
+    """The entries as guest_check.pl reads them; of a directory, links and size are the file system's own business."""
+    lines = []
+    for path, e in entries.items():
+        fields = [e.type, None if e.mode is None else f'{e.mode:o}', e.uid, e.gid, None if e.type == 'd' else e.nlink,
+                  None if e.type == 'd' else e.size, None if e.mtime is None else e.mtime // 10**9,
+                  f'{e.rdev[0]}:{e.rdev[1]}', quote(e.target), e.sha256 if e.type == 'f' else None]
+        lines.append(' '.join([quote(path), *('-' if field is None else str(field) for field in fields)]) + '\n')
+    return ''.join(lines)
+
+
+def quote(text):
+    return urllib.parse.quote_from_bytes(os.fsencode(text), safe='/~')
+
+
+def inode_numbers(tree):
+    """{path: inode number}"""
+    found = {'.': os.lstat(tree).st_ino}
+    for top, dirs, files in os.walk(tree):
+        for name in dirs + files:
+            found[os.path.relpath(os.path.join(top, name), tree)] = os.lstat(os.path.join(top, name)).st_ino
+    return found
+
+
+def changes_of(tree):
+    """What changes when anybody touches anything in a tree."""
+    found = {}
+    for top, dirs, files in os.walk(tree):
+        for path in [top, *(os.path.join(top, name) for name in dirs + files)]:
+            st = os.lstat(path)
+            found[path] = (st.st_ino, st.st_ctime_ns)
+    return found
+
+
+# --- a mounted session that guests boot on ---------------------------------------------------------------------
+
+class Site:
+    """One base of the Debian root, mounted; and what it was like before any guest."""
+
+    def __init__(self, place, kind, debian):
+        self.place, self.deb = place, debian.deb
+        self.user = TEST_USER if place.user == 'ordinary' and ROOT else None
+        began = time.monotonic()
+        self.base = place.imported_base(archive=debian.archive) if kind == 'imported' else \
+            place.plain_base(archive=debian.archive)
+        print(f'{kind} base: {time.monotonic() - began:.1f} s')
+        self.base_before = self._base()
+        self.mount = place.mount(self.base)
+        self.untouched = self.mount.dump()
+
+    def _base(self):
+        return dump(self.base), changes_of(self.base)
+
+    def base_is_unchanged(self):
+        entries, changes = self._base()
+        return differences(self.base_before[0], entries) == [] and self.base_before[1] == changes
+
+    @contextlib.contextmanager
+    def boot(self, call, entries=None):
+        """A guest that runs a function of the scenario; with the entries as its file `list`."""
+        with tempfile.TemporaryDirectory(prefix='umlfs-list-') as scratch, contextlib.ExitStack() as stack:
+            files = {'probe.deb': self.deb, 'check.pl': HERE / 'guest_check.pl'}
+            if entries is not None:
+                files['list'] = f'{scratch}/list'
+                pathlib.Path(files['list']).write_text(list_for_guest(entries))
+            yield stack.enter_context(guest.Guest(self.mount.path, f'{SCENARIO}\n{call}\n', user=self.user, files=files,
+                                                  timeout=300))
+
+    def finish(self, running, call):
+        result = running.wait()
+        print(f'{call}: booted in {result.boot_seconds:.2f} s, ran {result.run_seconds:.1f} s')
+        assert result.status == 0, result
+        return result
+
+    def run(self, call, entries=None):
+        """The Result of a function that must succeed."""
+        with self.boot(call, entries) as running:
+            return self.finish(running, call)
+
+    def guest_finds(self, entries):
+        """A guest compares its root with the entries, every one, and finds nothing else."""
+        files = sum(entry.type == 'f' for entry in entries.values())
+        assert self.run('compare list', entries).stdout == f'{len(entries)} entries, {files} contents\n'
+
+    def reset(self, *name):
+        began = time.monotonic()
+        self.place.run('reset', self.mount.session, *name)
+        print(f'reset: {time.monotonic() - began:.3f} s')
+
+
+class Snapshot(NamedTuple):
+    entries: dict
+    inodes: dict
+
+
+@pytest.fixture(scope='module')
+def debian():
+    with tempfile.TemporaryDirectory(prefix='umlfs-debian-') as scratch:
+        yield guest.debian_root(os.environ.get('UMLFS_TEST_CACHE') or scratch)
+
+
+@pytest.fixture(scope='module')
+def tarball(debian):
+    return tarball_entries(debian.archive)
+
+
+@pytest.fixture(scope='module', params=VARIANTS, ids='-'.join)
+def site(request, debian):
+    kind, user = request.param
+    with Place(user) as place:
+        yield Site(place, kind, debian)
+
+
+@pytest.fixture(scope='module')
+def worked(site):
+    """What guest_scenario.sh said about its everyday work; the tree is what it has left."""
+    return site.run('everyday_work').stdout
+
+
+@pytest.fixture(scope='module')
+def configured(site, worked):
+    """The snapshot of that."""
+    site.place.run('snapshot', site.mount.session, 'configured')
+    return Snapshot(site.mount.dump(), site.mount.do(inode_numbers, site.mount.path))
+
+
+def comes_back(site, snapshot, damaged):
+    """The listing after a reset is the snapshot's; it was another one before."""
+    assert differences(snapshot.entries, damaged) != []
+    assert differences(snapshot.entries, site.mount.dump()) == []
+    assert snapshot.inodes == site.mount.do(inode_numbers, site.mount.path)
+
+
+# --- the promises; a site's tests follow each other ------------------------------------------------------------
+
+def test_a_guest_finds_owners_modes_devices_links_times_and_contents_as_in_the_tarball(site, tarball):
+    site.guest_finds(tarball)
+    assert differences(site.untouched, site.mount.dump()) == []
+
+
+def test_a_guest_can_do_everyday_work(worked):
+    wanted = ['owners', 'modes', 'names', 'fifo', 'unix_socket', 'move_directory', 'remake_directory', 'small_files',
+              'large_file', 'change_content', 'package', 'unprivileged_user']
+    assert re.findall('^ok (.*)$', worked, re.M) == wanted
+
+
+def test_a_snapshot_changes_nothing_and_a_reset_without_a_mount_brings_it_back(site, configured):
+    site.guest_finds(configured.entries)
+    site.run('damage_content')
+    damaged = site.mount.dump()
+    site.mount.umount()
+    site.reset('configured')
+    site.mount = site.place.mount(site.base)
+    comes_back(site, configured, damaged)
+    site.guest_finds(configured.entries)
+
+
+@pytest.mark.parametrize('damage', ['damage_names', 'damage_all'])
+def test_a_reset_under_the_mount_brings_the_snapshot_back(site, configured, damage):
+    pid = site.mount.pid
+    site.run(damage)
+    damaged = site.mount.dump()
+    site.reset()
+    comes_back(site, configured, damaged)
+    site.guest_finds(configured.entries)
+    assert site.mount.pid == pid
+
+
+def test_a_reset_under_a_running_guest_is_refused_and_does_nothing(site, configured):
+    call = 'rm -r /work; echo ready; read -r _ </dev/tty0; gone /work; echo there >/etc/issue; cat /etc/issue'
+    with site.boot(call) as running:
+        running.wait_for('ready\n')
+        assert 'linux.uml' in site.place.refused('reset', site.mount.session)
+        running.send('go on')
+        assert site.finish(running, 'a guest under a reset').stdout == 'ready\nthere\n'
+    site.reset()
+    assert differences(configured.entries, site.mount.dump()) == []
+
+
+def test_a_reset_to_the_base_brings_the_tarball_back(site, configured):
+    site.reset('@base')
+    assert differences(site.untouched, site.mount.dump()) == []
+    site.reset('configured')
+    assert differences(configured.entries, site.mount.dump()) == []
+
+
+def test_in_the_end_nothing_is_left_and_the_base_is_what_it_was(site, configured):
+    pid = site.mount.pid
+    site.mount.umount()
+    assert wait_pid(pid)
+    assert processes_of(site.place.path) == []
+    assert mounts_below(site.place.path) == []
+    assert site.mount.log() == ''
+    assert site.base_is_unchanged()
