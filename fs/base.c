@@ -64,11 +64,13 @@ int base_open_content(const struct base *b, uint64_t ino, const struct log *log)
 		return r;
 	fd = io_open_beneath(b->treefd, path, O_RDONLY | O_NONBLOCK, 0);
 	if (fd < 0)
-		return log_errno(log, fd == -EACCES ? fd : -EIO, "%s/%s: cannot be opened any more (%s)", b->label, path,
-		                 strerror(-fd));
+		return log_errno(log, fd == -EACCES ? fd : -EIO, "%s/%s: cannot be opened any more (%s)", b->label,
+		                 path, strerror(-fd));
 	r = check_unchanged(fd, &content);
 	if (r < 0)
-		return log_error(log, -EIO, "%s/%s: changed since the base was indexed; restore it, or import or mount the "
-		                 "base anew", b->label, path);
+		return log_error(log, -EIO,
+		                 "%s/%s: changed since the base was indexed; restore it, or import or mount the "
+		                 "base anew",
+		                 b->label, path);
 	return take_fd(&fd);
 }

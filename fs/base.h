@@ -14,7 +14,8 @@ int base_new(struct index *index, int treefd, const char *label, struct base **o
 void base_free(struct base *b);
 
 /*
- * A regular file's bytes, read-only: the descriptor or -errno. The path is resolved beneath treefd without following links; a
- * file of another size or mtime than the index tells is -EIO, written to log: never wrong data.
+ * A regular file's bytes, read-only: the descriptor or -errno. The path is resolved beneath treefd without
+ * following links; a file of another size or mtime than the index tells is -EIO, written to log: never wrong
+ * data.
  */
 int base_open_content(const struct base *b, uint64_t ino, const struct log *log);

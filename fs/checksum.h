@@ -1,4 +1,7 @@
-/* checksum: XXH3, the one hash of the formats (xxhash.com; the 64-bit and 128-bit variants, little-endian on disk). */
+/*
+ * checksum: XXH3, the one hash of the formats (xxhash.com; the 64-bit and 128-bit variants, little-endian on
+ * disk).
+ */
 #pragma once
 
 #include <stddef.h>
@@ -15,9 +18,9 @@ uint64_t checksum64(const void *bytes, size_t len, uint64_t seed);
 struct checksum_id checksum128(const void *bytes, size_t len);
 
 /*
- * The hash of a file's content, which does not depend on where its holes are: XXH3-64 over every aligned 4 KiB block that
- * holds a byte other than zero (its number as le64, then the block, the last one as long as the file), then the
- * file's size as le64.
+ * The hash of a file's content, which does not depend on where its holes are: XXH3-64 over every aligned 4
+ * KiB block that holds a byte other than zero (its number as le64, then the block, the last one as long as
+ * the file), then the file's size as le64.
  */
 struct checksum_content;
 

@@ -1,6 +1,7 @@
 /*
  * control_socket: owns the socket's clients.
- * Invariant: only the daemon's user and root are heard; a client costs a bounded amount of memory until its request is whole.
+ * Invariant: only the daemon's user and root are heard; a client costs a bounded amount of memory until its
+ * request is whole.
  * Called by serve; control uses it to connect.
  */
 #include "control_socket.h"
@@ -17,11 +18,8 @@
 enum { BACKLOG = 16 };
 
 static const char *const verbs[] = {
-	[REQUEST_SNAPSHOT] = "snapshot",
-	[REQUEST_RESET] = "reset",
-	[REQUEST_DELETE] = "delete",
-	[REQUEST_LIST] = "list",
-	[REQUEST_STATUS] = "status",
+	[REQUEST_SNAPSHOT] = "snapshot", [REQUEST_RESET] = "reset",   [REQUEST_DELETE] = "delete",
+	[REQUEST_LIST] = "list",         [REQUEST_STATUS] = "status",
 };
 
 struct control_client {

@@ -1,9 +1,10 @@
 /*
  * control_socket: the daemon's side of session/control.
  *
- * A client connects, writes a request, closes its writing side, and reads the answer up to the end. On the wire a request is the
- * verb, "0" or "1" for force, and the name, each with a NUL; the answer is lines: "E text", "W text" and "N text" for errors,
- * warnings and notes, "D text" for data, and "R number" last, 0 or a negative errno.
+ * A client connects, writes a request, closes its writing side, and reads the answer up to the end. On the
+ * wire a request is the verb, "0" or "1" for force, and the name, each with a NUL; the answer is lines: "E
+ * text", "W text" and "N text" for errors, warnings and notes, "D text" for data, and "R number" last, 0 or a
+ * negative errno.
  */
 #pragma once
 
@@ -27,7 +28,10 @@ struct control_client;
 int control_accept(int listen_fd, struct control_client **out);
 int control_client_fd(const struct control_client *c);
 
-/* Reads what is there: 1 when the request is whole (*out then borrows from c), 0 when more must come, -errno when it is none. */
+/*
+ * Reads what is there: 1 when the request is whole (*out then borrows from c), 0 when more must come, -errno
+ * when it is none.
+ */
 int control_receive(struct control_client *c, struct request *out);
 
 /* Adds lines of data to the answer; and a log whose lines become part of it. */

@@ -130,12 +130,12 @@ struct disk_inode {
 	struct le64 size;
 	struct le64 blocks; /* 512 bytes each */
 	struct disk_time mtime, ctime;
-	struct le64 stamp;   /* mtime of the host file in ns, modulo 2^64: tells that it changed since */
-	struct le64 content; /* XXH3-64 as checksum.h defines it; 0: not recorded */
-	struct le32 entry;   /* the entry that names it first; the root: 0xffffffff */
-	struct le32 first;   /* directory: first of its entries; symlink: offset in targets */
-	struct le32 count;   /* directory: how many entries; symlink: length of the target */
-	struct le32 xattrs;  /* offset in xattrs */
+	struct le64 stamp;      /* mtime of the host file in ns, modulo 2^64: tells that it changed since */
+	struct le64 content;    /* XXH3-64 as checksum.h defines it; 0: not recorded */
+	struct le32 entry;      /* the entry that names it first; the root: 0xffffffff */
+	struct le32 first;      /* directory: first of its entries; symlink: offset in targets */
+	struct le32 count;      /* directory: how many entries; symlink: length of the target */
+	struct le32 xattrs;     /* offset in xattrs */
 	struct le32 xattrs_len; /* 0: none */
 };
 

@@ -1,7 +1,7 @@
 /*
  * fuse_ops: owns the answers to the kernel.
- * Invariant: every request is answered exactly once; every inode number given to the kernel is held in the tree until it is
- * forgotten.
+ * Invariant: every request is answered exactly once; every inode number given to the kernel is held in the
+ * tree until it is forgotten.
  * Called by libfuse from serve's loop, on one thread.
  */
 #include "fuse_ops.h"
@@ -180,10 +180,11 @@ static void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	fuse_ops_reply_status(req, tree_rmdir(fuse_ops_begin(req, KIND_RMDIR)->tree, parent, name));
 }
 
-static void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
-                       const char *new_name, unsigned int flags)
+static void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
+                       unsigned int flags)
 {
-	fuse_ops_reply_status(req, tree_rename(fuse_ops_begin(req, KIND_RENAME)->tree, parent, name, new_parent, new_name, flags));
+	fuse_ops_reply_status(
+		req, tree_rename(fuse_ops_begin(req, KIND_RENAME)->tree, parent, name, new_parent, new_name, flags));
 }
 
 static void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)

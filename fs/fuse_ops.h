@@ -1,8 +1,9 @@
 /*
  * fuse_ops: the FUSE front end: each request is decoded, becomes one tree_*() call, and is answered once.
  *
- * The kernel is told to keep everything (names, absent names, attributes, pages, listings) for ever: umlfs is the only writer,
- * and notify says what a reset changed. See fuse(4) and the kernel's Documentation/filesystems/fuse/.
+ * The kernel is told to keep everything (names, absent names, attributes, pages, listings) for ever: umlfs is
+ * the only writer, and notify says what a reset changed. See fuse(4) and the kernel's
+ * Documentation/filesystems/fuse/.
  */
 #pragma once
 
@@ -14,8 +15,8 @@ struct fuse_session;
 struct fuse_args;
 
 struct fuse_ops_options {
-	bool posix;        /* for host processes: the kernel checks permissions, new files are the caller's, umask counts */
-	bool xattr;        /* extended attributes are shown */
+	bool posix; /* for host processes: the kernel checks permissions, new files are the caller's, umask counts */
+	bool xattr; /* extended attributes are shown */
 	bool owner_caller; /* new files made by host_uid are its own; else they take the owner of their directory */
 	uid_t host_uid;    /* who mounted */
 };
@@ -27,7 +28,10 @@ int fuse_ops_new(struct tree *tree, const struct fuse_ops_options *options, void
                  struct fuse_ops **out);
 void fuse_ops_free(struct fuse_ops *ops);
 
-/* A libfuse session with these operations: NULL when libfuse refuses the arguments (it has then said why to its own log). */
+/*
+ * A libfuse session with these operations: NULL when libfuse refuses the arguments (it has then said why to
+ * its own log).
+ */
 struct fuse_session *fuse_ops_session(struct fuse_ops *ops, struct fuse_args *args);
 
 /* Writes "requests KIND NUMBER" lines, one for each kind that came. */

@@ -30,14 +30,14 @@ void fuse_ops_stat(const struct inode *inode, struct stat *st)
 void fuse_ops_change(const struct stat *st, int to_set, struct tree_change *out)
 {
 	struct tree_change change = {.attr = {
-		.mode = st->st_mode,
-		.uid = st->st_uid,
-		.gid = st->st_gid,
-		.size = (uint64_t)st->st_size,
-		.atime = st->st_atim,
-		.mtime = st->st_mtim,
-		.ctime = st->st_ctim,
-	}};
+					     .mode = st->st_mode,
+					     .uid = st->st_uid,
+					     .gid = st->st_gid,
+					     .size = (uint64_t)st->st_size,
+					     .atime = st->st_atim,
+					     .mtime = st->st_mtim,
+					     .ctime = st->st_ctim,
+				     }};
 
 	if (to_set & FUSE_SET_ATTR_MODE)
 		change.fields |= INODE_MODE;
@@ -95,8 +95,8 @@ void fuse_ops_negotiate(struct fuse_conn_info *conn, bool posix)
 	want(conn, FUSE_CAP_NO_EXPORT_SUPPORT);
 #endif
 	/*
-	 * For a guest, its own kernel takes setuid bits away and says so with a chmod: this kernel must not do it again. For
-	 * host processes the kernel does it, when nobody else claims to.
+	 * For a guest, its own kernel takes setuid bits away and says so with a chmod: this kernel must not
+	 * do it again. For host processes the kernel does it, when nobody else claims to.
 	 */
 	if (posix)
 		return;

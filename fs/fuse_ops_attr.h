@@ -15,5 +15,8 @@ void fuse_ops_stat(const struct inode *inode, struct stat *st);
 /* What a setattr request with these FUSE_SET_ATTR_* bits asks for. */
 void fuse_ops_change(const struct stat *st, int to_set, struct tree_change *out);
 
-/* Asks for every capability that the contract wants and declines every other: libfuse's defaults differ between versions. */
+/*
+ * Asks for every capability that the contract wants and declines every other: libfuse's defaults differ
+ * between versions.
+ */
 void fuse_ops_negotiate(struct fuse_conn_info *conn, bool posix);

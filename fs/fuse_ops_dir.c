@@ -67,7 +67,8 @@ static int add_to_listing(void *arg, const struct stack_entry *from)
 
 static void list(fuse_req_t req, struct fuse_ops *ops, fuse_ino_t ino, size_t size, off_t cookie, bool plus)
 {
-	struct listing l = {.req = req, .ops = ops, .plus = plus, .size = size < FUSE_OPS_READ_MAX ? size : FUSE_OPS_READ_MAX};
+	struct listing l = {
+		.req = req, .ops = ops, .plus = plus, .size = size < FUSE_OPS_READ_MAX ? size : FUSE_OPS_READ_MAX};
 	int r = tree_readdir(ops->tree, ino, (uint64_t)cookie, add_to_listing, &l);
 
 	if (l.result < 0 && l.used == 0)

@@ -6,6 +6,7 @@
 #include "fuse_ops_reply.h"
 
 #include <errno.h>
+#include <string.h>
 
 void fuse_ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
@@ -17,7 +18,7 @@ void fuse_ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, st
 }
 
 void fuse_ops_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t offset,
-                      struct fuse_file_info *fi)
+                    struct fuse_file_info *fi)
 {
 	ssize_t n = tree_write(fuse_ops_begin(req, KIND_WRITE)->tree, ino, bytes, size, (uint64_t)offset);
 
@@ -48,8 +49,17 @@ void fuse_ops_statfs(fuse_req_t req, fuse_ino_t ino)
 void fuse_ops_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
 {
 	struct fuse_ops *ops = fuse_ops_begin(req, KIND_SETXATTR);
+	int r = -ENOSYS;
 
-	fuse_ops_reply_status(req, ops->options.xattr ? tree_setxattr(ops->tree, ino, name, value, size, flags) : -ENOSYS);
+	/*
+	 * An ACL that is accepted and not honoured takes rights away or gives them: the ones of the base are
+	 * shown only.
+	 */
+	if (ops->options.xattr && strncmp(name, "system.", 7) == 0)
+		r = -EOPNOTSUPP;
+	else if (ops->options.xattr)
+		r = tree_setxattr(ops->tree, ino, name, value, size, flags);
+	fuse_ops_reply_status(req, r);
 }
 
 void fuse_ops_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
@@ -83,8 +93,7 @@ void fuse_ops_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	fuse_ops_reply_status(req, ops->options.xattr ? tree_removexattr(ops->tree, ino, name) : -ENOSYS);
 }
 
-void fuse_ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len,
-                          struct fuse_file_info *fi)
+void fuse_ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len, struct fuse_file_info *fi)
 {
 	struct fuse_ops *ops = fuse_ops_begin(req, KIND_FALLOCATE);
 
@@ -102,7 +111,7 @@ void fuse_ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, st
 }
 
 void fuse_ops_copy_file_range(fuse_req_t req, fuse_ino_t src, off_t src_offset, struct fuse_file_info *src_fi,
-                                fuse_ino_t dst, off_t dst_offset, struct fuse_file_info *dst_fi, size_t len, int flags)
+                              fuse_ino_t dst, off_t dst_offset, struct fuse_file_info *dst_fi, size_t len, int flags)
 {
 	struct fuse_ops *ops = fuse_ops_begin(req, KIND_COPY_FILE_RANGE);
 	ssize_t n = tree_copy_range(ops->tree, src, (uint64_t)src_offset, dst, (uint64_t)dst_offset, len);

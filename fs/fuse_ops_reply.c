@@ -8,11 +8,11 @@
 #include <errno.h>
 
 static const char *const kind_names[KIND_COUNT] = {
-	"lookup", "forget", "getattr", "setattr", "readlink", "mknod", "mkdir", "unlink",
-	"rmdir", "symlink", "rename", "link", "open", "read", "write", "statfs", "release",
-	"fsync", "setxattr", "getxattr", "listxattr", "removexattr", "flush", "opendir",
-	"readdir", "readdirplus", "releasedir", "fsyncdir", "access", "create", "fallocate",
-	"lseek", "copy_file_range", "tmpfile",
+	"lookup",          "forget",      "getattr",    "setattr",  "readlink",  "mknod",       "mkdir",     "unlink",
+	"rmdir",           "symlink",     "rename",     "link",     "open",      "read",        "write",     "statfs",
+	"release",         "fsync",       "setxattr",   "getxattr", "listxattr", "removexattr", "flush",     "opendir",
+	"readdir",         "readdirplus", "releasedir", "fsyncdir", "access",    "create",      "fallocate", "lseek",
+	"copy_file_range", "tmpfile",
 };
 
 void fuse_ops_print_counts(const struct fuse_ops *ops, FILE *out)

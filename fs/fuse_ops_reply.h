@@ -10,11 +10,41 @@
 enum { FUSE_OPS_READ_MAX = 1 << 20 }; /* bytes of one read or listing */
 
 enum fuse_ops_kind {
-	KIND_LOOKUP, KIND_FORGET, KIND_GETATTR, KIND_SETATTR, KIND_READLINK, KIND_MKNOD, KIND_MKDIR, KIND_UNLINK,
-	KIND_RMDIR, KIND_SYMLINK, KIND_RENAME, KIND_LINK, KIND_OPEN, KIND_READ, KIND_WRITE, KIND_STATFS, KIND_RELEASE,
-	KIND_FSYNC, KIND_SETXATTR, KIND_GETXATTR, KIND_LISTXATTR, KIND_REMOVEXATTR, KIND_FLUSH, KIND_OPENDIR,
-	KIND_READDIR, KIND_READDIRPLUS, KIND_RELEASEDIR, KIND_FSYNCDIR, KIND_ACCESS, KIND_CREATE, KIND_FALLOCATE,
-	KIND_LSEEK, KIND_COPY_FILE_RANGE, KIND_TMPFILE, KIND_COUNT,
+	KIND_LOOKUP,
+	KIND_FORGET,
+	KIND_GETATTR,
+	KIND_SETATTR,
+	KIND_READLINK,
+	KIND_MKNOD,
+	KIND_MKDIR,
+	KIND_UNLINK,
+	KIND_RMDIR,
+	KIND_SYMLINK,
+	KIND_RENAME,
+	KIND_LINK,
+	KIND_OPEN,
+	KIND_READ,
+	KIND_WRITE,
+	KIND_STATFS,
+	KIND_RELEASE,
+	KIND_FSYNC,
+	KIND_SETXATTR,
+	KIND_GETXATTR,
+	KIND_LISTXATTR,
+	KIND_REMOVEXATTR,
+	KIND_FLUSH,
+	KIND_OPENDIR,
+	KIND_READDIR,
+	KIND_READDIRPLUS,
+	KIND_RELEASEDIR,
+	KIND_FSYNCDIR,
+	KIND_ACCESS,
+	KIND_CREATE,
+	KIND_FALLOCATE,
+	KIND_LSEEK,
+	KIND_COPY_FILE_RANGE,
+	KIND_TMPFILE,
+	KIND_COUNT,
 };
 
 struct fuse_ops {
@@ -41,7 +71,7 @@ void fuse_ops_reply_entry(fuse_req_t req, struct fuse_ops *ops, int r, const str
 /* The requests of fuse_ops_file.c: bytes and extended attributes. */
 void fuse_ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi);
 void fuse_ops_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t offset,
-               struct fuse_file_info *fi);
+                    struct fuse_file_info *fi);
 void fuse_ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
 void fuse_ops_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
 void fuse_ops_statfs(fuse_req_t req, fuse_ino_t ino);
@@ -52,7 +82,7 @@ void fuse_ops_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 void fuse_ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len, struct fuse_file_info *fi);
 void fuse_ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi);
 void fuse_ops_copy_file_range(fuse_req_t req, fuse_ino_t src, off_t src_offset, struct fuse_file_info *src_fi,
-                         fuse_ino_t dst, off_t dst_offset, struct fuse_file_info *dst_fi, size_t len, int flags);
+                              fuse_ino_t dst, off_t dst_offset, struct fuse_file_info *dst_fi, size_t len, int flags);
 
 /* The requests of fuse_ops_dir.c: listings. */
 void fuse_ops_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t cookie, struct fuse_file_info *fi);

@@ -6,8 +6,8 @@
 #include "import_target.h"
 
 /*
- * Reads the archive from fd, which it takes, to its end and adds every member. Errors are written to the report, but not
- * -ECANCELED. The thread's locale is another one meanwhile.
+ * Reads the archive from fd, which it takes, to its end and adds every member. Errors are written to the
+ * report, but not -ECANCELED. The thread's locale is another one meanwhile.
  */
 int import_archive(int fd, const struct import_report *report, struct import_meter *meter,
-                   struct import_target *target);
+		   struct import_target *target);

@@ -6,8 +6,9 @@
 #include "import_target.h"
 
 /*
- * Reads the tree below fd, which stays the caller's, and adds everything: the same as a tar of it would. What the caller owns
- * appears as 0:0; mount points appear as the empty directories that they cover. Errors are written to the report, but
- * not -ECANCELED.
+ * Reads the tree below fd, which stays the caller's, and adds everything: the same as a tar of it would. What
+ * the caller owns appears as 0:0; mount points appear as the empty directories that they cover. Errors are
+ * written to the report, but not -ECANCELED.
  */
-int import_dir(int fd, const struct import_report *report, struct import_meter *meter, struct import_target *target);
+int import_dir(int fd, const struct import_report *report, struct import_meter *meter,
+	       struct import_target *target);

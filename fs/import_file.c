@@ -31,8 +31,8 @@ void import_file_fini(struct import_file *file)
 }
 
 /*
- * Counts the 4 KiB blocks that hold bytes: the host's own count differs between file systems, and with how far one of
- * them has got with writing.
+ * Counts the 4 KiB blocks that hold bytes: the host's own count differs between file systems, and with how
+ * far one of them has got with writing.
  */
 static void count_blocks(struct import_file *file, size_t len, uint64_t offset)
 {

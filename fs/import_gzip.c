@@ -74,7 +74,8 @@ static ssize_t feed(struct import_gzip *g)
 	return n;
 }
 
-/* Several members one after another are one file (RFC 1952, 2.2); anything else behind a member is padding. */
+/* Several members one after another are one file (RFC 1952, 2.2); anything else behind a member is padding.
+ */
 static int next_member(struct import_gzip *g)
 {
 	ssize_t n = feed(g);

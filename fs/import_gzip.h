@@ -15,7 +15,8 @@ int import_gzip_new(struct import_source *source, struct import_gzip **out);
 void import_gzip_free(struct import_gzip *g);
 
 /*
- * The next unpacked bytes, valid until the next call: how many, 0 behind the last one, or -errno; -EUCLEAN for
- * data that is cut short or does not match its checksum, with *why_out saying which. Bytes behind the data are left alone.
+ * The next unpacked bytes, valid until the next call: how many, 0 behind the last one, or -errno; -EUCLEAN
+ * for data that is cut short or does not match its checksum, with *why_out saying which. Bytes behind the
+ * data are left alone.
  */
 ssize_t import_gzip_read(struct import_gzip *g, const void **out, const char **why_out);

@@ -14,8 +14,8 @@
 struct import_place;
 
 /*
- * Looks whether a base can be put there. -EEXIST when something is there that may not be replaced, -ENOENT when there is no
- * directory to put it in. All errors of this module are written to log.
+ * Looks whether a base can be put there. -EEXIST when something is there that may not be replaced, -ENOENT
+ * when there is no directory to put it in. All errors of this module are written to log.
  */
 int import_place_new(const char *base, bool force, const struct log *log, struct import_place **out);
 
@@ -25,7 +25,8 @@ void import_place_free(struct import_place *p);
 /* True when the base would lie below this directory, or replace one of those that it lies in. */
 bool import_place_touches(const struct import_place *p, int dirfd);
 
-/* Removes what killed imports of this base left, and makes an empty directory: its descriptor, borrowed, or -errno. */
+/* Removes what killed imports of this base left, and makes an empty directory: its descriptor, borrowed, or
+ * -errno. */
 int import_place_begin(struct import_place *p);
 
 /* Brings everything to disk, then gives it its name in one step. An old base is removed after that. */

@@ -9,7 +9,8 @@ struct import_report {
 	const char *between; /* stands between the source and the member's name: ": " or "/" */
 };
 
-/* Writes "source: name: why" and answers r. Of a long name the end is shown. name NULL: no member has a part in it. */
+/* Writes "source: name: why" and answers r. Of a long name the end is shown. name NULL: no member has a part
+ * in it. */
 int import_report(const struct import_report *report, const char *name, int r, const char *why);
 
 /* The same with the text of errno -r for why. */

@@ -1,7 +1,7 @@
 /*
  * import_stream: owns the decompressors between the source and the archive's format.
- * Invariant: the reader of the format never sees the end before the decompressors have seen, and checked, theirs.
- * Called by import_archive.
+ * Invariant: the reader of the format never sees the end before the decompressors have seen, and checked,
+ * theirs. Called by import_archive.
  */
 #include "import_stream.h"
 
@@ -12,8 +12,8 @@
 #include "import_gzip.h"
 
 /*
- * A libarchive handle of its own, of format "raw", does the decompressing: a handle that reads tar stops at the archive's end mark
- * and leaves what follows, with the compressor's checksum in it, unread.
+ * A libarchive handle of its own, of format "raw", does the decompressing: a handle that reads tar stops at
+ * the archive's end mark and leaves what follows, with the compressor's checksum in it, unread.
  */
 struct import_stream {
 	struct import_source *source;
@@ -41,16 +41,17 @@ static int support(struct archive *a)
 	/* By name: "all" starts programs of the host for some of them. */
 	int (*const filters[])(struct archive *) = {
 		archive_read_support_filter_bzip2, archive_read_support_filter_compress,
-		archive_read_support_filter_gzip, archive_read_support_filter_lz4,
-		archive_read_support_filter_lzip, archive_read_support_filter_lzma,
-		archive_read_support_filter_xz, archive_read_support_filter_zstd,
+		archive_read_support_filter_gzip,  archive_read_support_filter_lz4,
+		archive_read_support_filter_lzip,  archive_read_support_filter_lzma,
+		archive_read_support_filter_xz,	   archive_read_support_filter_zstd,
 	};
 
 	for (size_t i = 0; i < sizeof(filters) / sizeof(filters[0]); i++) {
 		if (filters[i](a) < ARCHIVE_WARN)
 			return -ENOMEM;
 	}
-	if (archive_read_support_format_raw(a) != ARCHIVE_OK || archive_read_support_format_empty(a) != ARCHIVE_OK)
+	if (archive_read_support_format_raw(a) != ARCHIVE_OK ||
+	    archive_read_support_format_empty(a) != ARCHIVE_OK)
 		return -ENOMEM;
 	return 0;
 }

@@ -19,21 +19,23 @@ int import_target_new(int root, const struct import_report *report, struct impor
 void import_target_free(struct import_target *t);
 
 /*
- * Gives the member its place, and directories to it where there are none. What stands in that place goes, but a directory
- * stays for a directory. A regular file is open from then on and wants import_target_end(). -EPERM for a path through
- * something that is no directory and for a directory with entries that something else would replace.
+ * Gives the member its place, and directories to it where there are none. What stands in that place goes, but
+ * a directory stays for a directory. A regular file is open from then on and wants import_target_end().
+ * -EPERM for a path through something that is no directory and for a directory with entries that something
+ * else would replace.
  */
 int import_target_add(struct import_target *t, const struct import_member *m);
 
 /* Gives the file at path `to` one more name. -EUCLEAN when it is not there, -EPERM when it is a directory. */
 int import_target_link(struct import_target *t, const struct import_member *m, const char *to, size_t len);
 
-/* Opens the regular file that the member links to, which import_target_link() has just found, to be written anew. */
+/* Opens the regular file that the member links to, which import_target_link() has just found, to be written
+ * anew. */
 int import_target_rewrite(struct import_target *t, const struct import_member *m);
 
 /* Bytes of the open file, by growing offsets. */
 int import_target_write(struct import_target *t, const struct import_member *m, const void *bytes, size_t len,
-                        uint64_t offset);
+			uint64_t offset);
 
 /* The open file is complete and of this size. */
 int import_target_end(struct import_target *t, const struct import_member *m, uint64_t size);

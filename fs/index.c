@@ -84,8 +84,8 @@ static int read_header(int fd, const char *label, const struct log *log, struct 
 		                 from_le32(header->version));
 	if (checksum64(header, offsetof(struct disk_index_header, checksum), 0) != from_le64(header->checksum) ||
 	    from_le32(header->version) != FORMAT_INDEX_VERSION)
-		return log_error(log, -EUCLEAN, "%s: damaged: the checksum of its header differs; import the base again",
-		                 label);
+		return log_error(log, -EUCLEAN,
+		                 "%s: damaged: the checksum of its header differs; import the base again", label);
 	return 0;
 }
 
@@ -105,8 +105,9 @@ static int check_sections(int fd, const char *label, const struct log *log, cons
 		if (r < 0)
 			return log_errno(log, r, "%s", label);
 		if (checksum != from_le64(header->sections[s].checksum))
-			return log_error(log, -EUCLEAN, "%s: damaged between bytes %llu and %llu; import the base again",
-			                 label, (unsigned long long)offset, (unsigned long long)(offset + len));
+			return log_error(log, -EUCLEAN,
+			                 "%s: damaged between bytes %llu and %llu; import the base again", label,
+			                 (unsigned long long)offset, (unsigned long long)(offset + len));
 		ix->offset[s] = offset;
 		ix->len[s] = len;
 		offset += len;

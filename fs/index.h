@@ -1,8 +1,8 @@
 /*
  * index: a base's metadata, mapped read-only (format.h has the bytes).
  *
- * Pointers that the functions give out are borrowed from the map and live until index_free(). -EUCLEAN always means that the
- * file is damaged, -ESTALE that it has no inode of this number.
+ * Pointers that the functions give out are borrowed from the map and live until index_free(). -EUCLEAN always
+ * means that the file is damaged, -ESTALE that it has no inode of this number.
  */
 #pragma once
 
@@ -29,8 +29,9 @@ struct index_content {
 };
 
 /*
- * Maps dirfd/name after checking every checksum. label is how messages call the file. -ENOENT is left to the caller to explain;
- * the others (-EUCLEAN damaged, -EPROTONOSUPPORT of a newer version, errors of open(2) and mmap(2)) are written to log.
+ * Maps dirfd/name after checking every checksum. label is how messages call the file. -ENOENT is left to the
+ * caller to explain; the others (-EUCLEAN damaged, -EPROTONOSUPPORT of a newer version, errors of open(2) and
+ * mmap(2)) are written to log.
  */
 int index_open(int dirfd, const char *name, const char *label, const struct log *log, struct index **out);
 void index_free(struct index *ix);
@@ -62,7 +63,7 @@ int index_content(const struct index *ix, uint64_t ino, struct index_content *ou
 int index_path(const struct index *ix, uint64_t ino, char **path_out);
 
 /*
- * Writes to log the first `most` paths in which two indexes differ, and what differs. The number of differences written, 0 when
- * they are the same. before and now are what the messages call them.
+ * Writes to log the first `most` paths in which two indexes differ, and what differs. The number of
+ * differences written, 0 when they are the same. before and now are what the messages call them.
  */
 int index_compare(const struct index *before, const struct index *now, unsigned int most, const struct log *log);

@@ -168,8 +168,7 @@ static int check_name(const struct build *b, const struct build_item *parent, co
 	return find_name(b, parent, name, len) ? -EEXIST : 0;
 }
 
-static int add_name(struct build *b, struct build_item *parent, const char *bytes, size_t len,
-                    struct build_item *item)
+static int add_name(struct build *b, struct build_item *parent, const char *bytes, size_t len, struct build_item *item)
 {
 	struct name *name;
 	int r = map_reserve(&b->names, 1);

@@ -1,8 +1,8 @@
 /*
  * index_build: a tree in memory that becomes an index.
  *
- * A build owns its nodes. A node is one inode; names point to it. Numbers are given at build_write(): breadth first with sorted
- * names, so the order in which nodes were added does not matter.
+ * A build owns its nodes. A node is one inode; names point to it. Numbers are given at build_write(): breadth
+ * first with sorted names, so the order in which nodes were added does not matter.
  */
 #pragma once
 
@@ -36,7 +36,10 @@ uint64_t build_n_names(const struct build *b); /* names that point to the node's
 int build_find(const struct build *b, const struct build_node *parent, const char *name, size_t len,
                struct build_node **out);
 
-/* A new node of this mode under a name that is free: 0, -EEXIST, -ENAMETOOLONG, -EINVAL for a name that no name can be, -ENOMEM. */
+/*
+ * A new node of this mode under a name that is free: 0, -EEXIST, -ENAMETOOLONG, -EINVAL for a name that no
+ * name can be, -ENOMEM.
+ */
 int build_add(struct build *b, struct build_node *parent, const char *name, size_t len, uint32_t mode,
               struct build_node **out);
 
@@ -56,6 +59,7 @@ int build_set_target(struct build_node *node, const char *target, size_t len);
 int build_set_xattrs(struct build_node *node, const unsigned char *bytes, size_t len);
 
 /*
- * Writes the index to the empty file fd. Nodes may not be used after it. -EOVERFLOW when a section would not fit 32-bit offsets.
+ * Writes the index to the empty file fd. Nodes may not be used after it. -EOVERFLOW when a section would not
+ * fit 32-bit offsets.
  */
 int build_write(struct build *b, int fd);

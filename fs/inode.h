@@ -6,7 +6,10 @@
 #include <sys/stat.h>
 #include <time.h>
 
-/* Where a regular file's bytes are: the base, or the content folder of the layer of this number, or nowhere (empty). */
+/*
+ * Where a regular file's bytes are: the base, or the content folder of the layer of this number, or nowhere
+ * (empty).
+ */
 enum {
 	CONTENT_BASE = 0,
 	CONTENT_NONE = UINT32_MAX,

@@ -17,8 +17,8 @@
 #include "cleanup.h"
 
 enum {
-	COPY_CHUNK = 1 << 20,  /* one read or copy_file_range(2) */
-	STEP_MAX = 2048,       /* bytes of path given to one openat2(2) when the whole is too long */
+	COPY_CHUNK = 1 << 20, /* one read or copy_file_range(2) */
+	STEP_MAX = 2048,      /* bytes of path given to one openat2(2) when the whole is too long */
 };
 
 int io_read_all(int fd, void *buf, size_t len, uint64_t offset)
@@ -196,8 +196,8 @@ int io_clone(int src, int dst, uint64_t len)
 }
 
 /*
- * Depth first without recursion: a subdirectory found is moved up beside the tree's root under a name that is free, so
- * neither the depth nor the open descriptors grow with the tree.
+ * Depth first without recursion: a subdirectory found is moved up beside the tree's root under a name that is
+ * free, so neither the depth nor the open descriptors grow with the tree.
  */
 static int lift(int top, int dir, const char *name, unsigned int *serial)
 {
@@ -370,7 +370,8 @@ int io_disk_use(int dirfd, const char *name, uint64_t *bytes_out)
 		if (strcmp(entry->d_name, "..") == 0 || fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
 		bytes += (uint64_t)st.st_blocks * 512;
-		if (S_ISDIR(st.st_mode) && strcmp(entry->d_name, ".") != 0 && io_disk_use(fd, entry->d_name, &below) == 0)
+		if (S_ISDIR(st.st_mode) && strcmp(entry->d_name, ".") != 0 &&
+		    io_disk_use(fd, entry->d_name, &below) == 0)
 			bytes += below - (uint64_t)st.st_blocks * 512; /* it counted itself as "." */
 	}
 	*bytes_out = bytes;

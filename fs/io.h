@@ -14,14 +14,15 @@ int io_read_all(int fd, void *buf, size_t len, uint64_t offset);
 int io_write_all(int fd, const void *buf, size_t len, uint64_t offset);
 
 /*
- * Opens path below dirfd and nowhere else: openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS. A path longer than
- * PATH_MAX is walked in steps. O_CLOEXEC, O_NOFOLLOW and O_NOCTTY are added.
+ * Opens path below dirfd and nowhere else: openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS. A path
+ * longer than PATH_MAX is walked in steps. O_CLOEXEC, O_NOFOLLOW and O_NOCTTY are added.
  */
 int io_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
 
 /*
- * Makes the len bytes from src_offset of src appear at dst_offset of dst; holes of the source are left out, so dst must
- * read as zeros there. Shares blocks where the file system can. The end of src before len is no error.
+ * Makes the len bytes from src_offset of src appear at dst_offset of dst; holes of the source are left out,
+ * so dst must read as zeros there. Shares blocks where the file system can. The end of src before len is no
+ * error.
  */
 int io_copy_range(int src, uint64_t src_offset, int dst, uint64_t dst_offset, uint64_t len);
 
@@ -32,8 +33,8 @@ int io_clone(int src, int dst, uint64_t len);
 int io_remove_tree(int dirfd, const char *name);
 
 /*
- * Replaces dirfd/name by the given bytes in one step: a temporary file beside it, then rename(2). Nothing is synced: who must
- * survive a power cut syncs later. A failure leaves the old file and no temporary one.
+ * Replaces dirfd/name by the given bytes in one step: a temporary file beside it, then rename(2). Nothing is
+ * synced: who must survive a power cut syncs later. A failure leaves the old file and no temporary one.
  */
 int io_replace_file(int dirfd, const char *name, const void *bytes, size_t len);
 

@@ -1,6 +1,7 @@
 /*
  * journal: owns one layer's journal file.
- * Invariant: the bytes before j->end are whole frames with growing serial numbers; nothing acknowledged lies behind it.
+ * Invariant: the bytes before j->end are whole frames with growing serial numbers; nothing acknowledged lies
+ * behind it.
  * Called by layer alone.
  */
 #include "journal.h"
@@ -132,9 +133,10 @@ static enum frame_state judge(const unsigned char *p, size_t left, uint64_t last
 
 static int report_damage(const struct journal *j, uint64_t at, const struct log *log)
 {
-	return log_error(log, -EUCLEAN,
-	                 "%s: damaged at byte %llu: `umlfs reset` to an earlier snapshot, or to @base, drops this layer",
-	                 j->label, (unsigned long long)at);
+	return log_error(
+		log, -EUCLEAN,
+		"%s: damaged at byte %llu: `umlfs reset` to an earlier snapshot, or to @base, drops this layer",
+		j->label, (unsigned long long)at);
 }
 
 static int cut_tail(struct journal *j, uint64_t end, uint64_t size, const struct log *log)

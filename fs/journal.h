@@ -1,7 +1,8 @@
 /*
  * journal: the append-only file of one layer (format.h has the bytes).
  *
- * What was appended is with the kernel, so it survives the death of the process; journal_sync() makes it survive a power cut.
+ * What was appended is with the kernel, so it survives the death of the process; journal_sync() makes it
+ * survive a power cut.
  */
 #pragma once
 
@@ -22,17 +23,17 @@ typedef int journal_visit(void *arg, uint64_t serial, const unsigned char *paylo
 int journal_create(int dirfd, uint64_t layer);
 
 /*
- * Opens dirfd/journal. label is how messages call it; layer must be the one it was created for. A missing, damaged or newer
- * one is written to log: -ENOENT, -EUCLEAN, -EPROTONOSUPPORT.
+ * Opens dirfd/journal. label is how messages call it; layer must be the one it was created for. A missing,
+ * damaged or newer one is written to log: -ENOENT, -EUCLEAN, -EPROTONOSUPPORT.
  */
 int journal_open(int dirfd, uint64_t layer, bool writable, const char *label, const struct log *log,
                  struct journal **out);
 void journal_free(struct journal *j);
 
 /*
- * Visits every frame, in order. sealed_len is the length that the manifest tells, 0 for the layer that is still written: then a
- * torn end is no damage; it is cut off (when writable) with a warning. -EUCLEAN is written to log with the byte's place, and the
- * frames before it were visited.
+ * Visits every frame, in order. sealed_len is the length that the manifest tells, 0 for the layer that is
+ * still written: then a torn end is no damage; it is cut off (when writable) with a warning. -EUCLEAN is
+ * written to log with the byte's place, and the frames before it were visited.
  */
 int journal_replay(struct journal *j, uint64_t sealed_len, const struct log *log, journal_visit *visit, void *arg);
 

@@ -1,8 +1,8 @@
 /*
  * layer: what one session layer changes: inodes, names, content.
  *
- * A layer answers only for itself; stack asks one after the other. It changes in two steps, so that a change is whole or
- * absent: layer_prepare() gets all memory that the effects need, layer_commit() cannot fail.
+ * A layer answers only for itself; stack asks one after the other. It changes in two steps, so that a change
+ * is whole or absent: layer_prepare() gets all memory that the effects need, layer_commit() cannot fail.
  */
 #pragma once
 
@@ -45,7 +45,10 @@ struct layer_change {
 	void *bytes; /* a copy of the target or the set */
 };
 
-/* Makes layers/ID below layersfd: an empty journal and an empty content folder. Leftovers of a dead process go first. */
+/*
+ * Makes layers/ID below layersfd: an empty journal and an empty content folder. Leftovers of a dead process
+ * go first.
+ */
 int layer_create(int layersfd, uint32_t id);
 
 /* Puts the journal of one layer, up to byte len, behind that of another. Neither may be open for writing. */
@@ -66,17 +69,21 @@ void layer_seal(struct layer *l);
 uint64_t layer_changes(const struct layer *l);
 
 /*
- * Gets memory for the n changes: 0, -ENOMEM, or -EUCLEAN for effects that make no sense (an inode that is nowhere). In each
- * case layer_discard() frees what was not used.
+ * Gets memory for the n changes: 0, -ENOMEM, or -EUCLEAN for effects that make no sense (an inode that is
+ * nowhere). In each case layer_discard() frees what was not used.
  */
 int layer_prepare(struct layer *l, struct layer_change *changes, unsigned int n);
 void layer_commit(struct layer *l, struct layer_change *changes, unsigned int n, uint64_t serial);
 void layer_discard(struct layer_change *changes, unsigned int n);
 
-/* Forgets an inode without names, its names if it was a directory, and its content file. Memory and disk only: no change of state. */
+/*
+ * Forgets an inode without names, its names if it was a directory, and its content file. Memory and disk
+ * only: no change of state.
+ */
 void layer_forget(struct layer *l, uint64_t ino);
 
 /*
- * A dirty inode's content was written at this time and is so long now. Memory only: if the process dies, the content file tells.
+ * A dirty inode's content was written at this time and is so long now. Memory only: if the process dies, the
+ * content file tells.
  */
 void layer_wrote(struct layer *l, uint64_t ino, uint64_t size, struct timespec mtime, struct timespec ctime);

@@ -179,8 +179,10 @@ static void print(FILE *out, const struct manifest *m)
 	for (size_t i = 0; i < m->n_layers; i++) {
 		const struct manifest_layer *l = &m->layers[i];
 
-		fprintf(out, "layer %" PRIu32 " parent %" PRIu32 " sealed %" PRIu64 " changes %" PRIu64 " bytes %" PRIu64
-		        "\n", l->id, l->parent, l->sealed, l->changes, l->bytes);
+		fprintf(out,
+		        "layer %" PRIu32 " parent %" PRIu32 " sealed %" PRIu64 " changes %" PRIu64 " bytes %" PRIu64
+		        "\n",
+		        l->id, l->parent, l->sealed, l->changes, l->bytes);
 	}
 	for (size_t i = 0; i < m->n_snapshots; i++) {
 		fprintf(out, "snapshot %" PRIu32 " %" PRId64 " ", m->snapshots[i].layer, m->snapshots[i].time);
@@ -358,7 +360,9 @@ int manifest_read(int dirfd, const char *label, const struct log *log, struct ma
 	if (r == -EPROTONOSUPPORT)
 		return log_error(log, r, "%s: made by a newer umlfs (version %u): update umlfs", label, version);
 	if (r == -EUCLEAN)
-		return log_error(log, r, "%s: damaged: its checksum or contents do not match; restore it from a backup, or "
-		                 "start a new session", label);
+		return log_error(log, r,
+		                 "%s: damaged: its checksum or contents do not match; restore it from a backup, or "
+		                 "start a new session",
+		                 label);
 	return log_errno(log, r, "%s", label);
 }

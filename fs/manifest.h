@@ -11,9 +11,9 @@
 #include "umlfs/log.h"
 
 struct manifest_layer {
-	uint32_t id;     /* 1 and up, never used twice in a session */
-	uint32_t parent; /* 0: the base */
-	uint64_t sealed; /* length of its journal; 0 while it is written, which is the top layer alone */
+	uint32_t id;             /* 1 and up, never used twice in a session */
+	uint32_t parent;         /* 0: the base */
+	uint64_t sealed;         /* length of its journal; 0 while it is written, which is the top layer alone */
 	uint64_t changes, bytes; /* when sealed: what `list` tells */
 };
 
@@ -24,8 +24,8 @@ struct manifest_snapshot {
 };
 
 struct manifest {
-	struct checksum_id base; /* identity of the base's index */
-	char *base_path;         /* absolute, where the base was last */
+	struct checksum_id base;        /* identity of the base's index */
+	char *base_path;                /* absolute, where the base was last */
 	uint64_t next_ino, next_serial; /* not used yet when the manifest was written */
 	uint32_t next_layer;
 	uint32_t top;
@@ -36,8 +36,8 @@ struct manifest {
 };
 
 /*
- * Reads dirfd/manifest. label is how messages call it. -ENOENT is left to the caller to explain; damage (-EUCLEAN), a newer
- * version (-EPROTONOSUPPORT) and other errors are written to log.
+ * Reads dirfd/manifest. label is how messages call it. -ENOENT is left to the caller to explain; damage
+ * (-EUCLEAN), a newer version (-EPROTONOSUPPORT) and other errors are written to log.
  */
 int manifest_read(int dirfd, const char *label, const struct log *log, struct manifest *out);
 

@@ -1,8 +1,8 @@
 /*
  * map: a hash table of nodes that live inside their owner's structures.
  *
- * The node is the first member of the owner, so that a node pointer is an owner pointer. The map compares hashes only;
- * who looks something up walks map_first(), map_next() and compares the rest. Keys may repeat.
+ * The node is the first member of the owner, so that a node pointer is an owner pointer. The map compares
+ * hashes only; who looks something up walks map_first(), map_next() and compares the rest. Keys may repeat.
  */
 #pragma once
 

@@ -1,6 +1,7 @@
 /*
  * merge: joins two layers by putting one journal behind the other.
- * Invariant: replaying the joined journal gives what replaying the two gave; until the manifest names the joined layer, both stay.
+ * Invariant: replaying the joined journal gives what replaying the two gave; until the manifest names the
+ * joined layer, both stay.
  * Called by store when a session is opened, and after a snapshot was deleted.
  */
 #include "merge.h"

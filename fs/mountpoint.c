@@ -41,8 +41,8 @@ static int check_empty(const char *path, const struct log *log)
 	int r = io_dir_empty(AT_FDCWD, path);
 
 	if (r == -ENOTCONN)
-		return log_error(log, r, "%s: a mount whose daemon is dead: take it away with `fusermount3 -u %s`", path,
-		                 path);
+		return log_error(log, r, "%s: a mount whose daemon is dead: take it away with `fusermount3 -u %s`",
+		                 path, path);
 	if (r == -ENOTEMPTY)
 		return log_error(log, r, "%s: is not empty: give an empty directory as mountpoint", path);
 	return r < 0 ? log_errno(log, r, "%s", path) : 0;
@@ -65,8 +65,7 @@ static int check_place(const struct store *store, const char *path, const char *
 	return check_empty(path, log);
 }
 
-int mountpoint_prepare(const struct store *store, const char *path, const char *base, const struct log *log,
-                       char **out)
+int mountpoint_prepare(const struct store *store, const char *path, const char *base, const struct log *log, char **out)
 {
 	cleanup_free char *own = NULL;
 	cleanup_free char *real = NULL;

@@ -4,8 +4,8 @@
 #include "store.h"
 
 /*
- * Finds and checks the mountpoint: the session's own when path is NULL. Mounts of this session that a dead daemon left are detached
- * first, and that is said. The absolute path on the heap, or -errno, written to log.
+ * Finds and checks the mountpoint: the session's own when path is NULL. Mounts of this session that a dead
+ * daemon left are detached first, and that is said. The absolute path on the heap, or -errno, written to log.
  */
 int mountpoint_prepare(const struct store *store, const char *path, const char *base, const struct log *log,
                        char **out);

@@ -1,6 +1,7 @@
 /*
  * notify: collects and sends cache invalidations.
- * Invariant: after notify_send() no lookup, attribute, page or listing that a reset changed is in the kernel's caches.
+ * Invariant: after notify_send() no lookup, attribute, page or listing that a reset changed is in the
+ * kernel's caches.
  * Called by serve.
  */
 #include "notify.h"

@@ -1,8 +1,9 @@
 /*
  * notify: tells the kernel which names and inodes it must forget after a reset.
  *
- * Collecting looks at the maps and belongs on the loop's thread; sending can wait for requests that only the loop answers,
- * so it belongs on another (see the kernel's fs/fuse/dir.c, fuse_reverse_inval_entry(), which takes the directory's lock).
+ * Collecting looks at the maps and belongs on the loop's thread; sending can wait for requests that only the
+ * loop answers, so it belongs on another (see the kernel's fs/fuse/dir.c, fuse_reverse_inval_entry(), which
+ * takes the directory's lock).
  */
 #pragma once
 

@@ -1,8 +1,8 @@
 /*
  * pin: how often the kernel holds each inode (FUSE's lookup counts).
  *
- * Held inodes outlive their last name. Counters are kept in pages, so that a hundred thousand held inodes cost less than a
- * megabyte.
+ * Held inodes outlive their last name. Counters are kept in pages, so that a hundred thousand held inodes
+ * cost less than a megabyte.
  */
 #pragma once
 

@@ -253,8 +253,8 @@ static void get_effect(struct cursor *c, struct effect *effect)
 		break;
 	case EFFECT_XATTRS:
 		get_bytes(c, effect, get_32(c), XATTR_SET_MAX);
-		if (!c->failed && xattr_set_check((struct xattr_set){(const unsigned char *)effect->bytes,
-		                                                     effect->len}) < 0)
+		if (!c->failed &&
+		    xattr_set_check((struct xattr_set){(const unsigned char *)effect->bytes, effect->len}) < 0)
 			c->failed = true;
 		break;
 	default:

@@ -51,7 +51,8 @@ void record_target(struct record *record, uint64_t ino, const char *target, size
 void record_xattrs(struct record *record, uint64_t ino, struct xattr_set set);
 
 /*
- * Reads a payload into at most RECORD_EFFECTS effects, which borrow its bytes: their number, or -EUCLEAN. Checked: lengths,
- * kinds, fields, names (not empty, no '/', no NUL), sets. Not checked: whether the inodes exist.
+ * Reads a payload into at most RECORD_EFFECTS effects, which borrow its bytes: their number, or -EUCLEAN.
+ * Checked: lengths, kinds, fields, names (not empty, no '/', no NUL), sets. Not checked: whether the inodes
+ * exist.
  */
 int record_decode(const unsigned char *payload, size_t len, struct effect effects[RECORD_EFFECTS]);

@@ -107,8 +107,8 @@ static int read_xattrs(struct scan *s, int dir, const char *name, struct build_n
 
 		if (value_len < 0)
 			continue;
-		r = xattr_set_with((struct xattr_set){set, set_len}, xattr, s->xattr_value, (size_t)value_len,
-		                   &grown, &grown_len);
+		r = xattr_set_with((struct xattr_set){set, set_len}, xattr, s->xattr_value, (size_t)value_len, &grown,
+		                   &grown_len);
 		if (r < 0)
 			return r;
 		free(set);
@@ -197,8 +197,10 @@ static int add_entry(struct scan *s, const struct pending *dir, int fd, const ch
 	if (r == 0 && S_ISDIR(st.st_mode) && st.st_dev == s->dev)
 		r = push(s, node, dir->path, name);
 	if (r == 0 && unreadable(s, &st) && s->n_unreadable++ == 0)
-		log_warning(s->log, "%s/%s%s%s: you may not read this file, so guests cannot either; mount as its owner, "
-		            "or import the archive instead", s->label, dir->path, *dir->path ? "/" : "", name);
+		log_warning(s->log,
+		            "%s/%s%s%s: you may not read this file, so guests cannot either; mount as its owner, "
+		            "or import the archive instead",
+		            s->label, dir->path, *dir->path ? "/" : "", name);
 	return r;
 }
 
@@ -262,8 +264,8 @@ int scan_tree(int dirfd, const char *label, uid_t host_uid, gid_t host_gid, int 
 
 	if (!s)
 		return -ENOMEM;
-	*s = (struct scan){.log = log, .label = label, .root = dirfd, .uid = host_uid, .gid = host_gid,
-	                   .caller = geteuid()};
+	*s = (struct scan){
+		.log = log, .label = label, .root = dirfd, .uid = host_uid, .gid = host_gid, .caller = geteuid()};
 	r = build_new(INDEX_FLAG_SCANNED, &s->build);
 	if (r == 0)
 		r = walk(s);

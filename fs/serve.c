@@ -1,6 +1,7 @@
 /*
  * serve: owns a mounted session: the loop, its threads, and what happens from mount to unmount.
- * Invariant: the tree and the session are touched by the loop's thread alone; the lock is let go of when everything is on disk.
+ * Invariant: the tree and the session are touched by the loop's thread alone; the lock is let go of when
+ * everything is on disk.
  * Called by the program's mount command.
  */
 #include "umlfs/serve.h"
@@ -24,8 +25,8 @@
 #include "tree.h"
 
 enum {
-	FILES_MAX = 256,      /* content descriptors kept open */
-	FILES_SPARE = 64,     /* left for everything else when the limit is low */
+	FILES_MAX = 256,       /* content descriptors kept open */
+	FILES_SPARE = 64,      /* left for everything else when the limit is low */
 	REQUESTS_AT_ONCE = 64, /* FUSE requests before the loop looks at anything else */
 	EVENTS = 16,
 };
@@ -188,7 +189,10 @@ static int start(struct server *s)
 {
 	const struct serve_options *o = s->options;
 	struct store_options options = {
-		.session = o->session, .base = o->base, .log = &s->log, .max_files = files_to_keep(),
+		.session = o->session,
+		.base = o->base,
+		.log = &s->log,
+		.max_files = files_to_keep(),
 	};
 	struct serve_control_options control = {.tree = &s->tree, .status = print_status, .status_arg = s};
 	int r = mountpoint_check_fuse(&s->log);

@@ -19,7 +19,7 @@
 struct client {
 	struct client *next;
 	struct control_client *socket;
-	struct request request; /* borrows from socket */
+	struct request request;                                 /* borrows from socket */
 	enum { CLIENT_ASKS, CLIENT_WAITS, CLIENT_READS } state; /* while it waits, it is not in the epoll */
 };
 

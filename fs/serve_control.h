@@ -13,7 +13,7 @@ struct serve_control_options {
 	struct store *store;
 	struct tree *tree;
 	struct fuse_session *fuse;
-	int epoll; /* descriptors are added to it, with the descriptor as data */
+	int epoll;                            /* descriptors are added to it, with the descriptor as data */
 	void (*status)(void *arg, FILE *out); /* adds the lines of STATUS that only the server knows */
 	void *status_arg;
 };

@@ -37,7 +37,10 @@ static int look_below(const struct stack *below, struct layer_change *c)
 	return 0;
 }
 
-/* Decodes a payload and gets everything ready; the caller commits or not, and discards. The number of changes or -errno. */
+/*
+ * Decodes a payload and gets everything ready; the caller commits or not, and discards. The number of changes
+ * or -errno.
+ */
 static int prepare(const struct stack *stack, const unsigned char *payload, size_t len,
                    struct layer_change changes[RECORD_EFFECTS])
 {
@@ -212,8 +215,7 @@ static int load_layer(struct session *s, const struct manifest_layer *ml, const 
 	return replay_layer(s, out, ml->sealed);
 }
 
-int session_load(struct session *s, const struct manifest *m, uint32_t top, const struct stack *have,
-                 struct stack *out)
+int session_load(struct session *s, const struct manifest *m, uint32_t top, const struct stack *have, struct stack *out)
 {
 	unsigned int n = (unsigned int)chain_length(m, top);
 	struct stack stack = {.base = s->base};

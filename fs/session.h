@@ -1,8 +1,8 @@
 /*
  * session: a base, the layers on it, and the one way in which they change.
  *
- * A change is a record: session_apply() appends it to the top layer's journal and then to the maps. Replay goes through the same
- * code, so what runs is what survives.
+ * A change is a record: session_apply() appends it to the top layer's journal and then to the maps. Replay
+ * goes through the same code, so what runs is what survives.
  */
 #pragma once
 
@@ -27,8 +27,8 @@ struct session {
 };
 
 /*
- * Loads the chain of layers that ends at top into *out, sharing those of `have` that are in both: they then belong to both
- * stacks. Errors are written to the session's log.
+ * Loads the chain of layers that ends at top into *out, sharing those of `have` that are in both: they then
+ * belong to both stacks. Errors are written to the session's log.
  */
 int session_load(struct session *s, const struct manifest *m, uint32_t top, const struct stack *have,
                  struct stack *out);
@@ -43,14 +43,15 @@ int session_apply(struct session *s);
 uint64_t session_new_ino(struct session *s);
 
 /*
- * A descriptor of the file's bytes, borrowed until two more files were opened: -ENODATA when it has none (it is empty). The
- * descriptor may be written to only between session_begin_write() and session_wrote().
+ * A descriptor of the file's bytes, borrowed until two more files were opened: -ENODATA when it has none (it
+ * is empty). The descriptor may be written to only between session_begin_write() and session_wrote().
  */
 int session_content(struct session *s, const struct inode *inode);
 
 /*
- * Makes the content writable: copies it up when it lies below the top layer (the first `keep` bytes of it), and records
- * that a run of writes begins. Answers a descriptor as session_content() does; *inode is brought up to date.
+ * Makes the content writable: copies it up when it lies below the top layer (the first `keep` bytes of it),
+ * and records that a run of writes begins. Answers a descriptor as session_content() does; *inode is brought
+ * up to date.
  */
 int session_begin_write(struct session *s, struct inode *inode, uint64_t keep, struct timespec now);
 

@@ -1,6 +1,7 @@
 /*
  * snapshot: seals, drops and names layers.
- * Invariant: everything that can fail comes before the new manifest; after it the change only has to be taken over in memory.
+ * Invariant: everything that can fail comes before the new manifest; after it the change only has to be taken
+ * over in memory.
  * Called by request.
  */
 #include "snapshot.h"
@@ -141,8 +142,8 @@ static int only_in(const struct stack *a, const struct stack *b, unsigned int sk
 }
 
 /*
- * A session that was opened for this command alone may be reset although its layers are damaged: they are what the reset
- * drops. Numbers that they may have used are passed over.
+ * A session that was opened for this command alone may be reset although its layers are damaged: they are
+ * what the reset drops. Numbers that they may have used are passed over.
  */
 static int load_what_can_be(struct store *store, struct manifest *m, const struct log *log)
 {

@@ -1,8 +1,8 @@
 /*
  * snapshot: a session's layers as states that one can go back to.
  *
- * Each function is one replacement of the manifest: whatever happens, the session is in the state before or after. They work on a
- * store that a daemon serves and on one that was opened for a single command.
+ * Each function is one replacement of the manifest: whatever happens, the session is in the state before or
+ * after. They work on a store that a daemon serves and on one that was opened for a single command.
  */
 #pragma once
 
@@ -26,14 +26,15 @@ int snapshot_check_name(const char *name, const struct log *log);
 int snapshot_create(struct store *store, const char *name, const struct log *log);
 
 /*
- * Drops what changed: back to the named snapshot, to the base (SNAPSHOT_BASE), or (NULL) to the snapshot that the session stands
- * on. -ENOENT when there is none of that name. The caller ends *out with snapshot_clean_up().
+ * Drops what changed: back to the named snapshot, to the base (SNAPSHOT_BASE), or (NULL) to the snapshot that
+ * the session stands on. -ENOENT when there is none of that name. The caller ends *out with
+ * snapshot_clean_up().
  */
 int snapshot_reset(struct store *store, const char *name, const struct log *log, struct snapshot_change *out);
 
 /*
- * Removes a name; a layer that nothing stands on goes with it. One that something stands on stays without a name until
- * merge_layers() can do away with it. The caller ends *out with snapshot_clean_up().
+ * Removes a name; a layer that nothing stands on goes with it. One that something stands on stays without a
+ * name until merge_layers() can do away with it. The caller ends *out with snapshot_clean_up().
  */
 int snapshot_delete(struct store *store, const char *name, const struct log *log, struct snapshot_change *out);
 

@@ -39,7 +39,7 @@ int stack_xattrs(const struct stack *s, uint64_t ino, struct xattr_set *out);
 
 struct stack_entry {
 	uint64_t ino;
-	uint64_t cookie; /* stays the entry's as long as it has this name; grows in the order of the walk */
+	uint64_t cookie;  /* stays the entry's as long as it has this name; grows in the order of the walk */
 	const char *name; /* no terminator */
 	size_t name_len;
 };
@@ -54,7 +54,10 @@ struct stack_walk {
 	uint64_t after; /* entries up to this cookie are left out */
 };
 
-/* Starts behind the entry with this cookie, 0 at the beginning. Cookies below STACK_COOKIE_FIRST are never an entry's. */
+/*
+ * Starts behind the entry with this cookie, 0 at the beginning. Cookies below STACK_COOKIE_FIRST are never an
+ * entry's.
+ */
 enum { STACK_COOKIE_FIRST = 3 };
 int stack_walk_start(const struct stack *s, uint64_t dir, uint64_t cookie, struct stack_walk *out);
 

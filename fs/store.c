@@ -1,6 +1,7 @@
 /*
  * store: owns the session's directory, its lock and its manifest.
- * Invariant: one process at a time has the lock; the directory is a session from the moment its first manifest is there.
+ * Invariant: one process at a time has the lock; the directory is a session from the moment its first
+ * manifest is there.
  * Called by snapshot, request and serve.
  */
 #include "store.h"
@@ -61,8 +62,8 @@ static bool may_become_session(const struct store *store)
 /* 0 when the directory has nothing but what umlfs itself puts there. */
 static int check_only_ours(int dirfd)
 {
-	static const char *const ours[] = {".", "..", "lock", "layers", "rootfs", "base.index", "base.index.new",
-	                                   "log", "manifest.new"};
+	static const char *const ours[] = {
+		".", "..", "lock", "layers", "rootfs", "base.index", "base.index.new", "log", "manifest.new"};
 	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
@@ -173,11 +174,13 @@ static int open_on_base(struct store *store, const char *base, const struct log 
 	if (r < 0 && !is_new)
 		return r;
 	if (is_new && !may_become_session(store))
-		return log_error(log, -EUCLEAN, "%s/manifest: missing, though the session has layers: restore it from a "
-		                 "backup, or remove the session", s->label);
-	if (is_new && check_only_ours(s->dirfd) < 0)
-		return log_error(log, -ENOTEMPTY, "%s: holds other files and is no session: give an empty or a new directory",
+		return log_error(log, -EUCLEAN,
+		                 "%s/manifest: missing, though the session has layers: restore it from a "
+		                 "backup, or remove the session",
 		                 s->label);
+	if (is_new && check_only_ours(s->dirfd) < 0)
+		return log_error(log, -ENOTEMPTY,
+		                 "%s: holds other files and is no session: give an empty or a new directory", s->label);
 	r = store_base_open(store, base, is_new, log);
 	if (r == 0 && is_new)
 		r = make_session(store, log);
@@ -197,7 +200,8 @@ static int open_alone(struct store *store, const struct log *log)
 	int r = read_manifest(store, log);
 
 	if (r == -ENOENT)
-		return log_error(log, -ENOENT, "%s: is no session: it has no manifest; make one with `umlfs mount BASE %s`",
+		return log_error(log, -ENOENT,
+		                 "%s: is no session: it has no manifest; make one with `umlfs mount BASE %s`",
 		                 store->session.label, store->session.label);
 	return r < 0 ? r : open_layers(store, log);
 }

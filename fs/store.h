@@ -16,20 +16,22 @@
 struct store {
 	struct session session;
 	int lockfd;
-	char *path; /* absolute */
+	char *path;  /* absolute */
 	bool loaded; /* session.base and session.stack are valid */
 };
 
 struct store_options {
 	const char *session; /* path */
-	const char *base;    /* path; NULL: no base is looked at, the session's copy of the index serves (nothing can be read) */
+	const char *
+		base; /* path; NULL: no base is looked at, the session's copy of the index serves (nothing can be read) */
 	const struct log *log;
 	unsigned int max_files; /* descriptors to keep open */
 };
 
 /*
- * Locks the session and reads its manifest; with a base also makes a session that is not there, checks that the base is the
- * session's and unchanged, and loads the layers. Without one, store_load() does that when it is needed. Errors are written to log:
+ * Locks the session and reads its manifest; with a base also makes a session that is not there, checks that
+ * the base is the session's and unchanged, and loads the layers. Without one, store_load() does that when it
+ * is needed. Errors are written to log:
  *   -EBUSY   a daemon or another command has the lock; the message names its pid
  *   -ENOENT  no such session (and no base to make one on), no such base
  *   -ESTALE  the base is another one or changed; the first differing paths are in the log
@@ -47,5 +49,8 @@ int store_load(struct store *store);
 /* Makes the manifest the session's: on disk, then in memory. Takes *m on success. */
 int store_commit(struct store *store, struct manifest *m);
 
-/* Removes the directories of layers that the manifest does not know: dropped ones, and leftovers of dead processes. */
+/*
+ * Removes the directories of layers that the manifest does not know: dropped ones, and leftovers of dead
+ * processes.
+ */
 int store_remove_dropped(int layersfd, const struct manifest *m);

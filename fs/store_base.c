@@ -30,8 +30,8 @@ int store_base_check_place(const struct store *store, const char *base, const st
 	if (!real)
 		return 0; /* opening it says why */
 	if (io_lies_in(store->path, real))
-		return log_error(log, -EINVAL, "%s: lies in the base %s: give a session elsewhere", store->session.label,
-		                 base);
+		return log_error(log, -EINVAL, "%s: lies in the base %s: give a session elsewhere",
+		                 store->session.label, base);
 	if (io_lies_in(real, store->path))
 		return log_error(log, -EINVAL, "%s: lies in the session %s: give a base elsewhere", base,
 		                 store->session.label);
@@ -45,12 +45,13 @@ static int open_tree(const char *path, const struct log *log)
 	if (fd < 0 && errno == ENOENT)
 		return log_error(log, -ENOENT, "%s: no such base: make one with `umlfs import ARCHIVE %s`", path, path);
 	if (fd < 0 && errno == ENOTDIR)
-		return log_error(log, -ENOTDIR, "%s: is no directory: an archive becomes a base with `umlfs import`", path);
+		return log_error(log, -ENOTDIR, "%s: is no directory: an archive becomes a base with `umlfs import`",
+		                 path);
 	if (fd < 0)
 		return log_errno(log, -errno, "%s", path);
 	if (io_dir_empty(fd, ".") == 0)
-		return log_error(log, -ENOENT, "%s: is empty: give a base made with `umlfs import`, or an extracted root",
-		                 path);
+		return log_error(log, -ENOENT,
+		                 "%s: is empty: give a base made with `umlfs import`, or an extracted root", path);
 	return take_fd(&fd);
 }
 
@@ -60,8 +61,7 @@ static int label_of(const char *dir, const char *name, char label[PATH_MAX])
 }
 
 /* Scans a plain directory into session/base.index.new. */
-static int scan_base(const struct store *store, int treefd, const char *path, const struct log *log,
-                     struct index **out)
+static int scan_base(const struct store *store, int treefd, const char *path, const struct log *log, struct index **out)
 {
 	int dirfd = store->session.dirfd;
 	cleanup_fd int fd = openat(dirfd, new_copy_name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -127,7 +127,8 @@ static int refuse(const struct store *store, const struct index *now, const char
 	char label[PATH_MAX];
 	int r;
 
-	log_error(log, 0, "%s: is not the base that %s was made on, or changed since; restore it, or start a new session%s",
+	log_error(log, 0,
+	          "%s: is not the base that %s was made on, or changed since; restore it, or start a new session%s",
 	          path, store->session.label, "; it differs in:");
 	label_of(store->session.label, copy_name, label);
 	r = index_open(store->session.dirfd, copy_name, label, log, &before);

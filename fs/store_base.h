@@ -7,8 +7,9 @@
 int store_base_check_place(const struct store *store, const char *base, const struct log *log);
 
 /*
- * Opens the base at this path into store->session.base: an imported one by its index, a plain directory by a scan. is_new: its
- * index becomes session/base.index; else it must be the one in the manifest: -ESTALE, with the differences in the log.
+ * Opens the base at this path into store->session.base: an imported one by its index, a plain directory by a
+ * scan. is_new: its index becomes session/base.index; else it must be the one in the manifest: -ESTALE, with
+ * the differences in the log.
  */
 int store_base_open(struct store *store, const char *path, bool is_new, const struct log *log);
 

@@ -1,7 +1,7 @@
 /*
  * tree: owns the lookup counts and makes names.
- * Invariant: link counts are right after every operation: of files the number of their names, of directories 2 and one
- * for each subdirectory; an inode without names is there only while it is held.
+ * Invariant: link counts are right after every operation: of files the number of their names, of directories
+ * 2 and one for each subdirectory; an inode without names is there only while it is held.
  * Called by the front end and by tests.
  */
 #include "tree.h"

@@ -1,10 +1,11 @@
 /*
  * tree: a complete POSIX name space over a session. It knows no FUSE.
  *
- * Each function is one operation: it happens whole and is journaled, or answers -errno and nothing changed. Permissions are not
- * looked at: who calls has checked them. Outputs are written only on success. Where nothing else is said, errors are those of
- * the system call of the same name in section 2 of the manual, and -ESTALE for a number that the session has not (after a
- * reset), -EUCLEAN or -EIO for a damaged store, -ENOSPC and -ENOMEM.
+ * Each function is one operation: it happens whole and is journaled, or answers -errno and nothing changed.
+ * Permissions are not looked at: who calls has checked them. Outputs are written only on success. Where
+ * nothing else is said, errors are those of the system call of the same name in section 2 of the manual, and
+ * -ESTALE for a number that the session has not (after a reset), -EUCLEAN or -EIO for a damaged store,
+ * -ENOSPC and -ENOMEM.
  */
 #pragma once
 
@@ -42,7 +43,8 @@ void tree_release(struct tree *t, uint64_t ino, uint64_t n);
 /* tree.c: names */
 int tree_lookup(struct tree *t, uint64_t parent, const char *name, struct inode *out);
 int tree_make(struct tree *t, uint64_t parent, const char *name, const struct tree_new *what, struct inode *out);
-int tree_make_nameless(struct tree *t, const struct tree_new *what, struct inode *out); /* O_TMPFILE; hold it, or it goes */
+int tree_make_nameless(struct tree *t, const struct tree_new *what,
+                       struct inode *out); /* O_TMPFILE; hold it, or it goes */
 int tree_link(struct tree *t, uint64_t ino, uint64_t parent, const char *name, struct inode *out);
 int tree_unlink(struct tree *t, uint64_t parent, const char *name);
 int tree_rmdir(struct tree *t, uint64_t parent, const char *name);
@@ -60,7 +62,10 @@ ssize_t tree_listxattr(struct tree *t, uint64_t ino, char *names, size_t size);
 int tree_setxattr(struct tree *t, uint64_t ino, const char *name, const void *value, size_t size, int flags);
 int tree_removexattr(struct tree *t, uint64_t ino, const char *name);
 
-/* tree_dir.c: "." has cookie 1, ".." cookie 2. visit answers 0 to go on, 1 when it has no room: the entry was not taken. */
+/*
+ * tree_dir.c: "." has cookie 1, ".." cookie 2. visit answers 0 to go on, 1 when it has no room: the entry was
+ * not taken.
+ */
 typedef int tree_visit(void *arg, const struct stack_entry *entry);
 int tree_readdir(struct tree *t, uint64_t ino, uint64_t cookie, tree_visit *visit, void *arg);
 int tree_dir_empty(struct tree *t, uint64_t ino); /* 0 or -ENOTEMPTY */

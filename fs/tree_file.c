@@ -1,6 +1,7 @@
 /*
  * tree_file: the bytes of regular files.
- * Invariant: a write is recorded as begun before a byte changes, so that size and time are right if the process dies in it.
+ * Invariant: a write is recorded as begun before a byte changes, so that size and time are right if the
+ * process dies in it.
  * Called by the front end and by tests.
  */
 #include "tree.h"

@@ -1,8 +1,8 @@
 /*
  * worker: a thread that does jobs in order, so that the loop does not wait for them.
  *
- * A job is a member of its owner's structure. run is called on the worker's thread; then done on the thread that calls
- * worker_reap(), which owns the job again.
+ * A job is a member of its owner's structure. run is called on the worker's thread; then done on the thread
+ * that calls worker_reap(), which owns the job again.
  */
 #pragma once
 

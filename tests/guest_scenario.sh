@@ -78,8 +78,7 @@ owners() {
 	is %u:%g /etc/shells 4000000000:123456
 	chown -R 33:33 /usr/share/perl5/Debconf
 	same 'owners below' "$(find /usr/share/perl5/Debconf ! -uid 33 -o ! -gid 33)" ''
-	chown -h games /etc/localtime
-	is %U /etc/localtime games
+	chown -h games /etc/localtime # hostfs has no way to pass that on; it must not pass it to the target
 	is %U /usr/share/zoneinfo/Etc/UTC root
 	chown daemon /usr/bin/newgrp # a file that runs as its owner loses that with the owner
 	is %a:%U /usr/bin/newgrp 755:daemon
@@ -136,10 +135,10 @@ names() {
 	is %h /work/one 2
 	same inode "$(stat -c %i /work/one)" "$(stat -c %i /work/a/two)"
 	same 'through the other name' "$(cat /work/one)" "$(printf 'one\nmore')"
-	ln /etc/services /work/services # of the base
-	is %h /etc/services 2
-	rm /etc/services
-	is %h /work/services 1
+	ln /etc/debconf.conf /work/debconf.conf # of the base
+	is %h /etc/debconf.conf 2
+	rm /etc/debconf.conf
+	is %h /work/debconf.conf 1
 	chmod 640 /usr/bin/perl # a hard link that the archive made
 	is %a:%h /usr/bin/perl5.36.0 640:2
 	chmod 755 /usr/bin/perl
@@ -148,16 +147,17 @@ names() {
 
 	mv /work/one /work/three
 	gone /work/one
-	mv /work/three /work/a/two # two names of one file
-	same 'after mv' "$(cat /work/a/two)" "$(printf 'one\nmore')"
-	printf 'new\n' >/etc/profile.new
+	perl -e 'exit !rename "/work/three", "/work/a/two"' || fail 'renaming a name to another one of its file'
+	is %h /work/three 2 # which does nothing
+	same 'after the renames' "$(cat /work/three)" "$(printf 'one\nmore')"
+	echo '# new' >/etc/profile.new
 	mv /etc/profile.new /etc/profile
-	same 'replaced by rename' "$(cat /etc/profile)" new
+	same 'replaced by rename' "$(cat /etc/profile)" '# new'
 	long=$(printf '%0255d' 1)
 	echo long >"/work/$long"
 	refused touch "/work/${long}2"
 	printf 'odd\n' >"/work/$(printf 'new\nline \377\\ \303\244')"
-	same 'names' "$(find /work -maxdepth 1 -mindepth 1 -printf . | wc -c)" 7
+	same 'names' "$(find /work -maxdepth 1 -mindepth 1 -printf . | wc -c)" 8
 	echo ok names
 }
 
@@ -390,7 +390,7 @@ damage_content() {
 	for file in /usr/bin/[f-t]* /etc/passwd /home/ordinary/*; do
 		if [ -f "$file" ] && [ ! -L "$file" ]; then echo damage >>"$file"; fi
 	done
-	find /usr/lib /home -newermt 2000-01-01 -exec touch -h -d @5 '{}' +
+	find /usr/lib /home ! -type l -exec touch -d @5 '{}' +
 	forget
 }
 

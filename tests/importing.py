@@ -62,7 +62,7 @@ def shared():
 
 
 @pytest.fixture
-def place():
+def area():
     """A directory that everybody may write to."""
     with tempfile.TemporaryDirectory(prefix='umlfs-base-') as directory:
         os.chmod(directory, 0o777)
@@ -259,9 +259,9 @@ def cpio(archive, tree, kind):
     return archive
 
 
-def python_tar(archive, members, **options):
+def python_tar(archive, members, format=tarfile.PAX_FORMAT):
     """members: (name, changes of the TarInfo, content)"""
-    with tarfile.open(archive, 'w', format=tarfile.PAX_FORMAT, **options) as stream:
+    with tarfile.open(archive, 'w', format=format) as stream:
         for name, changes, data in members:
             info = tarfile.TarInfo(name)
             for key, value in changes.items():
@@ -271,9 +271,10 @@ def python_tar(archive, members, **options):
     return archive
 
 
-COMPRESSORS = {'none': ['cat'], 'gzip': ['gzip', '-c'], 'gzip-twice': None, 'bzip2': ['bzip2', '-c'], 'xz': ['xz', '-c'],
-               'lzma': ['xz', '-c', '--format=lzma'], 'zstd': ['zstd', '-q', '-c'], 'lz4': ['lz4', '-q', '-c'],
-               'zstd-without-checksum': ['zstd', '-q', '-c', '--no-check'], 'lzip': ['lzip', '-c']}
+COMPRESSORS = {'none': ['cat'], 'gzip': ['gzip', '-c'], 'gzip-twice': None, 'bzip2': ['bzip2', '-c'],
+               'xz': ['xz', '-c'], 'lzma': ['xz', '-c', '--format=lzma'], 'zstd': ['zstd', '-q', '-c'],
+               'lz4': ['lz4', '-q', '-c'], 'zstd-without-checksum': ['zstd', '-q', '-c', '--no-check'],
+               'lzip': ['lzip', '-c']}
 
 
 def compressed(archive, kind):
@@ -379,9 +380,9 @@ def make_owners(tree):
     for number, path in enumerate(paths):
         full = os.path.join(os.fsencode(tree), path)
         mode = os.lstat(full).st_mode
-        capability = 'security.capability' in os.listxattr(full, follow_symlinks=False)
         # chown(2) takes capabilities and set-id bits away.
-        saved = os.getxattr(full, 'security.capability') if capability else None
+        has_capability = 'security.capability' in os.listxattr(full, follow_symlinks=False)
+        saved = os.getxattr(full, 'security.capability') if has_capability else None
         os.chown(full, number, 4294967294 if number == 3 else 2 * number, follow_symlinks=False)
         if not stat.S_ISLNK(mode):
             os.chmod(full, stat.S_IMODE(mode))

@@ -1002,7 +1002,6 @@ def test_a_kill_during_snapshot_reset_and_delete_leaves_before_or_after(place, l
         names = {s['name'] for s in json.loads(place.run('list', '--json', mounted.session))['snapshots']}
         after = mounted.dump()
         assert layers_on_disk(mounted.session) == layers_of_manifest(mounted.session)
-        assert 'manifest.new' not in os.listdir(mounted.session)
         if command == 'snapshot':
             done = name in names
             states |= {name: before} if done else {}
@@ -1044,6 +1043,11 @@ CHANGES = {
 }
 
 
+def session_state(session):
+    """All that is on disk of a session but who had it last."""
+    return {path: entry for path, entry in dump(session, ['mtime']).items() if path != 'lock'}
+
+
 def mismatch(result, base, session):
     """The paths that a refusal of another base names."""
     lines = result.stderr.splitlines()
@@ -1062,12 +1066,12 @@ def test_a_plain_base_that_changed_is_refused_with_the_paths(place, kind):
     mounted = place.mount(base)
     mounted.do(write, mounted / 'etc/new', b'new')
     mounted.umount()
-    shutil.copytree(mounted.session, place / 'copy')
+    before = session_state(mounted.session)
     place.do(change_it, base)
     named = mismatch(run('mount', base, mounted.session, user=place.user), base, mounted.session)
     assert any(name.startswith(path) for name in named), named
     assert mounts_below(place.path) == []
-    assert differences(dump(mounted.session, ['uid', 'gid', 'mtime']), dump(place / 'copy', ['uid', 'gid', 'mtime'])) == []
+    assert differences(session_state(mounted.session), before) == []
 
 
 def test_a_plain_base_that_was_restored_is_taken_again(place):

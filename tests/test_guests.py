@@ -133,7 +133,7 @@ class Site:
     def finish(self, running, call):
         result = running.wait()
         print(f'{call}: booted in {result.boot_seconds:.2f} s, ran {result.run_seconds:.1f} s')
-        assert result.status == 0, result
+        assert result.status == 0, str(result)
         return result
 
     def run(self, call, entries=None):

@@ -1,7 +1,6 @@
 /*
- * test_import: promises of import that a command line cannot see. Owns a directory below TMPDIR for each test.
- * Invariant: a test leaves nothing there.
- * Called by meson test.
+ * test_import: promises of import that a command line cannot see. Owns a directory below TMPDIR for each
+ * test. Invariant: a test leaves nothing there. Called by meson test.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +30,7 @@ enum {
 struct place {
 	char path[64];
 	int fd;
-	int archive;          /* being written */
+	int archive;	      /* being written */
 	unsigned int n_lines; /* that were logged */
 	char line[1024];      /* the last of them */
 };
@@ -105,13 +104,17 @@ static void end_archive(struct place *p)
 	assert_int_equal(write(p->archive, zeros, sizeof(zeros)), sizeof(zeros));
 }
 
-static int run(struct place *p, const char *source, int (*progress)(void *, const struct import_progress *), void *arg,
-               struct import_result *result)
+static int run(struct place *p, const char *source, int (*progress)(void *, const struct import_progress *),
+	       void *arg, struct import_result *result)
 {
 	const struct log log = {keep_line, p};
 	char from[128], base[128];
 	const struct import_options options = {
-		.source = from, .base = base, .log = &log, .progress = progress, .progress_arg = arg,
+		.source = from,
+		.base = base,
+		.log = &log,
+		.progress = progress,
+		.progress_arg = arg,
 	};
 
 	snprintf(from, sizeof(from), "%s/%s", p->path, source);
@@ -126,10 +129,25 @@ static void names_become_paths_below_the_root(void **state)
 		const char *name, *path; /* path NULL: refused */
 		int r;
 	} cases[] = {
-		{"a", "a", 0}, {"a/b", "a/b", 0}, {"./a/./b/.", "a/b", 0}, {"/a//b/", "a/b", 0}, {"", "", 0}, {".", "", 0},
-		{"./", "", 0}, {"/", "", 0}, {"...", "...", 0}, {"..a/a..", "..a/a..", 0}, {".a", ".a", 0},
-		{"..", NULL, -EPERM}, {"a/..", NULL, -EPERM}, {"/..", NULL, -EPERM}, {"a/../b", NULL, -EPERM},
-		{"./.umlfs", NULL, -EPERM}, {".umlfs/x", NULL, -EPERM}, {"a/.umlfs", "a/.umlfs", 0}, {".umlfs.", ".umlfs.", 0},
+		{"a", "a", 0},
+		{"a/b", "a/b", 0},
+		{"./a/./b/.", "a/b", 0},
+		{"/a//b/", "a/b", 0},
+		{"", "", 0},
+		{".", "", 0},
+		{"./", "", 0},
+		{"/", "", 0},
+		{"...", "...", 0},
+		{"..a/a..", "..a/a..", 0},
+		{".a", ".a", 0},
+		{"..", NULL, -EPERM},
+		{"a/..", NULL, -EPERM},
+		{"/..", NULL, -EPERM},
+		{"a/../b", NULL, -EPERM},
+		{"./.umlfs", NULL, -EPERM},
+		{".umlfs/x", NULL, -EPERM},
+		{"a/.umlfs", "a/.umlfs", 0},
+		{".umlfs.", ".umlfs.", 0},
 		{"\xff\x01\n", "\xff\x01\n", 0},
 	};
 
@@ -159,7 +177,8 @@ static void names_of_255_bytes_are_the_longest(void **state)
 		size_t path_len;
 
 		name[1 + len] = '\0';
-		assert_int_equal(import_member_path(name, &path, &path_len, &why), len > 255 ? -ENAMETOOLONG : 0);
+		assert_int_equal(import_member_path(name, &path, &path_len, &why),
+				 len > 255 ? -ENAMETOOLONG : 0);
 	}
 }
 
@@ -169,7 +188,7 @@ struct watch {
 	unsigned int stop_at; /* 0: never */
 	struct import_progress last;
 	uint64_t most_bytes, most_entries; /* between two calls */
-	int grow;                          /* a file to be made longer at the second call, -1: none */
+	int grow;			   /* a file to be made longer at the second call, -1: none */
 };
 
 static int watch(void *arg, const struct import_progress *now)
@@ -302,10 +321,14 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(names_become_paths_below_the_root),
 		cmocka_unit_test(names_of_255_bytes_are_the_longest),
-		cmocka_unit_test_setup_teardown(progress_is_told_in_time_and_ends_with_everything, make_place, remove_place),
-		cmocka_unit_test_setup_teardown(stopped_at_any_call_it_leaves_nothing, make_place, remove_place),
-		cmocka_unit_test_setup_teardown(a_file_that_changes_meanwhile_is_refused, make_place, remove_place),
-		cmocka_unit_test_setup_teardown(the_result_counts_names_and_each_inode_once, make_place, remove_place),
+		cmocka_unit_test_setup_teardown(progress_is_told_in_time_and_ends_with_everything, make_place,
+						remove_place),
+		cmocka_unit_test_setup_teardown(stopped_at_any_call_it_leaves_nothing, make_place,
+						remove_place),
+		cmocka_unit_test_setup_teardown(a_file_that_changes_meanwhile_is_refused, make_place,
+						remove_place),
+		cmocka_unit_test_setup_teardown(the_result_counts_names_and_each_inode_once, make_place,
+						remove_place),
 		cmocka_unit_test_setup_teardown(pieces_of_a_file_may_not_overlap, make_place, remove_place),
 	};
 

@@ -11,7 +11,7 @@ import pytest
 
 pytest.register_assert_rewrite('importing')
 from importing import (ROOT, both_locales, both_users, compressed, cpio, imported, index_bytes, needs_programs,
-                       place, python_tar, refused, shared, tar, umlfs_import, write)
+                       area, python_tar, refused, shared, tar, umlfs_import, write)
 
 pytestmark = needs_programs
 
@@ -33,7 +33,8 @@ HOSTILE = {
     'below-symlink': ('link/victim', [('link', SYMLINK, b''), ('link/victim', {}, b'x')]),
     'far-below-symlink': ('link/a/b', [('link', SYMLINK, b''), ('link/a/b', {}, b'x')]),
     'directory-below-symlink': ('link/victim/', [('link', SYMLINK, b''), ('link/victim', DIRECTORY, b'')]),
-    'link-below-symlink': ('link/victim', [('link', SYMLINK, b''), ('f', {}, b''), ('link/victim', hard_link('f'), b'')]),
+    'link-below-symlink': ('link/victim', [('link', SYMLINK, b''), ('f', {}, b''),
+                                           ('link/victim', hard_link('f'), b'')]),
     'below-file': ('file/victim', [('file', {}, b''), ('file/victim', {}, b'x')]),
     'link-through-symlink': ('h', [('link', SYMLINK, b''), ('h', hard_link('link/victim'), b'')]),
     'link-dot-dot': ('h', [('h', hard_link('../../../../etc/passwd'), b'')]),
@@ -52,29 +53,30 @@ HOSTILE = {
     'directory-name-too-long': ('n' * 256 + '/f', [('n' * 256 + '/f', {}, b'x')]),
     'target-too-long': ('s', [('s', {'type': tarfile.SYMTYPE, 'linkname': 't' * 4096}, b'')]),
     'owner-too-large': ('f', [('f', {'uid': 1 << 32}, b'')]),
-    'attributes-too-large': ('f', [('f', {'pax_headers': {f'SCHILY.xattr.user.{n}': 'x' * 60000 for n in range(3)}}, b'')]),
+    'attributes-too-large': ('f', [('f', {'pax_headers': {f'SCHILY.xattr.user.{n}': 'x' * 60000
+                                                          for n in range(3)}}, b'')]),
 }
 
 
 @both_users
 @both_locales
 @pytest.mark.parametrize('case', HOSTILE)
-def test_a_hostile_member_is_refused_by_name(place, user, locale, case):
+def test_a_hostile_member_is_refused_by_name(area, user, locale, case):
     name, members = HOSTILE[case]
-    python_tar(f'{place}/a.tar', [('before', {}, b'fine'), *members])
-    line = refused(f'{place}/a.tar', f'{place}/base', user=user, locale=locale)
+    python_tar(f'{area}/a.tar', [('before', {}, b'fine'), *members])
+    line = refused(f'{area}/a.tar', f'{area}/base', user=user, locale=locale)
     assert f'/a.tar: {name if len(name) <= 300 else "..." + name[-300:]}: ' in line
 
 
-def test_own_folders_name_is_free_further_down(place):
-    python_tar(f'{place}/a.tar', [('d/.umlfs', {}, b'x'), ('.umlfs2', {}, b'y')])
-    assert b'd/.umlfs' in imported(f'{place}/a.tar', f'{place}/base')
+def test_own_folders_name_is_free_further_down(area):
+    python_tar(f'{area}/a.tar', [('d/.umlfs', {}, b'x'), ('.umlfs2', {}, b'y')])
+    assert b'd/.umlfs' in imported(f'{area}/a.tar', f'{area}/base')
 
 
-def test_the_end_of_a_long_name_is_shown(place):
+def test_the_end_of_a_long_name_is_shown(area):
     name = 'd/' * 3000 + '../end'
-    python_tar(f'{place}/a.tar', [(name, {}, b'')])
-    assert f'a.tar: ...{name[-300:]}: ".." would lead' in refused(f'{place}/a.tar', f'{place}/base')
+    python_tar(f'{area}/a.tar', [(name, {}, b'')])
+    assert f'a.tar: ...{name[-300:]}: ".." would lead' in refused(f'{area}/a.tar', f'{area}/base')
 
 
 # --- damage ----------------------------------------------------------------------------------------------
@@ -101,7 +103,7 @@ KINDS = ['none', 'gzip', 'bzip2', 'xz', 'zstd', 'lz4', 'newc', 'odc']
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_an_archive_cut_anywhere_is_refused(archives, place, kind):
+def test_an_archive_cut_anywhere_is_refused(archives, area, kind):
     if kind not in archives:
         pytest.skip(f'no {kind} on this machine')
     with open(archives[kind], 'rb') as stream:
@@ -111,42 +113,42 @@ def test_an_archive_cut_anywhere_is_refused(archives, place, kind):
     cuts = {1, 2, 100, 512, 513, 1024, end - 1, end - 2, end - 5, *range(0, end, end // 60)}
     cuts |= set(range(0, end, 512 * 7)) if kind == 'none' else set()
     for cut in sorted(cuts):
-        with open(f'{place}/cut', 'wb') as stream:
+        with open(f'{area}/cut', 'wb') as stream:
             stream.write(whole[:cut])
-        line = refused(f'{place}/cut', f'{place}/base')
+        line = refused(f'{area}/cut', f'{area}/base')
         assert 'damaged or cut short' in line or 'cut short' in line or 'no archive' in line or 'empty' in line, line
 
 
 @pytest.mark.parametrize('kind', ['gzip', 'bzip2', 'xz', 'zstd', 'lz4'])
-def test_a_flipped_bit_is_never_taken_for_data(archives, place, kind):
+def test_a_flipped_bit_is_never_taken_for_data(archives, area, kind):
     if kind not in archives:
         pytest.skip(f'no {kind} on this machine')
-    imported(archives[kind], f'{place}/right')
+    imported(archives[kind], f'{area}/right')
     with open(archives[kind], 'rb') as stream:
         whole = stream.read()
     noise = random.Random(2)
-    spots = [noise.randrange(len(whole)) for _ in range(60)] + list(range(12)) + list(range(len(whole) - 12, len(whole)))
+    spots = [*[noise.randrange(len(whole)) for _ in range(60)], *range(12), *range(len(whole) - 12, len(whole))]
     n_refused = 0
     for spot in spots:
         flipped = bytearray(whole)
         flipped[spot] ^= 1 << noise.randrange(8)
-        with open(f'{place}/flipped', 'wb') as stream:
+        with open(f'{area}/flipped', 'wb') as stream:
             stream.write(flipped)
-        status, stderr = umlfs_import('--force', f'{place}/flipped', f'{place}/base')
+        status, stderr = umlfs_import('--force', f'{area}/flipped', f'{area}/base')
         assert status in (0, 1) and stderr.count('\n') <= 1, stderr
         n_refused += status
         # A bit without a meaning, in the gzip header's time for one.
-        assert status == 1 or index_bytes(f'{place}/base') == index_bytes(f'{place}/right'), spot
+        assert status == 1 or index_bytes(f'{area}/base') == index_bytes(f'{area}/right'), spot
     assert n_refused >= len(spots) * 0.7
 
 
 @pytest.mark.parametrize('where', ['header', 'name'])
-def test_a_damaged_tar_header_names_the_member_before(place, where):
-    python_tar(f'{place}/a.tar', [('first', {}, b'1' * 700), ('second', {}, b'2')])
-    with open(f'{place}/a.tar', 'r+b') as stream:
+def test_a_damaged_tar_header_names_the_member_before(area, where):
+    python_tar(f'{area}/a.tar', [('first', {}, b'1' * 700), ('second', {}, b'2')])
+    with open(f'{area}/a.tar', 'r+b') as stream:
         stream.seek(512 + 1024 + (130 if where == 'header' else 0))
         stream.write(b'\xff')
-    assert '/a.tar: first: the archive is damaged or cut short' in refused(f'{place}/a.tar', f'{place}/base')
+    assert '/a.tar: first: the archive is damaged or cut short' in refused(f'{area}/a.tar', f'{area}/base')
 
 
 def no_archives():
@@ -159,46 +161,46 @@ def no_archives():
 
 @pytest.mark.parametrize('name, data', list(no_archives()), ids=lambda value: value if isinstance(value, str) else '')
 @pytest.mark.parametrize('packed', ['none', 'gzip', 'xz', 'zstd'])
-def test_what_is_no_archive_is_refused(place, name, data, packed):
-    write(f'{place}/source', data)
-    line = refused(compressed(f'{place}/source', packed), f'{place}/base')
+def test_what_is_no_archive_is_refused(area, name, data, packed):
+    write(f'{area}/source', data)
+    line = refused(compressed(f'{area}/source', packed), f'{area}/base')
     assert 'no archive' in line or 'empty' in line
 
 
 @pytest.mark.parametrize('packed', ['none', 'gzip', 'bzip2', 'xz', 'zstd'])
-def test_an_archive_without_members_is_refused(place, packed):
-    python_tar(f'{place}/source', [])
-    assert 'the archive is empty' in refused(compressed(f'{place}/source', packed), f'{place}/base')
+def test_an_archive_without_members_is_refused(area, packed):
+    python_tar(f'{area}/source', [])
+    assert 'the archive is empty' in refused(compressed(f'{area}/source', packed), f'{area}/base')
 
 
 @pytest.mark.parametrize('program', ['zip', '7z', '7z-with-names'])
-def test_a_password_is_told_of(place, program):
-    write(f'{place}/secret', b'secret' * 100)
+def test_a_password_is_told_of(area, program):
+    write(f'{area}/secret', b'secret' * 100)
     commands = {'zip': ['zip', '-q', '-P', 'password', 'a.zip', 'secret'],
                 '7z': ['7z', 'a', '-bd', '-ppassword', 'a.7z', 'secret'],
                 '7z-with-names': ['7z', 'a', '-bd', '-ppassword', '-mhe=on', 'a.7z', 'secret']}
     if shutil.which(commands[program][0]) is None:
         pytest.skip(f'no {commands[program][0]} on this machine')
-    subprocess.run(commands[program], cwd=place, check=True, stdout=subprocess.DEVNULL)
-    assert 'password' in refused(f'{place}/a.{program[:3].rstrip("-")}', f'{place}/base')
+    subprocess.run(commands[program], cwd=area, check=True, stdout=subprocess.DEVNULL)
+    assert 'password' in refused(f'{area}/a.{program[:3].rstrip("-")}', f'{area}/base')
 
 
 @pytest.mark.skipif(shutil.which('zip') is None, reason='no zip on this machine')
-def test_a_damaged_zip_is_refused(place):
-    write(f'{place}/file', random.Random(5).randbytes(50000))
-    subprocess.run(['zip', '-q', 'a.zip', 'file'], cwd=place, check=True)
-    with open(f'{place}/a.zip', 'r+b') as stream:
+def test_a_damaged_zip_is_refused(area):
+    write(f'{area}/file', random.Random(5).randbytes(50000))
+    subprocess.run(['zip', '-q', 'a.zip', 'file'], cwd=area, check=True)
+    with open(f'{area}/a.zip', 'r+b') as stream:
         stream.seek(20000)
         stream.write(b'damage')
-    assert '/a.zip: file: the archive is damaged' in refused(f'{place}/a.zip', f'{place}/base')
+    assert '/a.zip: file: the archive is damaged' in refused(f'{area}/a.zip', f'{area}/base')
 
 
-def test_a_second_archive_behind_the_end_is_told_of(place):
-    python_tar(f'{place}/a.tar', [('first', {}, b'1')])
-    with open(f'{place}/a.tar', 'rb') as stream:
+def test_a_second_archive_behind_the_end_is_told_of(area):
+    python_tar(f'{area}/a.tar', [('first', {}, b'1')])
+    with open(f'{area}/a.tar', 'rb') as stream:
         twice = stream.read() * 2
-    write(f'{place}/twice.tar', twice)
-    status, stderr = umlfs_import(f'{place}/twice.tar', f'{place}/base')
+    write(f'{area}/twice.tar', twice)
+    status, stderr = umlfs_import(f'{area}/twice.tar', f'{area}/base')
     assert status == 0
     assert "twice.tar: something follows the archive's end: left out" in stderr
 
@@ -206,61 +208,63 @@ def test_a_second_archive_behind_the_end_is_told_of(place):
 # --- sources and places ----------------------------------------------------------------------------------
 
 @both_users
-def test_a_missing_source_or_parent_is_named(place, user):
-    python_tar(f'{place}/a.tar', [('f', {}, b'')])
-    assert f'{place}/none.tar: No such file' in refused(f'{place}/none.tar', f'{place}/base', user=user)
-    status, stderr = umlfs_import(f'{place}/a.tar', f'{place}/none/base', user=user)
-    assert (status, os.listdir(place)) == (1, ['a.tar'])
-    assert f'{place}/none: ' in stderr
+def test_a_missing_source_or_parent_is_named(area, user):
+    python_tar(f'{area}/a.tar', [('f', {}, b'')])
+    assert f'{area}/none.tar: No such file' in refused(f'{area}/none.tar', f'{area}/base', user=user)
+    status, stderr = umlfs_import(f'{area}/a.tar', f'{area}/none/base', user=user)
+    assert (status, os.listdir(area)) == (1, ['a.tar'])
+    assert f'{area}/none: ' in stderr
 
 
 @pytest.mark.skipif(not ROOT, reason='needs a file that the caller may not read, and root can read all')
-def test_what_may_not_be_read_is_named(place):
-    os.makedirs(f'{place}/tree/dir')
-    write(f'{place}/tree/dir/secret', b'x', 0o600)
-    assert f'{place}/tree/dir/secret: you may not read this' in refused(f'{place}/tree', f'{place}/base', user='ordinary')
-    os.chmod(f'{place}/tree/dir', 0o700)
-    assert f'{place}/tree/dir: you may not read this' in refused(f'{place}/tree', f'{place}/base', user='ordinary')
+def test_what_may_not_be_read_is_named(area):
+    os.makedirs(f'{area}/tree/dir')
+    write(f'{area}/tree/dir/secret', b'x', 0o600)
+    for path in ('dir/secret', 'dir'):
+        line = refused(f'{area}/tree', f'{area}/base', user='ordinary')
+        assert f'{area}/tree/{path}: you may not read this' in line
+        os.chmod(f'{area}/tree/dir', 0o700)
 
 
 @pytest.mark.skipif(not ROOT, reason='needs a directory that the caller may not write to, and root can write to all')
-def test_a_parent_that_may_not_be_written_to_is_named(place):
-    python_tar(f'{place}/a.tar', [('f', {}, b'')])
-    os.chmod(place, 0o755)
-    assert f'{place}: cannot make the base' in refused(f'{place}/a.tar', f'{place}/base', user='ordinary')
+def test_a_parent_that_may_not_be_written_to_is_named(area):
+    python_tar(f'{area}/a.tar', [('f', {}, b'')])
+    os.chmod(area, 0o755)
+    assert f'{area}: cannot make the base' in refused(f'{area}/a.tar', f'{area}/base', user='ordinary')
 
 
-def test_a_base_is_no_source(place):
-    python_tar(f'{place}/a.tar', [('f', {}, b'')])
-    imported(f'{place}/a.tar', f'{place}/base')
-    assert f"{place}/base/.umlfs: this is the name of umlfs's own folder" in refused(f'{place}/base', f'{place}/other')
+def test_a_base_is_no_source(area):
+    python_tar(f'{area}/a.tar', [('f', {}, b'')])
+    imported(f'{area}/a.tar', f'{area}/base')
+    assert f"{area}/base/.umlfs: this is the name of umlfs's own folder" in refused(f'{area}/base', f'{area}/other')
 
 
 @pytest.mark.parametrize('base', ['tree/base', 'tree/deep/base', 'tree/deep', 'link/base'])
-def test_a_base_inside_its_source_is_refused(place, base):
-    os.makedirs(f'{place}/tree/deep')
-    os.symlink('tree/deep', f'{place}/link')
-    assert 'cannot lie inside the directory' in refused(f'{place}/tree', f'{place}/{base}')
+def test_a_base_inside_its_source_is_refused(area, base):
+    os.makedirs(f'{area}/tree/deep')
+    os.symlink('tree/deep', f'{area}/link')
+    assert 'cannot lie inside the directory' in refused(f'{area}/tree', f'{area}/{base}')
 
 
-def test_a_source_inside_the_base_that_it_would_replace_is_refused(place):
-    python_tar(f'{place}/a.tar', [('d/f', {}, b'')])
-    imported(f'{place}/a.tar', f'{place}/base')
-    before = index_bytes(f'{place}/base')
-    assert 'nor the other way round' in refused(f'{place}/base/d', f'{place}/base', '--force')
-    assert index_bytes(f'{place}/base') == before
+def test_a_source_inside_the_base_that_it_would_replace_is_refused(area):
+    python_tar(f'{area}/a.tar', [('d/f', {}, b'')])
+    imported(f'{area}/a.tar', f'{area}/base')
+    before = index_bytes(f'{area}/base')
+    assert 'nor the other way round' in refused(f'{area}/base/d', f'{area}/base', '--force')
+    assert index_bytes(f'{area}/base') == before
 
 
 @both_users
 @pytest.mark.parametrize('flags', [[], ['--force']])
-def test_what_is_no_base_is_never_replaced(place, user, flags):
-    python_tar(f'{place}/a.tar', [('f', {}, b'')])
-    os.makedirs(f'{place}/full/.umlfs')
-    write(f'{place}/file', b'file')
-    os.symlink('nowhere', f'{place}/dangling')
+def test_what_is_no_base_is_never_replaced(area, user, flags):
+    python_tar(f'{area}/a.tar', [('f', {}, b'')])
+    os.makedirs(f'{area}/full/.umlfs')
+    write(f'{area}/file', b'file')
+    os.symlink('nowhere', f'{area}/dangling')
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(f'{place}/socket')
+        server.bind(f'{area}/socket')
     for name in ('full', 'file', 'dangling', 'socket'):
-        assert f'{place}/{name}: is there and is no base' in refused(f'{place}/a.tar', f'{place}/{name}', *flags, user=user)
-    assert '.: is there and is no base' in refused(f'{place}/a.tar', '.', *flags, user=user, cwd='/tmp')
-    assert '/: cannot be the name' in refused(f'{place}/a.tar', '/', *flags, user=user)
+        line = refused(f'{area}/a.tar', f'{area}/{name}', *flags, user=user)
+        assert f'{area}/{name}: is there and is no base' in line
+    assert '.: is there and is no base' in refused(f'{area}/a.tar', '.', *flags, user=user, cwd='/tmp')
+    assert '/: cannot be the name' in refused(f'{area}/a.tar', '/', *flags, user=user)

@@ -10,14 +10,15 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 struct command {
 	const char *name;
-	const char *alias; /* another name, or NULL */
-	const char *usage; /* the arguments */
-	const char *help;  /* one line */
+	const char *alias;   /* another name, or NULL */
+	const char *usage;   /* the arguments */
+	const char *help;    /* one line */
 	const char *details; /* what --help says besides, or NULL; ends with a newline */
 	int (*run)(const struct command *self, int argc, char **argv);
 };
 
-extern const struct command cmd_import, cmd_mount, cmd_umount, cmd_snapshot, cmd_reset, cmd_list, cmd_delete, cmd_status;
+extern const struct command cmd_import, cmd_mount, cmd_umount, cmd_snapshot, cmd_reset, cmd_list, cmd_delete,
+	cmd_status;
 
 /* The commands in the order of `umlfs --help`, NULL at the end. */
 extern const struct command *const commands[];
@@ -27,7 +28,7 @@ extern const struct log cmd_log;
 
 /* The flags that a command takes besides --help: letters as for getopt(3). */
 struct cmd_flags {
-	const char *letters; /* without '+' and 'h' */
+	const char *letters;        /* without '+' and 'h' */
 	const struct option *names; /* as for getopt_long(3), or NULL; "help" is added */
 	void *arg;
 	/* Takes one flag: 0, or EXIT_USAGE after it has said why. */
@@ -35,8 +36,8 @@ struct cmd_flags {
 };
 
 /*
- * Parses argv. -1: the arguments start at *first_out and are from least to most in number; else the exit status: --help was
- * printed, or a usage error.
+ * Parses argv. -1: the arguments start at *first_out and are from least to most in number; else the exit
+ * status: --help was printed, or a usage error.
  */
 int cmd_parse(const struct command *self, int argc, char **argv, const struct cmd_flags *flags, int least, int most,
               int *first_out);

@@ -25,7 +25,7 @@ struct snapshot {
 struct list {
 	struct snapshot *snapshots;
 	size_t n;
-	uint32_t standing; /* layer of the snapshot that the session stands on, 0: the base */
+	uint32_t standing;       /* layer of the snapshot that the session stands on, 0: the base */
 	uint64_t changes, bytes; /* of the session since */
 };
 
@@ -34,10 +34,12 @@ static int read_line(struct list *list, char *line)
 	struct snapshot s;
 	int at = 0;
 
-	if (sscanf(line, "session %" SCNu32 " %" SCNu64 " %" SCNu64, &list->standing, &list->changes, &list->bytes) == 3)
+	if (sscanf(line, "session %" SCNu32 " %" SCNu64 " %" SCNu64, &list->standing, &list->changes, &list->bytes) ==
+	    3)
 		return 0;
 	if (sscanf(line, "snapshot %" SCNu32 " %" SCNu32 " %" SCNd64 " %" SCNu64 " %" SCNu64 " %d %n", &s.layer,
-	           &s.parent, &s.time, &s.changes, &s.bytes, &s.current, &at) == 6 && at > 0) {
+	           &s.parent, &s.time, &s.changes, &s.bytes, &s.current, &at) == 6 &&
+	    at > 0) {
 		struct snapshot *grown = reallocarray(list->snapshots, list->n + 1, sizeof(*grown));
 
 		if (!grown)
@@ -115,8 +117,8 @@ static void print_json(const struct list *list)
 		cmd_json_string(stdout, s->name);
 		printf(", \"parent\": ");
 		cmd_json_string(stdout, name_of(list, s->parent));
-		printf(", \"time\": %" PRId64 ", \"entries\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"current\": %s}", s->time,
-		       s->changes, s->bytes, s->current ? "true" : "false");
+		printf(", \"time\": %" PRId64 ", \"entries\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"current\": %s}",
+		       s->time, s->changes, s->bytes, s->current ? "true" : "false");
 	}
 	printf("%s]}\n", list->n ? "\n" : "");
 }
@@ -161,8 +163,8 @@ const struct command cmd_list = {
 	.usage = "[--json] SESSION",
 	.help = "the session's snapshots as a tree; * marks where it stands",
 	.details = "ENTRIES are the inodes and names that a snapshot changes against the one it stands on, SIZE is\n"
-	           "what the files written in it hold.\n\n"
-	           "  --json  {schema, standing, entries, bytes, snapshots: [{name, parent, time, entries, bytes,\n"
-	           "          current}]}; time in seconds since the epoch\n",
+		   "what the files written in it hold.\n\n"
+		   "  --json  {schema, standing, entries, bytes, snapshots: [{name, parent, time, entries, bytes,\n"
+		   "          current}]}; time in seconds since the epoch\n",
 	.run = run_list,
 };

@@ -1,6 +1,7 @@
 /*
  * cmd_mount: serves a session, in the background unless told otherwise.
- * Invariant: when the command has ended with 0, the mount answers; when not, nothing is mounted and no process is left.
+ * Invariant: when the command has ended with 0, the mount answers; when not, nothing is mounted and no
+ * process is left.
  */
 #include "cmd.h"
 
@@ -15,10 +16,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "umlfs/mounts.h"
 #include "umlfs/serve.h"
 
 enum {
 	ANSWER_SECONDS = 10, /* from the moment when the session is loaded */
+	END_SECONDS = 2,     /* for a daemon that was asked to end */
 	NOTE_SECONDS = 1,    /* of silence on a terminal */
 };
 
@@ -147,6 +150,22 @@ static ssize_t hear(int fd, char *text, size_t size, int seconds)
 	return n <= 0 ? -1 : read(fd, text, size);
 }
 
+/* A daemon that does not answer is asked to end, then made to, and its mount is taken away. */
+static void end_daemon(const struct mount_flags *flags, int fd, pid_t pid)
+{
+	char rest[64];
+	ssize_t n;
+
+	kill(pid, SIGTERM);
+	do {
+		n = hear(fd, rest, sizeof(rest), END_SECONDS);
+	} while (n > 0);
+	if (n == 0)
+		return;
+	kill(pid, SIGKILL);
+	mounts_end(flags->serve.session, NULL);
+}
+
 static int wait_for_mount(const struct mount_flags *flags, int fd, pid_t pid)
 {
 	char text[PATH_MAX + 1] = "";
@@ -170,7 +189,7 @@ static int wait_for_mount(const struct mount_flags *flags, int fd, pid_t pid)
 	}
 	if (n < 0) {
 		fprintf(stderr, "umlfs: %s: did not answer within %d s: ended\n", flags->serve.session, ANSWER_SECONDS);
-		kill(pid, SIGTERM);
+		end_daemon(flags, fd, pid);
 	}
 	waitpid(pid, &status, 0);
 	if (WIFSIGNALED(status) && n == 0)
@@ -219,13 +238,13 @@ const struct command cmd_mount = {
 	.usage = "[-f] [-o OPTION[,OPTION...]] BASE SESSION [MOUNTPOINT]",
 	.help = "serve a session on a base; prints the mountpoint when it answers",
 	.details = "BASE is made with `umlfs import`, or is a plain extracted directory. SESSION is made when it\n"
-	           "is not there. The mountpoint is SESSION/rootfs when none is given.\n\n"
-	           "  -f               stay in the foreground\n"
-	           "  -o posix         for host processes instead of guests: permissions are checked, files belong\n"
-	           "                   to who makes them, the umask counts, xattrs are shown, others may enter\n"
-	           "  -o xattr         show extended attributes to guests too (one request more per write)\n"
-	           "  -o owner=caller  new files belong to who makes them, not to their directory's owner\n"
-	           "  -o allow_other   other users may enter (needs user_allow_other in /etc/fuse.conf)\n"
-	           "  -o ro            read-only\n",
+		   "is not there. The mountpoint is SESSION/rootfs when none is given.\n\n"
+		   "  -f               stay in the foreground\n"
+		   "  -o posix         for host processes instead of guests: permissions are checked, files belong\n"
+		   "                   to who makes them, the umask counts, xattrs are shown, others may enter\n"
+		   "  -o xattr         show extended attributes to guests too (one request more per write)\n"
+		   "  -o owner=caller  new files belong to who makes them, not to their directory's owner\n"
+		   "  -o allow_other   other users may enter (needs user_allow_other in /etc/fuse.conf)\n"
+		   "  -o ro            read-only\n",
 	.run = run_mount,
 };

@@ -60,7 +60,7 @@ const struct command cmd_snapshot = {
 	.usage = "SESSION NAME",
 	.help = "freeze the session's present state under NAME",
 	.details = "Works while the session is mounted and while it is not. NAME has at most 255 bytes, no '/', and\n"
-	           "does not begin with '-' or '@'.\n",
+		   "does not begin with '-' or '@'.\n",
 	.run = run_snapshot,
 };
 
@@ -69,8 +69,8 @@ const struct command cmd_reset = {
 	.usage = "[--force] SESSION [NAME]",
 	.help = "go back to a snapshot; the mount stays up",
 	.details = "Without NAME: to the snapshot that the session stands on. NAME @base: to the untouched base.\n"
-	           "Refuses while a process has files open under the mountpoint; with --force such files then\n"
-	           "answer ESTALE.\n",
+		   "Refuses while a process has files open under the mountpoint; with --force such files then\n"
+		   "answer ESTALE.\n",
 	.run = run_reset,
 };
 

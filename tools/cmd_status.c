@@ -158,10 +158,11 @@ const struct command cmd_status = {
 	.name = "status",
 	.usage = "[--json] [SESSION]",
 	.help = "what a session is doing; without one: which are mounted",
-	.details = "Shows base, mountpoint, pid, the snapshot that the session stands on, what changed since, space\n"
-	           "used, descriptors kept open, and the FUSE requests that came, by kind.\n\n"
-	           "  --json  {schema, session, base, standing, entries, bytes, disk, files, mountpoint, pid, profile,\n"
-	           "          problem, requests: {kind: number}}; without SESSION {schema, mounts: [{session,\n"
-	           "          mountpoint}]}\n",
+	.details =
+		"Shows base, mountpoint, pid, the snapshot that the session stands on, what changed since, space\n"
+		"used, descriptors kept open, and the FUSE requests that came, by kind.\n\n"
+		"  --json  {schema, session, base, standing, entries, bytes, disk, files, mountpoint, pid, profile,\n"
+		"          problem, requests: {kind: number}}; without SESSION {schema, mounts: [{session,\n"
+		"          mountpoint}]}\n",
 	.run = run_status,
 };

@@ -1,8 +1,8 @@
 /*
  * control: asks something of a session, whether a daemon serves it or not.
  *
- * With a daemon the request goes through the socket session/control, which only the daemon's own user and root may use; without one the
- * session is locked and the same code runs in the caller.
+ * With a daemon the request goes through the socket session/control, which only the daemon's own user and
+ * root may use; without one the session is locked and the same code runs in the caller.
  */
 #pragma once
 
@@ -10,10 +10,10 @@
 #include "umlfs/request.h"
 
 /*
- * Carries the request out. *text_out gets what LIST and STATUS answer, lines of a word and its value, on the heap, else an empty
- * text.
+ * Carries the request out. *text_out gets what LIST and STATUS answer, lines of a word and its value, on the
+ * heap, else an empty text.
  *
- * Errors are written to log: -ENOENT no such session or snapshot, -EEXIST, -EINVAL for a name, -EBUSY the session is in use, -EUCLEAN
- * damage, -EACCES the daemon is another user's, and what the host answers.
+ * Errors are written to log: -ENOENT no such session or snapshot, -EEXIST, -EINVAL for a name, -EBUSY the
+ * session is in use, -EUCLEAN damage, -EACCES the daemon is another user's, and what the host answers.
  */
 int control_request(const char *session, const struct request *request, const struct log *log, char **text_out);

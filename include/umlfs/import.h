@@ -1,9 +1,9 @@
 /*
  * import: an archive, or a directory, as a base.
  *
- * A base is a directory that holds the tree's files under their own paths and, in .umlfs/index, everything that the host would
- * not let an ordinary user keep: owners, modes, device numbers, extended attributes. The host's files are private to whoever
- * imported (0600 and 0700).
+ * A base is a directory that holds the tree's files under their own paths and, in .umlfs/index, everything
+ * that the host would not let an ordinary user keep: owners, modes, device numbers, extended attributes. The
+ * host's files are private to whoever imported (0600 and 0700).
  */
 #pragma once
 
@@ -20,17 +20,19 @@ struct import_progress {
 
 struct import_options {
 	/*
-	 * The path of an archive or a directory; "-": an archive from standard input. Archives: tar and cpio, as they are or
-	 * under gzip, bzip2, xz, lzma, lzip, zstd, lz4 or compress; zip, 7-Zip and ISO 9660. A directory gives the same as a
-	 * tar of it: mount points below it are empty directories, what the caller owns belongs to 0:0.
+	 * The path of an archive or a directory; "-": an archive from standard input. Archives: tar and cpio,
+	 * as they are or under gzip, bzip2, xz, lzma, lzip, zstd, lz4 or compress; zip, 7-Zip and ISO 9660. A
+	 * directory gives the same as a tar of it: mount points below it are empty directories, what the
+	 * caller owns belongs to 0:0.
 	 */
 	const char *source;
-	const char *base;   /* path of the base to make; its parent directory must be there */
-	bool force;         /* replace a base that is there; anything that is no base is refused all the same */
+	const char *base; /* path of the base to make; its parent directory must be there */
+	bool force;	  /* replace a base that is there; anything that is no base is refused all the same */
 	const struct log *log;
 	/*
-	 * Called from the calling thread, at least once for every MiB read or written, every 64 entries, and every 200 ms
-	 * while a pipe brings nothing; may be NULL. Any answer but 0 stops the import: import_run() removes what it made.
+	 * Called from the calling thread, at least once for every MiB read or written, every 64 entries, and
+	 * every 200 ms while a pipe brings nothing; may be NULL. Any answer but 0 stops the import:
+	 * import_run() removes what it made.
 	 */
 	int (*progress)(void *arg, const struct import_progress *progress);
 	void *progress_arg;
@@ -38,21 +40,20 @@ struct import_options {
 
 struct import_result {
 	uint64_t entries; /* names in the base */
-	uint64_t bytes;   /* sizes of its regular files added up, each inode once */
+	uint64_t bytes;	  /* sizes of its regular files added up, each inode once */
 };
 
 /*
- * Makes the base in a temporary directory beside it and renames that: it is there whole and on disk, or not at all. What a killed
- * import of the same base left is removed by the next one. Same source, same index, whoever imports it. A path that comes
- * twice is what it was the last time; directories that the archive does not tell of are 0755 0:0 with a time of 0.
- * Symlinks, devices, fifos and sockets are in the index only. Errors are written to log with the member's name:
- *   -EEXIST     the base is there (and force was not given), or the path is taken by something that is no base
- *   -ENOENT     no such source, or no directory to put the base in
- *   -EPERM      a member that no base may hold: "..", a path through a symlink, umlfs's own folder, an encrypted member
- *   -EUCLEAN    the archive is truncated, damaged, empty, or no archive; a hard link to what is not there
- *   -ENAMETOOLONG  a name of more than 255 bytes
- *   -EBUSY      a file of a source directory changed while it was read
- *   -ECANCELED  progress() said stop; not logged
- *   -ENOSPC and what else the host's file system answers
+ * Makes the base in a temporary directory beside it and renames that: it is there whole and on disk, or not
+ * at all. What a killed import of the same base left is removed by the next one. Same source, same index,
+ * whoever imports it. A path that comes twice is what it was the last time; directories that the archive does
+ * not tell of are 0755 0:0 with a time of 0. Symlinks, devices, fifos and sockets are in the index only.
+ * Errors are written to log with the member's name: -EEXIST     the base is there (and force was not given),
+ * or the path is taken by something that is no base -ENOENT     no such source, or no directory to put the
+ * base in -EPERM      a member that no base may hold: "..", a path through a symlink, umlfs's own folder, an
+ * encrypted member -EUCLEAN    the archive is truncated, damaged, empty, or no archive; a hard link to what
+ * is not there -ENAMETOOLONG  a name of more than 255 bytes -EBUSY      a file of a source directory changed
+ * while it was read -ECANCELED  progress() said stop; not logged -ENOSPC and what else the host's file system
+ * answers
  */
 int import_run(const struct import_options *options, struct import_result *result);

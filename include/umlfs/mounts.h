@@ -10,24 +10,31 @@ struct mount_info {
 	const char *mountpoint; /* absolute; valid during the call */
 };
 
-/* Visits each umlfs mount of this mount namespace until visit answers other than 0, and answers that. -errno when it cannot. */
+/*
+ * Visits each umlfs mount of this mount namespace until visit answers other than 0, and answers that. -errno
+ * when it cannot.
+ */
 int mounts_each(int (*visit)(void *arg, const struct mount_info *mount), void *arg);
 
-/* The mountpoint of a session, on the heap: 0, -ENOENT when it is not mounted, -errno. session: absolute, no symlinks. */
+/*
+ * The mountpoint of a session, on the heap: 0, -ENOENT when it is not mounted, -errno. session: absolute, no
+ * symlinks.
+ */
 int mounts_find_session(const char *session, char **mountpoint_out);
 
 /* The session that is mounted at this place, on the heap: 0, -ENOENT, -errno. */
 int mounts_find_mountpoint(const char *mountpoint, char **session_out);
 
 /*
- * Unmounts, as root with umount2(2), else with fusermount3(1). detach: also while it is in use, or its daemon is dead.
+ * Unmounts, as root with umount2(2), else with fusermount3(1). detach: also while it is in use, or its daemon
+ * is dead.
  * -EBUSY names the process that uses it. Errors are written to log.
  */
 int mounts_unmount(const char *mountpoint, bool detach, const struct log *log);
 
 /*
- * Ends a session's mount: unmounts it, and returns when its daemon has ended, that is, when everything is on disk. what: the session
- * or its mountpoint. A mount whose daemon is dead is detached, and that is said. Errors are written to log: -ENOENT when nothing is
- * mounted, -EBUSY when it is in use.
+ * Ends a session's mount: unmounts it, and returns when its daemon has ended, that is, when everything is on
+ * disk. what: the session or its mountpoint. A mount whose daemon is dead is detached, and that is said.
+ * Errors are written to log: -ENOENT when nothing is mounted, -EBUSY when it is in use.
  */
 int mounts_end(const char *what, const struct log *log);

@@ -5,8 +5,9 @@
  *     snapshot NUMBER PARENT TIME CHANGES BYTES CURRENT NAME   (numbers; PARENT 0: the base; TIME in seconds since the epoch;
  *                                                               CURRENT 1 where the session stands)
  *     session PARENT CHANGES BYTES                             (what changed since)
- * Each line of STATUS: base PATH, mountpoint PATH, pid NUMBER, profile WORD, standing NAME, changes NUMBER, bytes NUMBER,
- * disk NUMBER, files NUMBER, requests KIND NUMBER, option WORD, problem TEXT; the ones that only a daemon knows are missing without one.
+ * Each line of STATUS: base PATH, mountpoint PATH, pid NUMBER, profile WORD, standing NAME, changes NUMBER,
+ * bytes NUMBER, disk NUMBER, files NUMBER, requests KIND NUMBER, option WORD, problem TEXT; the ones that
+ * only a daemon knows are missing without one.
  */
 #pragma once
 
@@ -14,8 +15,8 @@
 
 enum request_kind {
 	REQUEST_SNAPSHOT, /* name: the new snapshot's */
-	REQUEST_RESET,    /* name: a snapshot, "@base", or NULL for the one that the session stands on; force: even while in use */
-	REQUEST_DELETE,   /* name: the snapshot's */
+	REQUEST_RESET, /* name: a snapshot, "@base", or NULL for the one that the session stands on; force: even while in use */
+	REQUEST_DELETE, /* name: the snapshot's */
 	REQUEST_LIST,
 	REQUEST_STATUS,
 };

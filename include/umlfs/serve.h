@@ -16,7 +16,10 @@ struct serve_options {
 	bool read_only;
 	/* Gets errors until the mount answers, then also what goes wrong while it serves. */
 	const struct log *log;
-	/* Called once, when the base is known and the session loaded, which can take long on a plain directory; may be NULL. */
+	/*
+	 * Called once, when the base is known and the session loaded, which can take long on a plain
+	 * directory; may be NULL.
+	 */
 	void (*opened)(void *arg);
 	/* Called once, when the mount answers. Both get ready_arg. */
 	void (*ready)(void *arg, const char *mountpoint);
@@ -24,8 +27,9 @@ struct serve_options {
 };
 
 /*
- * Returns when the session has been unmounted and everything is on disk: 0. SIGTERM, SIGINT and SIGHUP unmount it. Must be called
- * before the process has threads. Errors are written to log; besides those of opening the session (busy, no base, another
- * base, damage) they are: -ENOTEMPTY, -EBUSY, -EINVAL for a mountpoint that will not do; -ENOENT, -EACCES for /dev/fuse and fusermount3.
+ * Returns when the session has been unmounted and everything is on disk: 0. SIGTERM, SIGINT and SIGHUP
+ * unmount it. Must be called before the process has threads. Errors are written to log; besides those of
+ * opening the session (busy, no base, another base, damage) they are: -ENOTEMPTY, -EBUSY, -EINVAL for a
+ * mountpoint that will not do; -ENOENT, -EACCES for /dev/fuse and fusermount3.
  */
 int serve_run(const struct serve_options *options);

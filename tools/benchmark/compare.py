@@ -1,0 +1,171 @@
+"""The cases that are measured on every place in turn."""
+
+import dataclasses
+import errno
+import os
+from collections.abc import Callable
+
+from . import places, trees
+from .processes import Failed, progress, run, timed
+
+KILO = 1000
+MANY = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    name: str
+    title: str
+    run: Callable                                 # (place, workspace): what is timed
+    prepare: Callable = lambda place, space: None
+    undo: Callable = lambda place, space: None    # so that the next round finds what this one found
+    rounds_max: int = 5
+
+
+def fresh(place, space):
+    place.renew()
+
+
+def find(place, space):
+    """Looks at the attributes of every entry: -size needs them."""
+    run("find", place.root, "-size", "+1")
+
+
+def stat_files(place, space):
+    for name in trees.FLAT:
+        os.stat(f"{place.root}/{name}")
+
+
+def miss(place, space):
+    for number in range(MANY):
+        os.path.lexists(f"{place.root}/tree/absent-{number}")
+
+
+def renew_and_enter(place, space):
+    place.renew()
+    os.stat(f"{place.root}/tree")
+
+
+def read_files(place, space):
+    for name in trees.READ:
+        fd = os.open(f"{place.root}/{name}", os.O_RDONLY)
+        os.read(fd, trees.PAGE)
+        os.close(fd)
+
+
+def make_directory(place, space):
+    os.mkdir(f"{place.root}/made")
+
+
+def create_files(place, space):
+    for number in range(MANY):
+        os.close(os.open(f"{place.root}/made/file-{number}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+
+
+def remove_made(place, space):
+    run("rm", "-rf", place.root / "made")
+
+
+def write_pages(place, space):
+    page = b"x" * trees.PAGE
+    fd = os.open(f"{place.root}/pages", os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        for number in range(MANY):
+            os.pwrite(fd, page, number * trees.PAGE)
+    finally:
+        os.close(fd)
+
+
+def remove_pages(place, space):
+    os.unlink(f"{place.root}/pages")
+
+
+def renew_and_find(place, space):
+    place.renew()
+    run("find", place.root / "read", "-size", "+1")
+
+
+def chmod(place, space):
+    run("chmod", "-R", "g-w", place.root / "read")
+
+
+def chmod_back(place, space):
+    run("chmod", "-R", "g+w", place.root / "read")
+
+
+def rename(place, space):
+    os.rename(f"{place.root}/flat", f"{place.root}/renamed")
+
+
+def rename_back(place, space):
+    os.rename(f"{place.root}/renamed", f"{place.root}/flat")
+
+
+def unpack(place, space):
+    run("tar", "-xf", space.archive, "-C", place.root)
+
+
+def remove_unpacked(place, space):
+    run("rm", "-rf", place.root / "unpacked")
+
+
+CASES = [
+    Work("find-first", "find, 100,000 entries, new mount", find, prepare=fresh),
+    Work("find-again", "find, again", find, prepare=find),
+    Work("stat", "stat 10,000 known files", stat_files, prepare=stat_files),
+    Work("miss-first", "10,000 lookups that miss", miss, prepare=renew_and_enter),
+    Work("miss-again", "10,000 lookups that miss, again", miss, prepare=miss),
+    Work("read-first", "read 10,000 files, new mount", read_files, prepare=fresh),
+    Work("read-again", "read 10,000 files, again", read_files, prepare=read_files),
+    Work("create", "create and close 10,000 files", create_files, prepare=make_directory, undo=remove_made),
+    Work("pwrite", "10,000 pwrites of 4 KiB", write_pages, undo=remove_pages),
+    Work("chmod", "chmod -R, 10,000 base files", chmod, prepare=renew_and_find, undo=chmod_back),
+    Work("rename", "rename base directory of 10,000", rename, undo=rename_back),
+    Work("untar", "untar 10,000 entries", unpack, undo=remove_unpacked),
+    Work("remove", "rm -rf of them", remove_unpacked, prepare=unpack),
+]
+
+
+def grown(before, after):
+    """The FUSE requests, by kind, that came in between; None for a place that has none."""
+    if before is None:
+        return None
+    return {kind: n - before.get(kind, 0) for kind, n in after.items() if n > before.get(kind, 0)}
+
+
+def measure_once(work, place, space):
+    """(milliseconds, FUSE requests by kind)"""
+    work.prepare(place, space)
+    before = place.requests()
+    seconds = timed(work.run, place, space)
+    requests = grown(before, place.requests())
+    work.undo(place, space)
+    return seconds * KILO, requests
+
+
+def measure_places(work, everywhere, space, rounds, results):
+    values = {place.name: [] for place in everywhere}
+    problems, requests = {}, {}
+    for number in range(min(rounds, work.rounds_max)):
+        for place in everywhere:
+            if place.name in problems:
+                continue
+            progress(f"{work.name} {number + 1}: {place.name} ...")
+            try:
+                value, requests[place.name] = measure_once(work, place, space)
+                values[place.name].append(value)
+            except OSError as error:
+                problems[place.name] = errno.errorcode.get(error.errno, str(error))
+            except Failed as failed:
+                problems[place.name] = str(failed)
+    results.add_work(work, values, problems, requests.get("umlfs"))
+
+
+def measure(space, only, rounds, results):
+    chosen = [work for work in CASES if work.name in only]
+    if not chosen:
+        return
+    progress("mounting ...")
+    everywhere = places.make_all(space)
+    for work in chosen:
+        measure_places(work, everywhere, space, rounds, results)

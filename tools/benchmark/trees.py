@@ -1,0 +1,83 @@
+"""The trees that cases work on, as tar archives and as lists of names.
+
+The base has 100,000 entries:
+  flat/            10,000 empty files in one directory
+  read/dNN/        10,000 files of 4 KiB in 100 directories
+  tree/dNNN/       the rest: directories of 99 entries, empty files and now and then a symbolic link
+"""
+
+import io
+import tarfile
+
+BASE_ENTRIES = 100_000
+FLAT_FILES = 10_000
+READ_DIRS = 100
+READ_FILES = 100  # in each
+PAGE = 4096
+TREE_ENTRIES = 99  # in each directory
+ARCHIVE_DIRS, ARCHIVE_FILES, ARCHIVE_BYTES = 100, 99, 1024
+TIME = 1_700_000_000
+
+FLAT = [f"flat/libsomething-{i:05}.so" for i in range(FLAT_FILES)]
+READ = [f"read/d{d:02}/document-{i:03}.txt" for d in range(READ_DIRS) for i in range(READ_FILES)]
+
+
+def _tree_names():
+    """Yields directories (ending in /) and what is in them, as many as make the base whole."""
+    left = BASE_ENTRIES - (1 + len(FLAT)) - (1 + READ_DIRS + len(READ)) - 1
+    directory = 0
+    while left > 0:
+        yield f"tree/d{directory:03}/"
+        inside = min(TREE_ENTRIES, left - 1)
+        for i in range(inside):
+            yield f"tree/d{directory:03}/module-{i:02}.ko"
+        left -= 1 + inside
+        directory += 1
+
+
+TREE = list(_tree_names())
+
+
+def _member(name, kind=tarfile.REGTYPE, size=0, target=""):
+    info = tarfile.TarInfo(name.rstrip("/"))
+    info.type, info.size, info.linkname, info.mtime = kind, size, target, TIME
+    info.mode = {tarfile.DIRTYPE: 0o755, tarfile.SYMTYPE: 0o777}.get(kind, 0o664)
+    return info
+
+
+def _base_members():
+    for name in ["flat/", "read/", "tree/"] + [f"read/d{d:02}/" for d in range(READ_DIRS)]:
+        yield _member(name, tarfile.DIRTYPE)
+    for name in FLAT:
+        yield _member(name)
+    for name in READ:
+        yield _member(name, size=PAGE)
+    for number, name in enumerate(TREE):
+        if name.endswith("/"):
+            yield _member(name, tarfile.DIRTYPE)
+        elif number % 50 == 49:
+            yield _member(name, tarfile.SYMTYPE, target="module-00.ko")
+        else:
+            yield _member(name)
+
+
+def _archive_members():
+    for d in range(ARCHIVE_DIRS):
+        yield _member(f"unpacked/d{d:02}/", tarfile.DIRTYPE)
+        for i in range(ARCHIVE_FILES):
+            yield _member(f"unpacked/d{d:02}/source-{i:02}.c", size=ARCHIVE_BYTES)
+
+
+def _write(path, members):
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for info in members:
+            archive.addfile(info, io.BytesIO(b"x" * info.size) if info.size else None)
+
+
+def write_base(path):
+    _write(path, _base_members())
+
+
+def write_archive(path):
+    """10,000 entries below unpacked/, which is not an entry itself."""
+    _write(path, _archive_members())

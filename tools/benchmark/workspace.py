@@ -1,0 +1,133 @@
+"""The temporary directory of a run: the bases in it are made when first asked for, and nothing of it is left at the end."""
+
+import ctypes
+import functools
+import json
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+
+from . import trees
+from .processes import Failed, progress, run, undisturbed
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def build(project):
+    """A release build below the project; gives the program's path."""
+    directory = project / "build-bench"
+    progress("building ...")
+    if not (directory / "build.ninja").exists():
+        run("meson", "setup", "--buildtype=release", directory, project)
+    run("ninja", "-C", directory)
+    return directory / "tools" / "umlfs"
+
+
+def _mounts_below(directory):
+    """(mountpoint, type) of each, the last mounted first."""
+    found = []
+    for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), before.split()[4])
+        if point.startswith(f"{directory}/"):
+            found.append((point, after.split()[0]))
+    return found[::-1]
+
+
+class Workspace:
+    def __init__(self, umlfs, parent=None):
+        self.umlfs = umlfs
+        with undisturbed():
+            self.path = pathlib.Path(tempfile.mkdtemp(prefix="umlfs-bench-", dir=parent)).resolve()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        with undisturbed():
+            progress("cleaning up ...")
+            self._clean_up()
+            progress("")
+
+    def _clean_up(self):
+        for point, kind in _mounts_below(self.path):
+            unmount = (self.umlfs, "umount") if kind == "fuse.umlfs" else ("umount",)
+            try:
+                run(*unmount, point, interruptible=False)
+            except Failed:
+                run("umount", "--lazy", point, interruptible=False)
+        if _mounts_below(self.path):
+            raise Failed(f"{self.path}: something is mounted there still: not removed")
+        run("rm", "-rf", "--one-file-system", self.path, interruptible=False)
+
+    def sync(self):
+        """What earlier cases wrote shall not be written during this one."""
+        fd = os.open(self.path, os.O_RDONLY)
+        LIBC.syncfs(fd)
+        os.close(fd)
+
+    def remove(self, *names):
+        run("rm", "-rf", "--one-file-system", *(self.path / name for name in names))
+
+    @functools.cached_property
+    def _base_archive(self):
+        progress("making the base ...")
+        path = self.path / "base.tar"
+        trees.write_base(path)
+        return path
+
+    @functools.cached_property
+    def archive(self):
+        path = self.path / "archive.tar"
+        trees.write_archive(path)
+        return path
+
+    @functools.cached_property
+    def imported(self):
+        """The base as `umlfs import` makes it."""
+        run(self.umlfs, "import", self._base_archive, self.path / "imported")
+        return self.path / "imported"
+
+    @functools.cached_property
+    def extracted(self):
+        """The base as tar makes it; nobody writes to it."""
+        return self.extract("extracted")
+
+    def extract(self, name):
+        directory = self.path / name
+        directory.mkdir()
+        run("tar", "-xf", self._base_archive, "-C", directory)
+        return directory
+
+    def session(self, name="session", base=None, **options):
+        return Session(self, name, base or self.imported, **options)
+
+
+class Session:
+    """A new session, mounted; as a context it is unmounted and removed at the end."""
+
+    def __init__(self, space, name, base, files=None):
+        self.space = space
+        self.path = space.path / name
+        self.root = self.path / "rootfs"
+        limit = ("prlimit", f"--nofile={files}:{files}") if files else ()
+        self.mount_seconds = run(*limit, space.umlfs, "mount", base, self.path, interruptible=False)[0]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def close(self):
+        run(self.space.umlfs, "umount", self.path, interruptible=False)
+        shutil.rmtree(self.path)
+
+    def command(self, verb, *arguments):
+        """Seconds that `umlfs VERB SESSION ...` took."""
+        return run(self.space.umlfs, verb, self.path, *arguments)[0]
+
+    def status(self):
+        return json.loads(run(self.space.umlfs, "status", "--json", self.path)[1])
