@@ -19,15 +19,21 @@ struct walk {
 	unsigned int found;
 };
 
-static void tell(struct walk *w, const struct index *ix, uint64_t ino, const char *what)
+/* entry: the name that the difference was found under, of which an inode may have others; the root's is empty. */
+static void tell(struct walk *w, const struct index *ix, const struct index_entry *entry, const char *what)
 {
-	cleanup_free char *path = NULL;
+	cleanup_free char *dir = NULL;
+	bool in_root = entry->parent == FORMAT_ROOT_INO;
 
-	if (index_path(ix, ino, &path) < 0)
+	if (index_path(ix, entry->parent, &dir) < 0)
 		return;
 	w->found++;
 	w->left--;
-	log_error(w->log, 0, "  %s: %s", path, what);
+	if (entry->name_len == 0)
+		log_error(w->log, 0, "  .: %s", what);
+	else
+		log_error(w->log, 0, "  %s%s%.*s: %s", in_root ? "" : dir, in_root ? "" : "/", (int)entry->name_len,
+		          entry->name, what);
 }
 
 static bool same_time(struct timespec a, struct timespec b)
@@ -62,6 +68,8 @@ static const char *difference(const struct walk *w, const struct inode *a, const
 		return "modified since";
 	if (content_a.checksum != content_b.checksum)
 		return "another content";
+	if (a->blocks != b->blocks || a->size != b->size)
+		return "another number of blocks";
 	if (!inode_is_dir(a) && a->nlink != b->nlink)
 		return "another number of links";
 	if (index_xattrs(w->before, a->ino, &xattrs_a) < 0 || index_xattrs(w->now, b->ino, &xattrs_b) < 0 ||
@@ -72,12 +80,12 @@ static const char *difference(const struct walk *w, const struct inode *a, const
 	return NULL;
 }
 
-static void compare_inode(struct walk *w, uint64_t a, uint64_t b)
+static void compare_inode(struct walk *w, const struct index_entry *a, const struct index_entry *b)
 {
 	struct inode before, now;
 	const char *what;
 
-	if (index_inode(w->before, a, &before) < 0 || index_inode(w->now, b, &now) < 0)
+	if (index_inode(w->before, a->ino, &before) < 0 || index_inode(w->now, b->ino, &now) < 0)
 		return;
 	what = difference(w, &before, &now);
 	if (what)
@@ -155,16 +163,16 @@ static int compare_dirs(struct walk *w, struct pairs *todo, struct pair dirs)
 		int which = order(&a, &b);
 
 		if (which < 0) {
-			tell(w, w->before, a.entry.ino, "it is gone");
+			tell(w, w->before, &a.entry, "it is gone");
 			run_next(&a);
 			continue;
 		}
 		if (which > 0) {
-			tell(w, w->now, b.entry.ino, "it is new");
+			tell(w, w->now, &b.entry, "it is new");
 			run_next(&b);
 			continue;
 		}
-		compare_inode(w, a.entry.ino, b.entry.ino);
+		compare_inode(w, &a.entry, &b.entry);
 		if (push(todo, a.entry.ino, b.entry.ino) < 0)
 			return -ENOMEM;
 		run_next(&a);
@@ -176,10 +184,11 @@ static int compare_dirs(struct walk *w, struct pairs *todo, struct pair dirs)
 int index_compare(const struct index *before, const struct index *now, unsigned int most, const struct log *log)
 {
 	struct walk w = {.before = before, .now = now, .log = log, .left = most};
+	const struct index_entry root = {.parent = FORMAT_ROOT_INO, .ino = FORMAT_ROOT_INO, .name = ""};
 	struct pairs todo = {0};
 	int r;
 
-	compare_inode(&w, FORMAT_ROOT_INO, FORMAT_ROOT_INO);
+	compare_inode(&w, &root, &root);
 	r = push(&todo, FORMAT_ROOT_INO, FORMAT_ROOT_INO);
 	for (size_t i = 0; r == 0 && i < todo.n && w.left > 0; i++)
 		r = compare_dirs(&w, &todo, todo.list[i]);

@@ -62,7 +62,8 @@ int io_write_all(int fd, const void *buf, size_t len, uint64_t offset)
 static int open_step(int dirfd, const char *path, int flags, mode_t mode)
 {
 	struct open_how how = {
-		.flags = (uint64_t)(unsigned int)(flags | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY),
+		/* openat2(2) refuses O_NOCTTY beside O_PATH. */
+		.flags = (uint64_t)(unsigned int)(flags | O_CLOEXEC | O_NOFOLLOW | (flags & O_PATH ? 0 : O_NOCTTY)),
 		.mode = flags & O_CREAT ? mode : 0,
 		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
 	};

@@ -304,14 +304,14 @@ static int check_whole(const struct manifest *m)
 static int check_end(char *text, size_t len)
 {
 	char *end = len > 1 ? text + len - 1 : text;
-	uint64_t checksum;
+	char want[32];
 
 	if (len < 2 || *end != '\n' || memchr(text, '\0', len))
 		return -EUCLEAN;
 	while (end > text && end[-1] != '\n')
 		end--;
-	if (strlen(end) != 21 || sscanf(end, "end %16" SCNx64, &checksum) != 1 ||
-	    checksum != checksum64(text, (size_t)(end - text), 0))
+	snprintf(want, sizeof(want), "end %016" PRIx64 "\n", checksum64(text, (size_t)(end - text), 0));
+	if (strcmp(end, want) != 0)
 		return -EUCLEAN;
 	*end = '\0';
 	return 0;
@@ -329,7 +329,7 @@ static int parse(struct manifest *m, char *text, size_t len, unsigned int *versi
 	rest[-1] = '\n';
 	if (check_end(text, len) < 0)
 		return -EUCLEAN;
-	while ((line = strsep(&rest, "\n")) && *line) {
+	while ((line = strsep(&rest, "\n")) && (rest || *line)) {
 		int r = read_line(m, line);
 
 		if (r < 0)

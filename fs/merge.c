@@ -68,6 +68,8 @@ static void link_content(struct map_node *node, void *arg)
 	if (hiding && hiding->attr.content_layer == links->above->id)
 		return;
 	links->result = content_link(links->layersfd, links->from->id, links->to, inode->ino);
+	if (links->result == -ENOENT && inode->nlink == 0)
+		links->result = 0; /* it was let go of before the snapshot, and its bytes with it */
 }
 
 /* Makes the joined layer's files: nothing in the manifest yet. */

@@ -181,7 +181,8 @@ static int replay_layer(struct session *s, struct stack *stack, uint64_t sealed)
 	r = after.result;
 	for (size_t i = 0; r == 0 && i < after.n_dirty; i++)
 		r = recover_dirty(s, l, after.dirty[i]);
-	for (size_t i = 0; r == 0 && i < after.n_dead; i++)
+	/* A sealed layer's inodes without names stay: a layer above may change or link one that was open at the time. */
+	for (size_t i = 0; r == 0 && !l->sealed && i < after.n_dead; i++)
 		layer_forget(l, after.dead[i]);
 	free(after.dead);
 	free(after.dirty);

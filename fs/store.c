@@ -48,15 +48,21 @@ static int lock(struct store *store, const struct log *log)
 /* True when the directory holds no session but may become one: empty, or what a dead process began to make. */
 static bool may_become_session(const struct store *store)
 {
-	cleanup_fd int layers = openat(store->session.dirfd, "layers", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup_fd int content = -1;
+	int fd = openat(store->session.dirfd, "layers", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup_dir DIR *layers = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+	struct stat st;
 
-	if (layers < 0)
+	if (!layers)
 		return true;
-	if (faccessat(layers, "2", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+	while ((entry = readdir(layers))) {
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+		    strcmp(entry->d_name, "1") != 0)
+			return false;
+	}
+	if (fstatat(fd, "1/journal", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size > JOURNAL_HEADER_BYTES)
 		return false;
-	content = openat(layers, "1", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return content < 0 || io_dir_empty(content, "content") != -ENOTEMPTY;
+	return io_dir_empty(fd, "1/content") != -ENOTEMPTY;
 }
 
 /* 0 when the directory has nothing but what umlfs itself puts there. */

@@ -75,7 +75,7 @@ int tree_dir(struct tree *t, uint64_t ino, struct inode *out)
 static int find(struct tree *t, uint64_t parent, const char *name, size_t len, struct inode *out)
 {
 	uint64_t ino;
-	int r = stack_find(&t->session->stack, parent, name, len, &ino);
+	int r = len > FORMAT_NAME_MAX ? -ENAMETOOLONG : stack_find(&t->session->stack, parent, name, len, &ino);
 
 	if (r == 0)
 		r = stack_inode(&t->session->stack, ino, out);
@@ -95,8 +95,6 @@ int tree_lookup(struct tree *t, uint64_t parent, const char *name, struct inode 
 	}
 	if (strcmp(name, "..") == 0)
 		return stack_inode(&t->session->stack, dir.parent, out);
-	if (strlen(name) > FORMAT_NAME_MAX)
-		return -ENAMETOOLONG;
 	return find(t, parent, name, strlen(name), out);
 }
 
@@ -264,6 +262,8 @@ int tree_unlink(struct tree *t, uint64_t parent, const char *name)
 	struct inode dir, inode;
 	int r = tree_dir(t, parent, &dir);
 
+	if (r == 0 && (strcmp(name, ".") == 0 || strcmp(name, "..") == 0))
+		return -EISDIR;
 	if (r == 0)
 		r = find(t, parent, name, strlen(name), &inode);
 	if (r < 0)

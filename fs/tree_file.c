@@ -53,6 +53,8 @@ ssize_t tree_write(struct tree *t, uint64_t ino, const void *buf, size_t len, ui
 
 	if (r < 0)
 		return r;
+	if (len == 0)
+		return 0;
 	if (offset > INT64_MAX - len)
 		return -EFBIG;
 	inode = before;
@@ -179,11 +181,9 @@ ssize_t tree_copy_range(struct tree *t, uint64_t src, uint64_t src_offset, uint6
 	if (src == dst)
 		source = inode;
 	src_fd = session_content(t->session, &source);
-	if (src_fd < 0)
-		return src_fd;
-	n = copy_file_range(src_fd, &from, dst_fd, &to, len < COPY_MAX ? len : COPY_MAX, 0);
-	if (n < 0) {
-		r = -errno;
+	n = src_fd < 0 ? 0 : copy_file_range(src_fd, &from, dst_fd, &to, len < COPY_MAX ? len : COPY_MAX, 0);
+	if (n <= 0) {
+		r = n < 0 ? -errno : src_fd < 0 ? src_fd : 0;
 		session_write_failed(t->session, &before);
 		return r;
 	}

@@ -72,6 +72,8 @@ static int check_replace(struct tree *t, const struct move *m)
 		return -EINVAL;
 	if (!m->has_target)
 		return 0;
+	if (inode_is_dir(&m->target) && is_within(t, m->from_dir.ino, m->target.ino))
+		return -ENOTEMPTY;
 	if (inode_is_dir(&m->source) && !inode_is_dir(&m->target))
 		return -ENOTDIR;
 	if (!inode_is_dir(&m->source) && inode_is_dir(&m->target))
@@ -166,10 +168,10 @@ int tree_rename(struct tree *t, uint64_t parent, const char *name, uint64_t new_
 		return r;
 	if (flags & RENAME_NOREPLACE && m.has_target)
 		return -EEXIST;
+	if (m.has_target && m.source.ino == m.target.ino)
+		return 0;
 	r = flags & RENAME_EXCHANGE ? check_exchange(t, &m) : check_replace(t, &m);
 	if (r < 0)
 		return r;
-	if (m.has_target && m.source.ino == m.target.ino)
-		return 0;
 	return flags & RENAME_EXCHANGE ? exchange(t, &m) : replace(t, &m);
 }
