@@ -4,8 +4,11 @@ import contextlib
 import ctypes
 import errno
 import os
+import stat
 import struct
+import subprocess
 import time
+import traceback
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
@@ -18,6 +21,7 @@ FALLOC_ZERO_RANGE = 0x10
 FALLOC_INSERT_RANGE = 0x20
 
 AT_FDCWD = -100
+CLOCK_REALTIME_COARSE = 5      # what file systems take times from
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
@@ -81,7 +85,7 @@ def outcome(call, *args, **options):
     try:
         return call(*args, **options)
     except OSError as error:
-        return errno.errorcode[error.errno]
+        return 'EOPNOTSUPP' if error.errno == errno.EOPNOTSUPP else errno.errorcode[error.errno]
 
 
 @contextlib.contextmanager
@@ -107,6 +111,57 @@ def read_file(path):
 
 def clock_has_moved():
     """Returns when a change made now gets another time than all changes before."""
-    before = time.clock_gettime_ns(time.CLOCK_REALTIME_COARSE)
-    while time.clock_gettime_ns(time.CLOCK_REALTIME_COARSE) == before:
+    before = time.clock_gettime_ns(CLOCK_REALTIME_COARSE)
+    while time.clock_gettime_ns(CLOCK_REALTIME_COARSE) == before:
         pass
+
+
+def forked(call, *args):
+    """Starts call(*args) in a process of its own, which ends with 0 when it ended well. Its pid, for ended()."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            call(*args)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    return pid
+
+
+def ended(pids):
+    """The exit statuses of processes, when they have ended."""
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+
+
+def at_the_same_time(calls):
+    """Each in a process of its own; all must end well."""
+    assert ended([forked(call) for call in calls]) == [0] * len(calls)
+
+
+def call_all(calls):
+    """[(number, the call's result or error)] of calls made one after the other."""
+    return [(number, outcome(call)) for number, call in enumerate(calls)]
+
+
+def facts(st):
+    """Of an os.stat_result, what does not depend on which file system it is."""
+    is_dir = stat.S_ISDIR(st.st_mode)
+    return st.st_mode, 0 if is_dir else st.st_nlink, 0 if is_dir else st.st_size
+
+
+def open_and_close(path, flags, mode=0o666):
+    with opened(path, flags, mode) as fd:
+        return facts(os.fstat(fd))
+
+
+def on(path, flags, call, *args):
+    """A call on a descriptor."""
+    with opened(path, flags) as fd:
+        return call(fd, *args)
+
+
+def sh(script, **options):
+    """A shell script that must end with 0, and does not see what the tests were given."""
+    subprocess.run(['sh', '-ec', script], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **options)

@@ -3,6 +3,8 @@
 A test's body runs in a process of its own, as the user that mounted, with the mountpoint as current directory and no
 umask. After each, the mount must have kept its promises: nothing in the daemon's log, and the same tree, to the last
 nanosecond, after mounting anew and after a snapshot, damage and a reset.
+
+Tests say pytest_plugins = ['places'] and have the fixture `here`: on an imported base and on a plain one.
 """
 
 import hashlib
@@ -96,6 +98,7 @@ def digest(path, st):
 
 
 def paths_below(top=b'.'):
+    top = os.fsencode(top)
     paths = [b'.']
     for directory, dirs, files in os.walk(top):
         paths += [os.path.relpath(os.path.join(directory, name), top) for name in dirs + files]
@@ -119,7 +122,7 @@ def entry_of(path):
 
 def dump(top=b'.'):
     """Everything that stat and reading tell about a tree, below the current directory."""
-    return {path: entry_of(os.path.join(top, path)) for path in paths_below(top)}
+    return {path: entry_of(os.path.join(os.fsencode(top), path)) for path in paths_below(top)}
 
 
 def shape(top=b'.', without=('uid', 'gid', 'ino', 'mtime', 'ctime', 'atime')):
@@ -128,7 +131,7 @@ def shape(top=b'.', without=('uid', 'gid', 'ino', 'mtime', 'ctime', 'atime')):
     for path, entry in tree.items():
         if entry['type'] == stat.S_IFDIR:
             entry['size'] = 0
-            entry['nlink'] = 2 + sum(e.is_dir(follow_symlinks=False) for e in os.scandir(os.path.join(top, path)))
+            entry['nlink'] = 2 + sum(e.is_dir(follow_symlinks=False) for e in os.scandir(os.path.join(os.fsencode(top), path)))
         if entry['type'] not in (stat.S_IFCHR, stat.S_IFBLK):
             entry['rdev'] = 0
         for field in without:
@@ -152,7 +155,7 @@ def link_counts_are_right(top=b'.'):
     """Files count their names, directories their subdirectories; every listing's numbers are those of stat."""
     names, problems = {}, []
     for path in paths_below(top):
-        full = os.path.join(top, path)
+        full = os.path.join(os.fsencode(top), path)
         st = os.lstat(full)
         if stat.S_ISDIR(st.st_mode):
             entries = list(os.scandir(full))
@@ -291,6 +294,11 @@ def assert_kept(here):
     here.remount()
     assert difference(here.within(dump), before) == []
     assert here.mount.log() == ''
+
+
+@pytest.fixture(params=['imported', 'plain'])
+def here(request, place):
+    return Here(place, request.param)
 
 
 # --- shapes of tests -------------------------------------------------------------------------------------------

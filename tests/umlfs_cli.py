@@ -267,7 +267,7 @@ class Place:
 
     def imported_base(self, name='base', archive=None):
         """A base made by `umlfs import`, of small_archive() when no other is given. Its path."""
-        source = archive or small_archive(f'{self.path}/.{name}.tar')
+        source = archive or small_archive(f'{self.path}/.{os.path.basename(name)}.tar')
         self.run('import', source, f'{self.path}/{name}')
         if archive is None:
             os.unlink(source)
@@ -275,7 +275,7 @@ class Place:
 
     def plain_base(self, name='base', archive=None):
         """The same tree as a plain extracted directory (an ordinary user gets no devices and owns all). Its path."""
-        source = archive or small_archive(f'{self.path}/.{name}.tar', devices=self.user == 'root' and ROOT)
+        source = archive or small_archive(f'{self.path}/.{os.path.basename(name)}.tar', devices=self.user == 'root' and ROOT)
         self.do(os.mkdir, f'{self.path}/{name}', 0o755)
         subprocess.run(['tar', '-C', f'{self.path}/{name}', '--numeric-owner', '-xpf', source], check=True,
                        **identity(self.user))
@@ -403,10 +403,14 @@ def entry_of(path, forget=()):
     return entry._replace(**{name: None for name in forget})
 
 
-def dump(tree, forget=()):
-    """{path below tree: Entry}, sorted, '.' among them. forget: fields of Entry that shall be None."""
+def dump(tree, forget=(), leave_out=()):
+    """{path below tree: Entry}, sorted, '.' among them. forget: fields of Entry that shall be None.
+
+    leave_out: whole paths that are not looked at, nor what is below them.
+    """
     found = {'.': entry_of(tree, forget)}
     for top, dirs, files in os.walk(tree, onerror=lambda error: None):
+        dirs[:] = [name for name in dirs if os.path.join(top, name) not in leave_out]
         for name in dirs + files:
             path = os.path.join(top, name)
             found[os.path.relpath(path, tree)] = entry_of(path, forget)

@@ -54,32 +54,86 @@ static void change_type(struct nodes *n)
 }
 
 enum change {
-	NOTHING, ROOT_MODE, MODE, UID, GID, RDEV, TARGET, SIZE, MTIME, STAMP, CHECKSUM, XATTRS, NO_XATTRS, CTIME, GONE, NEW,
-	TYPE, LINKS, BLOCKS,
+	NOTHING,
+	ROOT_MODE,
+	MODE,
+	UID,
+	GID,
+	RDEV,
+	TARGET,
+	SIZE,
+	MTIME,
+	STAMP,
+	CHECKSUM,
+	XATTRS,
+	NO_XATTRS,
+	CTIME,
+	GONE,
+	NEW,
+	TYPE,
+	LINKS,
+	BLOCKS,
 };
 
 static void apply(struct nodes *n, enum change change)
 {
 	switch (change) {
-	case NOTHING: break;
-	case ROOT_MODE: build_root(n->build)->mode = S_IFDIR | 0700; break;
-	case MODE: n->file->mode ^= 0100; break;
-	case UID: n->dir->uid = 5; break;
-	case GID: n->link->gid = 5; break;
-	case RDEV: n->dev->rdev = 5; break;
-	case TARGET: assert_int_equal(build_set_target(n->link, "where", 5), 0); break;
-	case SIZE: n->file->size = 5; break;
-	case MTIME: n->dir->mtime.tv_nsec = 1; break;
-	case STAMP: n->file->stamp = 1; break;
-	case CHECKSUM: n->file->checksum = 1; break;
-	case XATTRS: assert_int_equal(build_set_xattrs(n->file, set_b, sizeof(set_b)), 0); break;
-	case NO_XATTRS: assert_int_equal(build_set_xattrs(n->file, set_b, 0), 0); break;
-	case CTIME: n->dev->ctime.tv_sec = 1; break;
-	case GONE: assert_int_equal(build_unlink(n->build, n->dir, "file", 4), 0); break;
-	case NEW: add(n, "new\n"); break;
-	case TYPE: change_type(n); break;
-	case LINKS: assert_int_equal(build_link(n->build, n->dir, "third", 5, n->hard), 0); break;
-	case BLOCKS: n->file->blocks = 9; break;
+	case NOTHING:
+		break;
+	case ROOT_MODE:
+		build_root(n->build)->mode = S_IFDIR | 0700;
+		break;
+	case MODE:
+		n->file->mode ^= 0100;
+		break;
+	case UID:
+		n->dir->uid = 5;
+		break;
+	case GID:
+		n->link->gid = 5;
+		break;
+	case RDEV:
+		n->dev->rdev = 5;
+		break;
+	case TARGET:
+		assert_int_equal(build_set_target(n->link, "where", 5), 0);
+		break;
+	case SIZE:
+		n->file->size = 5;
+		break;
+	case MTIME:
+		n->dir->mtime.tv_nsec = 1;
+		break;
+	case STAMP:
+		n->file->stamp = 1;
+		break;
+	case CHECKSUM:
+		n->file->checksum = 1;
+		break;
+	case XATTRS:
+		assert_int_equal(build_set_xattrs(n->file, set_b, sizeof(set_b)), 0);
+		break;
+	case NO_XATTRS:
+		assert_int_equal(build_set_xattrs(n->file, set_b, 0), 0);
+		break;
+	case CTIME:
+		n->dev->ctime.tv_sec = 1;
+		break;
+	case GONE:
+		assert_int_equal(build_unlink(n->build, n->dir, "file", 4), 0);
+		break;
+	case NEW:
+		add(n, "new\n");
+		break;
+	case TYPE:
+		change_type(n);
+		break;
+	case LINKS:
+		assert_int_equal(build_link(n->build, n->dir, "third", 5, n->hard), 0);
+		break;
+	case BLOCKS:
+		n->file->blocks = 9;
+		break;
 	}
 }
 
@@ -135,9 +189,11 @@ static void every_kind_of_difference_is_named(void **state)
 		{CTIME, "  dev: its inode was changed since\n", NULL},
 		{GONE, "  dir/file: it is gone\n", "  dir/file: it is new\n"},
 		{NEW, "  dir/new?: it is new\n", "  dir/new?: it is gone\n"},
-		{TYPE, "  dir/zz: another type\n  dir/zz/below: it is new\n", "  dir/zz: another type\n  dir/zz/below: it is gone\n"},
-		{LINKS, "  hard: another number of links\n  dir/hard2: another number of links\n  dir/third: it is new\n",
-		 "  hard: another number of links\n  dir/hard2: another number of links\n  dir/third: it is gone\n"},
+		{TYPE, "  dir/zz: another type\n  dir/zz/below: it is new\n",
+	         "  dir/zz: another type\n  dir/zz/below: it is gone\n"},
+		{LINKS,
+	         "  hard: another number of links\n  dir/hard2: another number of links\n  dir/third: it is new\n",
+	         "  hard: another number of links\n  dir/hard2: another number of links\n  dir/third: it is gone\n"},
 		{BLOCKS, "  dir/file: another number of blocks\n", NULL},
 	};
 

@@ -172,6 +172,27 @@ static void cookies_stay_valid_when_entries_go_during_a_walk(void **state)
 	assert_int_equal(tree_rmdir(&w->tree, 1, "d"), 0);
 }
 
+/* Half of a layer's entries go while they are listed, so that it closes the gaps. */
+static void a_walk_goes_on_when_a_layer_closes_its_gaps(void **state)
+{
+	struct world *w = *state;
+	uint64_t dir = world_ino(w, "d");
+	struct walk walk = {.room = 5};
+	bool removed[NAMES] = {false};
+
+	for (unsigned int i = 100; i < NAMES; i++)
+		change(w, OP_MKFILE, i);
+	while (go_on(w, dir, &walk)) {
+		for (unsigned int i = 100; i < NAMES; i++) {
+			if (walk.seen[i] && !removed[i])
+				change(w, OP_UNLINK, i);
+			removed[i] = walk.seen[i];
+		}
+	}
+	for (unsigned int i = 100; i < NAMES; i++)
+		assert_int_equal(walk.seen[i], 1);
+}
+
 static void what_is_there_all_the_time_is_not_missed(void **state)
 {
 	struct world *w = *state;
@@ -241,6 +262,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(listings_are_unique_and_complete_over_all_layers),
 		TEST(cookies_stay_valid_when_entries_go_during_a_walk),
+		TEST(a_walk_goes_on_when_a_layer_closes_its_gaps),
 		TEST(what_is_there_all_the_time_is_not_missed),
 		TEST(a_cookie_means_the_same_after_a_reopen_and_a_snapshot),
 		TEST(directories_that_cannot_be_listed_say_so),

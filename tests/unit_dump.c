@@ -23,7 +23,7 @@ struct lines {
 	struct link {
 		uint64_t ino;
 		char *path;
-	} *links; /* first names of inodes that have several */
+	} * links; /* first names of inodes that have several */
 	size_t n_links;
 };
 
@@ -222,8 +222,12 @@ static void hash_host_file(int dirfd, const char *path, uint64_t size, char text
 static struct inode host_inode(const struct stat *st)
 {
 	struct inode i = {
-		.ino = st->st_ino, .mode = st->st_mode, .uid = st->st_uid, .gid = st->st_gid,
-		.nlink = (uint32_t)st->st_nlink, .size = (uint64_t)st->st_size,
+		.ino = st->st_ino,
+		.mode = st->st_mode,
+		.uid = st->st_uid,
+		.gid = st->st_gid,
+		.nlink = (uint32_t)st->st_nlink,
+		.size = (uint64_t)st->st_size,
 	};
 
 	i.uid = i.uid == geteuid() ? 0 : i.uid;
@@ -287,14 +291,14 @@ void dump_expect(const char *got, const char *want, const char *when)
 		size_t want_len = strcspn(want, "\n");
 
 		if (got_len != want_len || memcmp(got, want, got_len) != 0)
-			fail_msg("%s: the trees differ:\n  got:    %.*s\n  wanted: %.*s", when, (int)got_len, got, (int)want_len,
-			         want);
+			fail_msg("%s: the trees differ:\n  got:    %.*s\n  wanted: %.*s", when, (int)got_len, got,
+			         (int)want_len, want);
 		got += got_len + 1;
 		want += want_len + 1;
 	}
 	if (*got || *want)
-		fail_msg("%s: the trees differ: %s %.*s", when, *got ? "too much:" : "missing:",
-		         (int)strcspn(*got ? got : want, "\n"), *got ? got : want);
+		fail_msg("%s: the trees differ: %s %.*s", when,
+		         *got ? "too much:" : "missing:", (int)strcspn(*got ? got : want, "\n"), *got ? got : want);
 }
 
 void dump_expect_world(struct world *w, unsigned int what, const char *want, const char *when)

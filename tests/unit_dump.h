@@ -1,6 +1,8 @@
 /*
- * unit_dump: a whole tree as text, one line a name, so that two states can be compared and a difference be read.
- * Invariant: the text depends on the state alone: lines are sorted by path, files with several names are told by the first.
+ * unit_dump: a whole tree as text, one line a name, so that two states can be compared and a difference be
+ * read.
+ * Invariant: the text depends on the state alone: lines are sorted by path, files with several names are
+ * told by the first.
  * Called by the tests of tree, store and snapshot.
  *
  *     path type mode uid:gid nlink size rdev hash-or-target first [ino times xattrs]
@@ -10,9 +12,9 @@
 #include "unit_world.h"
 
 enum dump_what {
-	DUMP_PLAIN = 0,     /* what a host directory can be compared in */
-	DUMP_INOS = 1,      /* and inode numbers, xattrs */
-	DUMP_TIMES = 2,     /* and atime, mtime, ctime */
+	DUMP_PLAIN = 0, /* what a host directory can be compared in */
+	DUMP_INOS = 1,  /* and inode numbers, xattrs */
+	DUMP_TIMES = 2, /* and atime, mtime, ctime */
 	DUMP_ALL = DUMP_INOS | DUMP_TIMES,
 };
 

@@ -58,7 +58,8 @@ static void expect_bytes(struct world *w, uint64_t ino, const void *want, size_t
 {
 	unsigned char *got = malloc(len + 1);
 
-	expect_status(tree_read(&w->tree, ino, got, len + 1, 0), (long)len, "reading inode %llu", (unsigned long long)ino);
+	expect_status(tree_read(&w->tree, ino, got, len + 1, 0), (long)len, "reading inode %llu",
+	              (unsigned long long)ino);
 	assert_memory_equal(got, want, len);
 	free(got);
 }
@@ -66,8 +67,9 @@ static void expect_bytes(struct world *w, uint64_t ino, const void *want, size_t
 static void nothing_but_a_write_copies_up(void **state)
 {
 	static const struct op ops[] = {
-		{OP_CHMOD, "big", NULL, 0600, 0, 0}, {OP_CHOWN, "big", NULL, 7, 0, 0}, {OP_LINK, "big", "new", 0, 0, 0},
-		{OP_RENAME, "big", "moved", 0, 0, 0}, {OP_COPY, "moved", "file", 0, 0, 10},
+		{OP_CHMOD, "big", NULL, 0600, 0, 0},  {OP_CHOWN, "big", NULL, 7, 0, 0},
+		{OP_LINK, "big", "new", 0, 0, 0},     {OP_RENAME, "big", "moved", 0, 0, 0},
+		{OP_COPY, "moved", "file", 0, 0, 10},
 	};
 	struct world *w = *state;
 	uint64_t ino = world_ino(w, "big");
@@ -99,8 +101,9 @@ static void nothing_but_a_write_copies_up(void **state)
 static void the_base_itself_never_changes(void **state)
 {
 	static const struct op ops[] = {
-		{OP_WRITE, "big", NULL, 1, 100, 9000}, {OP_TRUNCATE, "file", NULL, 0, 1, 0}, {OP_UNLINK, "empty", NULL, 0, 0, 0},
-		{OP_PUNCH, "dir/hard", NULL, 0, 4096, 8192}, {OP_CHMOD, "gone", NULL, 0, 0, 0}, {OP_UNLINK, "fifo", NULL, 0, 0, 0},
+		{OP_WRITE, "big", NULL, 1, 100, 9000},  {OP_TRUNCATE, "file", NULL, 0, 1, 0},
+		{OP_UNLINK, "empty", NULL, 0, 0, 0},    {OP_PUNCH, "dir/hard", NULL, 0, 4096, 8192},
+		{OP_CHMOD, "gone", NULL, 0, 0, 0},      {OP_UNLINK, "fifo", NULL, 0, 0, 0},
 		{OP_COPY, "big", "gone", 3, 100, 5000}, {OP_RENAME, "dir", "elsewhere", 0, 0, 0},
 	};
 	struct world *w = *state;
@@ -118,16 +121,28 @@ static void the_base_itself_never_changes(void **state)
 static void bytes_are_those_of_a_host_file(void **state)
 {
 	static const struct op steps[] = {
-		{OP_WRITE, "big", NULL, 1, 5, 100}, {OP_WRITE, "big", NULL, 2, BIG - 10, 5000},
-		{OP_TRUNCATE, "big", NULL, 0, 70000, 0}, {OP_TRUNCATE, "big", NULL, 0, 200000, 0},
-		{OP_WRITE, "empty", NULL, 3, 100000, 1}, {OP_PUNCH, "empty", NULL, 0, 99000, 3000},
-		{OP_COPY, "big", "empty", 50000, 60000, 30000}, {OP_COPY, "file", "big", 0, 0, 100},
-		{OP_COPY, "big", "big", 150000, 0, 50000}, {OP_COPY, "big", "big", 10, 0, 5000},
-		{OP_COPY, "big", "file", 0, 10000000, 5}, {OP_TRUNCATE, "file", NULL, 0, 0, 0},
-		{OP_TRUNCATE, "file", NULL, 0, 0, 0}, {OP_COPY, "file", "big", 0, 0, 10}, {OP_WRITE, "file", NULL, 4, 0, 1},
-		{OP_COPY, "fifo", "big", 0, 0, 1}, {OP_COPY, "big", "dir", 0, 0, 1}, {OP_PUNCH, "big", NULL, 0, 0, 0},
-		{OP_TRUNCATE, "gone", NULL, 0, 4, 0}, {OP_TRUNCATE, "gone", NULL, 0, 9, 0},
-		{OP_TRUNCATE, "sparse", NULL, 0, 3 * GIB, 0}, {OP_TRUNCATE, "fifo", NULL, 0, 0, 0},
+		{OP_WRITE, "big", NULL, 1, 5, 100},
+		{OP_WRITE, "big", NULL, 2, BIG - 10, 5000},
+		{OP_TRUNCATE, "big", NULL, 0, 70000, 0},
+		{OP_TRUNCATE, "big", NULL, 0, 200000, 0},
+		{OP_WRITE, "empty", NULL, 3, 100000, 1},
+		{OP_PUNCH, "empty", NULL, 0, 99000, 3000},
+		{OP_COPY, "big", "empty", 50000, 60000, 30000},
+		{OP_COPY, "file", "big", 0, 0, 100},
+		{OP_COPY, "big", "big", 150000, 0, 50000},
+		{OP_COPY, "big", "big", 10, 0, 5000},
+		{OP_COPY, "big", "file", 0, 10000000, 5},
+		{OP_TRUNCATE, "file", NULL, 0, 0, 0},
+		{OP_TRUNCATE, "file", NULL, 0, 0, 0},
+		{OP_COPY, "file", "big", 0, 0, 10},
+		{OP_WRITE, "file", NULL, 4, 0, 1},
+		{OP_COPY, "fifo", "big", 0, 0, 1},
+		{OP_COPY, "big", "dir", 0, 0, 1},
+		{OP_PUNCH, "big", NULL, 0, 0, 0},
+		{OP_TRUNCATE, "gone", NULL, 0, 4, 0},
+		{OP_TRUNCATE, "gone", NULL, 0, 9, 0},
+		{OP_TRUNCATE, "sparse", NULL, 0, 3 * GIB, 0},
+		{OP_TRUNCATE, "fifo", NULL, 0, 0, 0},
 	};
 	struct world *w = *state;
 	char host[200], text[2 * OP_PATH_MAX];
@@ -344,16 +359,11 @@ static void many_files_can_be_written_at_once(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(nothing_but_a_write_copies_up),
-		TEST(the_base_itself_never_changes),
-		TEST(bytes_are_those_of_a_host_file),
-		TEST(files_above_4_gib_stay_sparse),
-		TEST(fallocate_does_what_its_flags_say),
-		TEST(a_write_that_fails_changes_nothing),
-		TEST(a_copy_up_that_fails_changes_nothing),
-		TEST(a_base_that_changed_is_an_error_that_names_the_file),
-		TEST(nothing_written_is_no_change),
-		TEST(only_regular_files_have_bytes),
+		TEST(nothing_but_a_write_copies_up),        TEST(the_base_itself_never_changes),
+		TEST(bytes_are_those_of_a_host_file),       TEST(files_above_4_gib_stay_sparse),
+		TEST(fallocate_does_what_its_flags_say),    TEST(a_write_that_fails_changes_nothing),
+		TEST(a_copy_up_that_fails_changes_nothing), TEST(a_base_that_changed_is_an_error_that_names_the_file),
+		TEST(nothing_written_is_no_change),         TEST(only_regular_files_have_bytes),
 		TEST(many_files_can_be_written_at_once),
 	};
 

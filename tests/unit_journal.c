@@ -106,6 +106,7 @@ static void every_prefix_replays_to_the_records_whole_in_it(void **state)
 {
 	struct recorded *rec = *state;
 	struct world *w = &rec->w;
+	struct stat st;
 
 	for (size_t cut = sizeof(struct disk_journal_header); cut <= rec->len; cut++) {
 		size_t nr = state_at(rec, cut);
@@ -120,6 +121,8 @@ static void every_prefix_replays_to_the_records_whole_in_it(void **state)
 		assert_int_equal(w->place.n_errors, 0);
 		assert_int_equal(journal_size(stack_top(&w->store->session.stack)->journal), rec->ends[nr]);
 		world_crash(w);
+		assert_int_equal(fstatat(w->place.fd, journal_path, &st, 0), 0);
+		assert_int_equal(st.st_size, rec->ends[nr]);
 	}
 }
 

@@ -1,6 +1,8 @@
 /*
- * unit_kill: a session whose process is killed is in the state before or after the operation that it was in.
- * Invariant: the child does a series that its seed fixes; the states between its operations were dumped without a kill.
+ * unit_kill: a session whose process is killed is in the state before or after the operation that it was
+ * in.
+ * Invariant: the child does a series that its seed fixes; the states between its operations were dumped
+ * without a kill.
  * Called by meson test; UMLFS_KILL_RUNS and UMLFS_KILL_SEED choose.
  */
 #include <fcntl.h>
@@ -102,7 +104,7 @@ struct run {
 	struct world w;
 	char *states[STEPS + 1];
 	volatile unsigned int *done; /* shared with the child: steps that returned */
-	long long whole; /* nanoseconds that the series takes */
+	long long whole;             /* nanoseconds that the series takes */
 };
 
 static long long now_ns(void)

@@ -28,7 +28,8 @@ static int teardown(void **state)
 }
 
 static const char *const names[] = {
-	"plain", "with space", "100%", "%41", "tab\tand\nnewline", "\xff\xfe\x80 not UTF-8", "e\xcc\x81", "end 0", "\x7f",
+	"plain",     "with space", "100%", "%41", "tab\tand\nnewline", "\xff\xfe\x80 not UTF-8",
+	"e\xcc\x81", "end 0",      "\x7f",
 };
 
 static void fill(struct manifest *m)
@@ -150,15 +151,17 @@ static void put_text(struct place *p, const char *body)
 static void contradictions_are_refused(void **state)
 {
 	static const char *const cases[] = {
-		HEAD "top 1\n",                                                            /* the top is no layer */
-		HEAD "top 1\nlayer 1 parent 0 sealed 9 changes 0 bytes 0\n",               /* a sealed top */
-		HEAD "top 1\nlayer 1 parent 2 sealed 0 changes 0 bytes 0\n",               /* a parent that is not there */
-		HEAD "top 1\nlayer 1 parent 1 sealed 0 changes 0 bytes 0\n",               /* its own parent */
-		HEAD "top 4\nlayer 4 parent 0 sealed 0 changes 0 bytes 0\n",               /* a number not given yet */
+		HEAD "top 1\n",                                              /* the top is no layer */
+		HEAD "top 1\nlayer 1 parent 0 sealed 9 changes 0 bytes 0\n", /* a sealed top */
+		HEAD "top 1\nlayer 1 parent 2 sealed 0 changes 0 bytes 0\n", /* a parent that is not there */
+		HEAD "top 1\nlayer 1 parent 1 sealed 0 changes 0 bytes 0\n", /* its own parent */
+		HEAD "top 4\nlayer 4 parent 0 sealed 0 changes 0 bytes 0\n", /* a number not given yet */
 		HEAD "top 1\nlayer 1 parent 0 sealed 0 changes 0 bytes 0\nsnapshot 1 0 x\n", /* the top named */
 		HEAD "top 1\nlayer 1 parent 0 sealed 0 changes 0 bytes 0\nsnapshot 2 0 x\n", /* a name for nothing */
-		HEAD "top 2\nlayer 1 parent 0 sealed 0 changes 0 bytes 0\nlayer 2 parent 0 sealed 0 changes 0 bytes 0\n",
-		HEAD "top 1\nlayer 1 parent 0 sealed 0 changes 0 bytes 0\nlayer 1 parent 0 sealed 0 changes 0 bytes 0\n",
+		HEAD
+		"top 2\nlayer 1 parent 0 sealed 0 changes 0 bytes 0\nlayer 2 parent 0 sealed 0 changes 0 bytes 0\n",
+		HEAD
+		"top 1\nlayer 1 parent 0 sealed 0 changes 0 bytes 0\nlayer 1 parent 0 sealed 0 changes 0 bytes 0\n",
 		HEAD "top 1\nlayer 1 parent 0 sealed 0 changes 0 bytes 0\nwhat is this\n",
 		HEAD "top 1\nlayer 1 parent 0 sealed 0 changes 0 bytes 0\n\ntop 1\n",
 		HEAD "top 2\nlayer 1 parent 0 sealed 9 changes 0 bytes 0\nlayer 2 parent 1 sealed 0 changes 0 bytes 0\n"
@@ -174,7 +177,8 @@ static void contradictions_are_refused(void **state)
 	manifest_fini(&m);
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		put_text(p, cases[i]);
-		expect_status(manifest_read(p->fd, "session/manifest", &p->log, &m), -EUCLEAN, "case %zu:\n%s", i, cases[i]);
+		expect_status(manifest_read(p->fd, "session/manifest", &p->log, &m), -EUCLEAN, "case %zu:\n%s", i,
+		              cases[i]);
 	}
 }
 

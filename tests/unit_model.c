@@ -1,5 +1,6 @@
 /*
- * unit_model: random operations on a session and on a host directory give the same results and the same trees.
+ * unit_model: random operations on a session and on a host directory give the same results and the same
+ * trees.
  * Invariant: the seed decides everything; a failure prints it with the last operations.
  * Called by meson test; UMLFS_MODEL_OPS and UMLFS_MODEL_SEED choose.
  */
@@ -9,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "format.h"
 #include "io.h"
 #include "unit.h"
 #include "unit_dump.h"
@@ -50,25 +52,54 @@ struct model {
 	char last[LAST][LINE];
 };
 
-/* A random path of at most four names of few letters: most hit something. */
+/* Picks one entry of a directory, each as likely as the other. */
+struct pick {
+	struct unit_random *random;
+	uint64_t n, ino;
+	char name[FORMAT_NAME_MAX + 1];
+};
+
+static int pick_entry(void *arg, const struct stack_entry *entry)
+{
+	struct pick *pick = arg;
+
+	if (entry->cookie >= STACK_COOKIE_FIRST && unit_random(pick->random, ++pick->n) == 0) {
+		snprintf(pick->name, sizeof(pick->name), "%.*s", (int)entry->name_len, entry->name);
+		pick->ino = entry->ino;
+	}
+	return 0;
+}
+
+/* A random path of at most four names, two of three of them names that are there. */
 static const char *random_path(struct model *m, char path[OP_PATH_MAX])
 {
 	static const char *const names[] = {"a", "b", "c", "d", "e", "\xff\xfe", "f g"};
-	uint64_t depth = 1 + unit_random(&m->random, 4);
+	struct pick pick = {.random = &m->random, .ino = FORMAT_ROOT_INO};
 	size_t used = 0;
 
-	for (uint64_t i = 0; i < depth; i++)
-		used += (size_t)snprintf(path + used, OP_PATH_MAX - used, "%s%s", i ? "/" : "",
-		                         names[unit_random(&m->random, ARRAY_LEN(names))]);
+	for (unsigned int depth = 0; depth < 4; depth++) {
+		uint64_t dir = pick.ino;
+
+		pick.n = 0;
+		if (dir && unit_random(&m->random, 3))
+			tree_readdir(&m->w.tree, dir, 0, pick_entry, &pick);
+		if (pick.n == 0) {
+			pick.ino = 0;
+			snprintf(pick.name, sizeof(pick.name), "%s", names[unit_random(&m->random, ARRAY_LEN(names))]);
+		}
+		used += (size_t)snprintf(path + used, OP_PATH_MAX - used, "%s%s", depth ? "/" : "", pick.name);
+		if (unit_random(&m->random, 3) == 0)
+			break;
+	}
 	return path;
 }
 
 static struct op random_op(struct model *m, char a[OP_PATH_MAX], char b[OP_PATH_MAX])
 {
 	static const enum op_kind kinds[] = {
-		OP_MKDIR, OP_MKDIR, OP_MKDIR, OP_MKFILE, OP_MKFILE, OP_MKFIFO, OP_SYMLINK, OP_LINK, OP_LINK, OP_UNLINK,
-		OP_UNLINK, OP_RMDIR, OP_RENAME, OP_RENAME, OP_RENAME, OP_RENAME, OP_WRITE, OP_WRITE, OP_WRITE, OP_TRUNCATE,
-		OP_PUNCH, OP_COPY, OP_CHMOD, OP_CHOWN,
+		OP_MKDIR, OP_MKDIR,  OP_MKDIR,  OP_MKFILE,   OP_MKFILE, OP_MKFIFO, OP_SYMLINK, OP_LINK,
+		OP_LINK,  OP_UNLINK, OP_UNLINK, OP_RMDIR,    OP_RENAME, OP_RENAME, OP_RENAME,  OP_RENAME,
+		OP_WRITE, OP_WRITE,  OP_WRITE,  OP_TRUNCATE, OP_PUNCH,  OP_COPY,   OP_CHMOD,   OP_CHOWN,
 	};
 	static const unsigned int flags[] = {0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE};
 	struct op op = {.kind = kinds[unit_random(&m->random, ARRAY_LEN(kinds))]};
@@ -81,11 +112,11 @@ static struct op random_op(struct model *m, char a[OP_PATH_MAX], char b[OP_PATH_
 	if (op.kind == OP_RENAME)
 		op.number = flags[unit_random(&m->random, ARRAY_LEN(flags))];
 	if (op.kind == OP_CHMOD)
-		op.number = 0600 | unit_random(&m->random, 0100);
+		op.number = 0700 | unit_random(&m->random, 0100);
 	if (op.kind == OP_CHOWN)
 		op.number = unit_random(&m->random, 3) << 16 | unit_random(&m->random, 3);
 	if (op.kind == OP_CHOWN && geteuid() != 0)
-		op.kind = OP_CHMOD, op.number = 0644;
+		op.number = (uint64_t)geteuid() << 16 | getegid(); /* nobody else may */
 	return op;
 }
 
@@ -113,6 +144,7 @@ static void expect_same(struct model *m, const char *when)
 
 static void open_slot(struct model *m, struct slot *slot, const char *path)
 {
+	const struct op unlink_op = {OP_UNLINK, path, NULL, 0, 0, 0};
 	struct inode inode;
 
 	if (world_find(&m->w, path, &inode) < 0 || !S_ISREG(inode.mode))
@@ -121,6 +153,8 @@ static void open_slot(struct model *m, struct slot *slot, const char *path)
 	assert_true(slot->fd >= 0);
 	slot->ino = inode.ino;
 	assert_int_equal(tree_hold(&m->w.tree, inode.ino), 0);
+	if (unit_random(&m->random, 2))
+		expect_status(op_tree(&m->w, &unlink_op), op_host(m->hostfd, &unlink_op), "unlinking %s", path);
 }
 
 static void close_slots(struct model *m)
@@ -134,7 +168,7 @@ static void close_slots(struct model *m)
 	}
 }
 
-/* Opens, reads, writes or closes one of the open files. */
+/* Opens (and maybe unlinks), reads, writes or closes one of the open files. */
 static void use_slot(struct model *m)
 {
 	struct slot *slot = &m->slots[unit_random(&m->random, SLOTS)];
@@ -155,7 +189,8 @@ static void use_slot(struct model *m)
 	} else if (what == 1) {
 		memset(want, (int)at, sizeof(want));
 		assert_int_equal(pwrite(slot->fd, want, sizeof(want), (off_t)at), sizeof(want));
-		expect_status(tree_write(&m->w.tree, slot->ino, want, sizeof(want), at), sizeof(want), "writing a slot");
+		expect_status(tree_write(&m->w.tree, slot->ino, want, sizeof(want), at), sizeof(want),
+		              "writing a slot");
 	} else {
 		n = pread(slot->fd, want, sizeof(want), (off_t)at);
 		expect_status(tree_read(&m->w.tree, slot->ino, got, sizeof(got), at), n, "reading a slot");

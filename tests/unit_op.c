@@ -15,14 +15,14 @@
 #include "unit.h"
 
 static const char *const kinds[OP_KINDS] = {
-	"mkdir", "mkfile", "mkfifo", "symlink", "link", "unlink", "rmdir", "rename", "write", "truncate", "punch", "copy",
-	"chmod", "chown",
+	"mkdir",  "mkfile", "mkfifo",   "symlink", "link", "unlink", "rmdir",
+	"rename", "write",  "truncate", "punch",   "copy", "chmod",  "chown",
 };
 
 const char *op_text(const struct op *op, char text[2 * OP_PATH_MAX])
 {
-	snprintf(text, 2 * OP_PATH_MAX, "%s %s%s%s number %" PRIu64 " offset %" PRIu64 " len %zu", kinds[op->kind], op->a,
-	         op->b ? " " : "", op->b ? op->b : "", op->number, op->offset, op->len);
+	snprintf(text, 2 * OP_PATH_MAX, "%s %s%s%s number %" PRIu64 " offset %" PRIu64 " len %zu", kinds[op->kind],
+	         op->a, op->b ? " " : "", op->b ? op->b : "", op->number, op->offset, op->len);
 	return text;
 }
 
@@ -99,7 +99,8 @@ static int tree_change_file(struct world *w, const struct op *op, const struct i
 	case OP_TRUNCATE:
 		return tree_truncate(&w->tree, inode->ino, op->offset);
 	case OP_PUNCH:
-		return tree_fallocate(&w->tree, inode->ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, op->offset, op->len);
+		return tree_fallocate(&w->tree, inode->ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, op->offset,
+		                      op->len);
 	case OP_COPY:
 		r = world_find(w, op->b, &to);
 		if (r == 0 && !S_ISREG(to.mode))

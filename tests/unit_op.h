@@ -11,8 +11,8 @@ enum op_kind {
 	OP_MKDIR,
 	OP_MKFILE,
 	OP_MKFIFO,
-	OP_SYMLINK,  /* b: the target */
-	OP_LINK,     /* a gets the name b */
+	OP_SYMLINK, /* b: the target */
+	OP_LINK,    /* a gets the name b */
 	OP_UNLINK,
 	OP_RMDIR,
 	OP_RENAME,   /* a to b; number: flags of renameat2(2) */
@@ -25,7 +25,7 @@ enum op_kind {
 	OP_KINDS,
 };
 
-enum { OP_PATH_MAX = 600, OP_LEN_MAX = 1 << 16 };
+enum { OP_PATH_MAX = 1100, OP_LEN_MAX = 1 << 16 };
 
 struct op {
 	enum op_kind kind;

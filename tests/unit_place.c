@@ -79,7 +79,8 @@ bool place_has(int dirfd, const char *path)
 
 void place_copy(const char *from, const char *to)
 {
-	char *argv[] = {(char[]){"cp"}, (char[]){"-a"}, (char[]){"--"}, (char *)(uintptr_t)from, (char *)(uintptr_t)to, NULL};
+	char *argv[] = {(char[]){"cp"},          (char[]){"-a"},        (char[]){"--"},
+	                (char *)(uintptr_t)from, (char *)(uintptr_t)to, NULL};
 	int status = 0;
 	pid_t pid;
 

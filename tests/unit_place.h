@@ -1,6 +1,7 @@
 /*
  * unit_place: a directory that a test has for itself, files in it, and a log that remembers its lines.
- * Invariant: the directory is empty at the start and gone at the end; it lies in memory where the host has /dev/shm.
+ * Invariant: the directory is empty at the start and gone at the end; it lies in memory where the host has
+ * /dev/shm.
  * Called by every test that needs a disk.
  */
 #pragma once

@@ -1,6 +1,7 @@
 /*
  * unit_record: promises of record.
- * Invariant: every payload that is read lies in a heap block of its own length, so that a byte too far is seen.
+ * Invariant: every payload that is read lies in a heap block of its own length, so that a byte too far is
+ * seen.
  * Called by meson test.
  */
 #include "record.h"
@@ -9,8 +10,17 @@
 #include "unit.h"
 
 static const struct inode full = {
-	.ino = 77, .mode = S_IFREG | 04755, .uid = 10, .gid = 4000000000u, .nlink = 3, .rdev = UINT64_C(8) << 32 | 1,
-	.size = INT64_MAX, .blocks = 99, .atime = {-1, 999999999}, .mtime = {INT64_C(1) << 40, 5}, .ctime = {3, 0},
+	.ino = 77,
+	.mode = S_IFREG | 04755,
+	.uid = 10,
+	.gid = 4000000000u,
+	.nlink = 3,
+	.rdev = UINT64_C(8) << 32 | 1,
+	.size = INT64_MAX,
+	.blocks = 99,
+	.atime = {-1, 999999999},
+	.mtime = {INT64_C(1) << 40, 5},
+	.ctime = {3, 0},
 	.parent = UINT64_MAX,
 };
 

@@ -1,6 +1,7 @@
 /*
  * unit_rename: promises of tree_rename, told by the kernel that runs the test.
- * Invariant: the same rename is done in a session and in a host directory that began alike; results and trees must agree.
+ * Invariant: the same rename is done in a session and in a host directory that began alike; results and
+ * trees must agree.
  * Called by meson test.
  */
 #include <fcntl.h>
@@ -130,12 +131,23 @@ static void make_in_session(struct world *w, const char *dir)
 		const char *a, *b;
 		size_t len;
 	} steps[] = {
-		{OP_UNLINK, "fifo", NULL, 0}, {OP_UNLINK, "link", NULL, 0}, {OP_UNLINK, "hard", NULL, 0},
-		{OP_UNLINK, "file", NULL, 0}, {OP_UNLINK, "full/below/deep", NULL, 0}, {OP_RMDIR, "full/below", NULL, 0},
-		{OP_RMDIR, "full", NULL, 0}, {OP_RMDIR, "empty", NULL, 0}, {OP_MKDIR, "empty", NULL, 0},
-		{OP_MKDIR, "full", NULL, 0}, {OP_MKDIR, "full/below", NULL, 0}, {OP_MKFILE, "full/below/deep", NULL, 0},
-		{OP_MKFILE, "file", NULL, 0}, {OP_WRITE, "file", NULL, 30}, {OP_LINK, "file", "hard", 0},
-		{OP_SYMLINK, "link", "made", 0}, {OP_MKFIFO, "fifo", NULL, 0},
+		{OP_UNLINK, "fifo", NULL, 0},
+		{OP_UNLINK, "link", NULL, 0},
+		{OP_UNLINK, "hard", NULL, 0},
+		{OP_UNLINK, "file", NULL, 0},
+		{OP_UNLINK, "full/below/deep", NULL, 0},
+		{OP_RMDIR, "full/below", NULL, 0},
+		{OP_RMDIR, "full", NULL, 0},
+		{OP_RMDIR, "empty", NULL, 0},
+		{OP_MKDIR, "empty", NULL, 0},
+		{OP_MKDIR, "full", NULL, 0},
+		{OP_MKDIR, "full/below", NULL, 0},
+		{OP_MKFILE, "full/below/deep", NULL, 0},
+		{OP_MKFILE, "file", NULL, 0},
+		{OP_WRITE, "file", NULL, 30},
+		{OP_LINK, "file", "hard", 0},
+		{OP_SYMLINK, "link", "made", 0},
+		{OP_MKFIFO, "fifo", NULL, 0},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(steps); i++) {

@@ -29,7 +29,8 @@ struct dirent *readdir(DIR *dir)
 	struct dirent *entry;
 
 	if (!real)
-		*(void **)&real = dlsym(RTLD_NEXT, sizeof(off_t) == sizeof(long) && sizeof(long) == 8 ? "readdir" : "readdir64");
+		*(void **)&real =
+			dlsym(RTLD_NEXT, sizeof(off_t) == sizeof(long) && sizeof(long) == 8 ? "readdir" : "readdir64");
 	if (!backwards)
 		return real(dir);
 	if (holding != dir) {
@@ -141,6 +142,9 @@ static void what_the_caller_owns_belongs_to_root(void **state)
 	scan(p, 77, 1234, "other");
 	i = scanned(p, "other", "link");
 	assert_true(i.uid == 0 && i.gid == 88);
+	scan(p, 1234, 88, "other");
+	i = scanned(p, "other", "link");
+	assert_true(i.uid == 77 && i.gid == 0);
 }
 
 static void an_inode_is_what_stat_says(void **state)
@@ -149,6 +153,12 @@ static void an_inode_is_what_stat_says(void **state)
 	struct place *p = *state;
 	char path[64];
 
+	for (size_t n = 0; n < ARRAY_LEN(names); n++) {
+		const struct timespec times[2] = {{1, 2}, {(time_t)n * 1000, 999999999}};
+
+		snprintf(path, sizeof(path), "base/%s", names[n]);
+		assert_int_equal(utimensat(p->fd, path, times, AT_SYMLINK_NOFOLLOW), 0);
+	}
 	scan(p, geteuid(), getegid(), "index");
 	for (size_t n = 0; n < ARRAY_LEN(names); n++) {
 		struct inode i = scanned(p, "index", names[n]);

@@ -42,9 +42,13 @@ static void change(struct world *w, unsigned int nr)
 {
 	char name[32], moved[32];
 	const struct op ops[] = {
-		{OP_MKFILE, name, NULL, 0, 0, 0}, {OP_WRITE, name, NULL, nr, 10 * nr, 100}, {OP_WRITE, "file", NULL, nr, nr, 8},
-		{OP_CHMOD, "dir", NULL, 0700 + nr % 8, 0, 0}, {OP_TRUNCATE, "other", NULL, 0, nr * 3, 0},
-		{OP_RENAME, name, moved, 0, 0, 0}, {OP_MKDIR, name, NULL, 0, 0, 0},
+		{OP_MKFILE, name, NULL, 0, 0, 0},
+		{OP_WRITE, name, NULL, nr, 10 * nr, 100},
+		{OP_WRITE, "file", NULL, nr, nr, 8},
+		{OP_CHMOD, "dir", NULL, 0700 + nr % 8, 0, 0},
+		{OP_TRUNCATE, "other", NULL, 0, nr * 3, 0},
+		{OP_RENAME, name, moved, 0, 0, 0},
+		{OP_MKDIR, name, NULL, 0, 0, 0},
 	};
 
 	snprintf(name, sizeof(name), "dir/n%u", nr);
@@ -131,6 +135,7 @@ static void a_snapshot_changes_nothing_that_is_seen(void **state)
 		before = dump_world(w, DUMP_ALL);
 		snprintf(name, sizeof(name), "s%u", i);
 		world_snapshot(w, name);
+		assert_int_equal(w->store->session.n_dirty, 0);
 		expect_everywhere(w, before, "after a snapshot");
 		free(before);
 	}
@@ -171,6 +176,12 @@ static void deleting_a_snapshot_keeps_every_other_state(void **state)
 		free(states[i]);
 }
 
+static void crash_and_open(struct world *w)
+{
+	world_crash(w);
+	world_open(w);
+}
+
 static void numbers_are_never_used_twice(void **state)
 {
 	static const struct op make = {OP_MKFILE, "made", NULL, 0, 0, 0};
@@ -187,10 +198,10 @@ static void numbers_are_never_used_twice(void **state)
 		if (round % 5 == 4)
 			assert_int_equal(tree_unlink(&w->tree, 1, "made"), 0);
 		if (round % 3 == 1)
-			world_crash(w), world_open(w);
+			crash_and_open(w);
 		world_reset(w, SNAPSHOT_BASE);
 		if (round % 4 == 2)
-			world_crash(w), world_open(w);
+			crash_and_open(w);
 	}
 }
 
@@ -225,6 +236,38 @@ static void an_orphan_changed_after_a_snapshot_is_no_damage(void **state)
 	assert_int_equal(world_inode(w, "named").nlink, 1);
 	world_reset(w, "s");
 	assert_int_equal(world_find(w, "named", &out), -ENOENT);
+}
+
+/* A file that is dead in a layer keeps nobody from joining that layer with the next. */
+static void layers_without_names_are_joined(void **state)
+{
+	static const struct op ops[] = {
+		{OP_MKFILE, "dead", NULL, 0, 0, 0},
+		{OP_WRITE, "dead", NULL, 1, 0, 10},
+		{OP_UNLINK, "dead", NULL, 0, 0, 0},
+	};
+	struct world *w = *state;
+	char *want;
+
+	for (unsigned int i = 0; i < 4; i++) {
+		char name[2] = {(char)('a' + i), '\0'};
+
+		for (size_t k = 0; k < ARRAY_LEN(ops); k++)
+			assert_int_equal(op_tree(w, &ops[k]), 0);
+		change(w, i);
+		world_snapshot(w, name);
+	}
+	change(w, 9);
+	want = dump_world(w, DUMP_ALL);
+	world_delete(w, "a");
+	world_delete(w, "c");
+	expect_everywhere(w, want, "after two deletes");
+	assert_int_equal(count_layers(w), 3);
+	world_delete(w, "b");
+	world_delete(w, "d");
+	expect_everywhere(w, want, "after all deletes");
+	assert_int_equal(count_layers(w), 1);
+	free(want);
 }
 
 static void a_reset_gives_up_what_was_held(void **state)
@@ -315,6 +358,7 @@ int main(void)
 		TEST(deleting_a_snapshot_keeps_every_other_state),
 		TEST(numbers_are_never_used_twice),
 		TEST(an_orphan_changed_after_a_snapshot_is_no_damage),
+		TEST(layers_without_names_are_joined),
 		TEST(a_reset_gives_up_what_was_held),
 		TEST(names_are_checked_and_unique),
 		TEST(a_reset_drops_a_damaged_layer),

@@ -67,7 +67,8 @@ static void a_missing_manifest_is_refused_and_nothing_removed(void **state)
 /* What a process that dies while it makes a session can leave behind, from the first step to the last. */
 static void an_interrupted_creation_is_taken_up_again(void **state)
 {
-	static const char *const dirs[] = {"session/layers", "session/layers/1", "session/layers/1/content", "session/rootfs"};
+	static const char *const dirs[] = {"session/layers", "session/layers/1", "session/layers/1/content",
+	                                   "session/rootfs"};
 	struct world *w = *state;
 	size_t len;
 	unsigned char *journal;
@@ -177,11 +178,16 @@ static void what_is_missing_is_named(void **state)
 	assert_int_equal(io_remove_tree(w->place.fd, "session"), 0);
 	assert_int_equal(store_open(&options, &store), -ENOENT);
 	assert_false(place_has(w->place.fd, "session"));
+	assert_int_equal(mkdirat(w->place.fd, "session", 0700), 0);
+	assert_int_equal(store_open(&options, &store), -ENOENT);
+	assert_non_null(strstr(w->place.lines, "/session: is no session"));
+	assert_int_equal(io_remove_tree(w->place.fd, "session"), 0);
 	snprintf(inside, sizeof(inside), "%s/session", w->base);
 	options = (struct store_options){.session = inside, .base = w->base, .log = &w->place.log, .max_files = 4};
 	expect_status(store_open(&options, &store), -EINVAL, "a session in its base");
 	assert_false(place_has(w->place.fd, "base/session"));
-	options = (struct store_options){.session = w->session, .base = w->session, .log = &w->place.log, .max_files = 4};
+	options =
+		(struct store_options){.session = w->session, .base = w->session, .log = &w->place.log, .max_files = 4};
 	expect_status(store_open(&options, &store), -EINVAL, "a session that is its base");
 	assert_false(place_has(w->place.fd, "session"));
 }

@@ -34,7 +34,10 @@ void world_make(struct world *w, void (*fill)(int basefd))
 int world_try_open(struct world *w)
 {
 	struct store_options options = {
-		.session = w->session, .base = w->base, .log = &w->place.log, .max_files = 16,
+		.session = w->session,
+		.base = w->base,
+		.log = &w->place.log,
+		.max_files = 16,
 	};
 	int r = store_open(&options, &w->store);
 

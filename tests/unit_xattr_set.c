@@ -12,7 +12,7 @@ struct pair {
 };
 
 static const struct pair pairs[] = {
-	{"user.b", "second"}, {"user.a", "first"}, {"user.empty", ""}, {"security.capability", "\1\2\3"},
+	{"user.b", "second"},   {"user.a", "first"}, {"user.empty", ""}, {"security.capability", "\1\2\3"},
 	{"user.ab", "between"}, {"trusted.x", "t"},
 };
 
@@ -41,7 +41,9 @@ static void put_back(struct xattr_set set)
 static void a_set_is_sorted_whatever_the_order(void **state)
 {
 	static const unsigned int orders[][ARRAY_LEN(pairs)] = {
-		{0, 1, 2, 3, 4, 5}, {5, 4, 3, 2, 1, 0}, {3, 0, 5, 1, 4, 2},
+		{0, 1, 2, 3, 4, 5},
+		{5, 4, 3, 2, 1, 0},
+		{3, 0, 5, 1, 4, 2},
 	};
 	struct xattr_set want = make_set(orders[0]);
 	char names[200];
