@@ -76,7 +76,9 @@ static void fill(const struct scan *s, struct build_node *node, const struct sta
 	if (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode))
 		node->rdev = (uint64_t)major(st->st_rdev) << 32 | minor(st->st_rdev);
 	node->size = (uint64_t)st->st_size;
-	node->blocks = (uint64_t)st->st_blocks;
+	/* st_blocks changes when the host writes back or trims, with no other change: not what a base is known by. */
+	if (S_ISREG(st->st_mode) || S_ISDIR(st->st_mode))
+		node->blocks = ((uint64_t)st->st_size + 4095) / 4096 * 8;
 	node->mtime = st->st_mtim;
 	node->ctime = st->st_ctim;
 	node->stamp = (uint64_t)st->st_mtim.tv_sec * 1000000000u + (uint64_t)st->st_mtim.tv_nsec;

@@ -261,8 +261,8 @@ large_file() {
 change_content() {
 	local file size
 
-	for file in /usr/bin/perlbug /usr/bin/gpgv /work/debian.conf.copy; do
-		[ -e "$file" ] || cp /etc/debconf.conf "$file"
+	cp /usr/share/base-files/profile /work/copied
+	for file in /usr/bin/perlbug /usr/bin/gpgv /work/copied; do
 		size=$(stat -c %s "$file")
 		cp -p "$file" /work/original
 		printf '#CHANGED#' | dd of="$file" bs=1 seek=$((size / 2)) conv=notrunc status=none

@@ -712,15 +712,15 @@ def test_a_missing_or_newer_index_of_a_base_is_named(place, kept):
 def test_a_damaged_copy_of_the_index_is_named_and_mended_by_a_mount(place, kept):
     path = f'{kept.session}/base.index'
     whole = read(path)
-    for _, data in [*flips(whole, 25), *cuts(whole, 5), (0, None)]:
+    for _, data in [*flips(whole, 12), *cuts(whole, 3), (0, None)]:
         with damaged(path, data):
             line = the_line(run('snapshot', kept.session, 'new', user=place.user), path)
-            assert 'mount' in line or 'import' in line, line
-            kept.assert_whole()
-    with damaged(path, None):
-        kept.assert_whole()
-        place.run('snapshot', kept.session, 'new')
-        place.run('delete', kept.session, 'new')
+            assert 'mount' in line or 'newer' in line, line
+            if 'newer' not in line:
+                kept.assert_whole()
+                place.run('snapshot', kept.session, 'new')
+                place.run('delete', kept.session, 'new')
+                assert read(path) == whole
     kept.assert_whole()
 
 
@@ -746,7 +746,7 @@ def test_a_damaged_journal_is_named_with_the_place_and_nothing_is_touched(place,
                 dropped += 1
                 continue
             line = the_line(result, path)
-            assert 'damaged' in line and ('byte' in line or 'newer' in line), line
+            assert ('damaged' in line and 'byte' in line) or 'newer' in line, line
             assert differences(state(kept.session), before) == []
     assert layer < 2 or dropped
     kept.assert_whole()

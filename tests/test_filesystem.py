@@ -8,9 +8,7 @@ import pytest
 
 from calls import (FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, RENAME_EXCHANGE, RENAME_NOREPLACE, call_all, clock_has_moved, facts, fallocate, getdents, on,
                    open_and_close, opened, outcome, read_file, renameat2, reopening_walk, sh, write_file)
-from places import as_on_the_host, assert_kept, dump, Here, through_a_mount
-
-pytest_plugins = ['places']
+from places import Here, as_on_the_host, assert_kept, dump, here, none, same_shape, through_a_mount, unlike
 
 
 # --- names -----------------------------------------------------------------------------------------------------
@@ -75,7 +73,6 @@ def test_making_and_removing_names():
         lambda: os.link('plain', 'made/linked'),
         lambda: os.link('dir', 'made/dir'),
         lambda: os.link('nothing', 'made/nothing'),
-        lambda: os.link('symlink', 'made/symlink-too', follow_symlinks=False),
         lambda: os.unlink('made/linked'),
         lambda: os.unlink('made/linked'),
         lambda: os.unlink('dir'),
@@ -325,6 +322,23 @@ def test_names_of_one_file_are_one_file():
     os.unlink('plain')
     os.unlink('other/linked')
     return counts, same, content, os.stat('dir/harder').st_nlink, read_file('dir/sub/linked-too')
+
+
+@pytest.mark.parametrize('user', ['root'], indirect=True)
+def test_symlinks_and_special_files_have_more_names(place):
+    """For root; others are refused by fs.protected_hardlinks, because the files do not seem to be theirs."""
+    here = Here(place, 'plain')
+
+    def body():
+        return call_all([
+            lambda: os.link('symlink', 'dir/symlink', follow_symlinks=False),
+            lambda: os.link('fifo', 'dir/fifo'),
+            lambda: os.link('setuid', 'dir/setuid'),
+            lambda: os.unlink('fifo'),
+            lambda: os.readlink('dir/symlink')])
+    none(unlike(here.within(body), here.beside(body)))
+    same_shape(here)
+    assert_kept(here)
 
 
 @as_on_the_host

@@ -173,7 +173,7 @@ static void use_slot(struct model *m)
 {
 	struct slot *slot = &m->slots[unit_random(&m->random, SLOTS)];
 	unsigned char got[600], want[600];
-	uint64_t what = unit_random(&m->random, 4), at = unit_random(&m->random, 3000);
+	uint64_t what = unit_random(&m->random, 8), at = unit_random(&m->random, 3000);
 	char path[OP_PATH_MAX];
 	ssize_t n;
 
@@ -186,7 +186,7 @@ static void use_slot(struct model *m)
 		close(slot->fd);
 		slot->fd = -1;
 		tree_release(&m->w.tree, slot->ino, 1);
-	} else if (what == 1) {
+	} else if (what < 4) {
 		memset(want, (int)at, sizeof(want));
 		assert_int_equal(pwrite(slot->fd, want, sizeof(want), (off_t)at), sizeof(want));
 		expect_status(tree_write(&m->w.tree, slot->ino, want, sizeof(want), at), sizeof(want),
@@ -309,15 +309,15 @@ static void random_operations_leave_the_tree_that_the_kernel_leaves(void **state
 	for (; m->n_ops < wanted; m->n_ops++) {
 		uint64_t dice = unit_random(&m->random, 200);
 
-		if (dice < 20)
+		if (dice < 40)
 			use_slot(m);
-		else if (dice < 23)
+		else if (dice < 42)
 			change_layers(m);
-		else if (dice < 25)
+		else if (dice < 43)
 			reopen(m);
 		else
 			one_op(m);
-		if (dice < 25 || m->n_ops % 10 == 0)
+		if ((dice >= 40 && dice < 43) || m->n_ops % 10 == 0)
 			expect_same(m, m->last[m->n_ops % LAST]);
 	}
 	print_message("%" PRIu64 " operations from seed %" PRIu64 "\n", m->n_ops, m->seed);

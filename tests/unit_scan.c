@@ -174,6 +174,22 @@ static void an_inode_is_what_stat_says(void **state)
 	}
 }
 
+/* The host may move a file's blocks, or write back late, at any time: that is no change of the base. */
+static void how_the_host_keeps_a_file_does_not_matter(void **state)
+{
+	struct place *p = *state;
+	struct inode full, sparse;
+	int fd = openat(p->fd, "base/sparse", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	assert_int_equal(ftruncate(fd, 50000), 0);
+	close(fd);
+	place_put(p->fd, "base/full", memset((char[50000]){0}, 'f', 50000), 50000);
+	scan(p, geteuid(), getegid(), "index");
+	full = scanned(p, "index", "full");
+	sparse = scanned(p, "index", "sparse");
+	assert_int_equal(sparse.blocks, full.blocks);
+}
+
 static void extended_attributes_are_taken_along(void **state)
 {
 	struct place *p = *state;
@@ -240,6 +256,7 @@ int main(void)
 		TEST(the_same_tree_gives_the_same_bytes_in_any_order),
 		TEST(what_the_caller_owns_belongs_to_root),
 		TEST(an_inode_is_what_stat_says),
+		TEST(how_the_host_keeps_a_file_does_not_matter),
 		TEST(extended_attributes_are_taken_along),
 		TEST(paths_longer_than_the_kernel_takes_are_read),
 	};
