@@ -52,8 +52,8 @@ static int read_source(struct import *im)
 		return import_archive(take_fd(&im->source), &im->report, &im->meter, im->target);
 	if (import_place_touches(im->place, im->source))
 		return import_report(&im->report, NULL, -EINVAL,
-				     "the base cannot lie inside the directory that it is made from, "
-				     "nor the other way round: give the base another place");
+		                     "the base cannot lie inside the directory that it is made from, "
+		                     "nor the other way round: give the base another place");
 	return import_dir(im->source, &im->report, &im->meter, im->target);
 }
 

@@ -1,7 +1,8 @@
 /*
  * import_acl: owns nothing; rewrites lists.
  * Invariant: a list that comes out is one that the kernel's posix_acl_valid() takes: sorted by tag and
- * number, with a mask when it names anybody. Called by import_archive.
+ * number, with a mask when it names anybody.
+ * Called by import_archive.
  */
 #include "import_acl.h"
 
@@ -72,15 +73,14 @@ static bool names_somebody(uint16_t tag)
 }
 
 /* Reads one kind of list. -ENOENT among the results of a lookup costs only the line. */
-static int read_list(struct archive_entry *entry, int type, const struct import_report *report,
-		     const char *name, struct list *list)
+static int read_list(struct archive_entry *entry, int type, const struct import_report *report, const char *name,
+                     struct list *list)
 {
 	int got, permset, tag, id;
 	const char *who;
 
 	while (archive_entry_acl_next(entry, type, &got, &permset, &tag, &id, &who) == ARCHIVE_OK) {
-		struct line line = {
-			.tag = kernel_tag(tag), .perm = (uint16_t)(permset & 7), .id = (uint32_t)id};
+		struct line line = {.tag = kernel_tag(tag), .perm = (uint16_t)(permset & 7), .id = (uint32_t)id};
 		int r = 0;
 
 		if (!names_somebody(line.tag))
@@ -91,8 +91,8 @@ static int read_list(struct archive_entry *entry, int type, const struct import_
 			return r;
 		if (r < 0)
 			import_report_warning(report, name,
-					      "its access control list names a user or group that this host "
-					      "does not know: left out; pack with tar --numeric-owner");
+			                      "its access control list names a user or group that this host "
+			                      "does not know: left out; pack with tar --numeric-owner");
 		if (r == 0 && line.tag)
 			list->lines[list->n++] = line;
 	}
@@ -186,7 +186,7 @@ static void correct_mode(const struct list *list, uint32_t *mode)
 }
 
 int import_acl_add(struct archive_entry *entry, const struct import_report *report, const char *name,
-		   unsigned char **bytes, size_t *len, uint32_t *mode)
+                   unsigned char **bytes, size_t *len, uint32_t *mode)
 {
 	static const struct kind {
 		int type;
@@ -198,8 +198,7 @@ int import_acl_add(struct archive_entry *entry, const struct import_report *repo
 	int types = archive_entry_acl_types(entry);
 
 	if (types & ARCHIVE_ENTRY_ACL_TYPE_NFS4)
-		import_report_warning(report, name,
-				      "its NFSv4 access control list means nothing to Linux: left out");
+		import_report_warning(report, name, "its NFSv4 access control list means nothing to Linux: left out");
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		const struct kind *kind = &kinds[i];
 		cleanup_free struct line *lines = NULL;

@@ -16,4 +16,4 @@
  * can have.
  */
 int import_acl_add(struct archive_entry *entry, const struct import_report *report, const char *name,
-		   unsigned char **bytes, size_t *len, uint32_t *mode);
+                   unsigned char **bytes, size_t *len, uint32_t *mode);

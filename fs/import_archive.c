@@ -1,7 +1,8 @@
 /*
  * import_archive: owns libarchive's reader of the format.
  * Invariant: an archive is read whole, with all its checksums, or it is an error that names the member where
- * it ended. Called by import.
+ * it ended.
+ * Called by import.
  */
 #include "import_archive.h"
 
@@ -28,8 +29,7 @@ enum {
 	WHY_MAX = 400,
 };
 
-static const char password[] =
-	"protected by a password: umlfs has none to give; import an archive without one";
+static const char password[] = "protected by a password: umlfs has none to give; import an archive without one";
 
 struct reader {
 	const struct import_report *report;
@@ -41,7 +41,7 @@ struct reader {
 	bool open;  /* libarchive knows the format; many of its functions crash before */
 	char *last; /* the member that was read last */
 	uint64_t n_members;
-	int r;		   /* what reading the source ended with */
+	int r;             /* what reading the source ended with */
 	const void *block; /* given to libarchive last */
 	size_t block_len;
 	uint64_t given; /* bytes, that block among them */
@@ -93,10 +93,10 @@ static int broken(struct reader *rd)
 		return import_report(rd->report, rd->last, -EPERM, password);
 	if (!rd->open && rd->r == 0)
 		return import_report(rd->report, NULL, -EUCLEAN,
-				     "no archive that umlfs can read: give it tar, cpio, zip, "
-				     "7-Zip or ISO 9660");
+		                     "no archive that umlfs can read: give it tar, cpio, zip, "
+		                     "7-Zip or ISO 9660");
 	snprintf(why, sizeof(why), "the archive is damaged or cut short%s (%s): get it again",
-		 rd->last ? " here or right behind" : "", text ? text : "it makes no sense");
+	         rd->last ? " here or right behind" : "", text ? text : "it makes no sense");
 	return import_report(rd->report, rd->last, -EUCLEAN, why);
 }
 
@@ -131,8 +131,7 @@ static char *attribute_name(const char *name)
 }
 
 /* Every attribute that the member has, as a set on the heap. */
-static int read_xattrs(struct reader *rd, struct archive_entry *entry, struct import_member *m,
-		       unsigned char **set)
+static int read_xattrs(struct reader *rd, struct archive_entry *entry, struct import_member *m, unsigned char **set)
 {
 	const char *written;
 	const void *value;
@@ -147,8 +146,8 @@ static int read_xattrs(struct reader *rd, struct archive_entry *entry, struct im
 		if (!name)
 			r = -ENOMEM;
 		else
-			r = xattr_set_with((struct xattr_set){*set, set_len}, name, value ? value : "",
-					   value_len, &grown, &set_len);
+			r = xattr_set_with((struct xattr_set){*set, set_len}, name, value ? value : "", value_len,
+			                   &grown, &set_len);
 		if (r == 0) {
 			free(*set);
 			*set = grown;
@@ -157,8 +156,7 @@ static int read_xattrs(struct reader *rd, struct archive_entry *entry, struct im
 	if (r == 0)
 		r = import_acl_add(entry, rd->report, m->name, set, &set_len, &m->mode);
 	if (r == -ENOSPC || r == -E2BIG || r == -ERANGE)
-		return refuse(rd, m, -E2BIG,
-			      "its extended attributes are longer than those of a Linux file can be");
+		return refuse(rd, m, -E2BIG, "its extended attributes are longer than those of a Linux file can be");
 	if (r < 0)
 		return import_report_errno(rd->report, m->name, r);
 	m->xattrs = (struct xattr_set){*set, set_len};
@@ -195,13 +193,12 @@ static int read_kind(const struct reader *rd, struct archive_entry *entry, struc
 		if (m->target_len == 0)
 			return refuse(rd, m, -EUCLEAN, "a symlink without a target");
 		if (m->target_len > FORMAT_TARGET_MAX)
-			return refuse(rd, m, -ENAMETOOLONG,
-				      "a symlink with a target of more than 4095 bytes");
+			return refuse(rd, m, -ENAMETOOLONG, "a symlink with a target of more than 4095 bytes");
 		return 0;
 	case S_IFCHR:
 	case S_IFBLK:
 		m->rdev = (uint64_t)(uint32_t)archive_entry_rdevmajor(entry) << 32 |
-			  (uint32_t)archive_entry_rdevminor(entry);
+		          (uint32_t)archive_entry_rdevminor(entry);
 		return 0;
 	case S_IFREG:
 	case S_IFDIR:
@@ -236,12 +233,11 @@ static int copy_content(struct reader *rd, struct archive_entry *entry, const st
 	}
 	/* zip tells some sizes only behind the content. */
 	size = archive_entry_size_is_set(entry) ? (uint64_t)archive_entry_size(entry)
-						: import_target_written(rd->target);
+	                                        : import_target_written(rd->target);
 	return import_target_end(rd->target, m, size);
 }
 
-static int add_link(struct reader *rd, struct archive_entry *entry, const struct import_member *m,
-		    const char *to)
+static int add_link(struct reader *rd, struct archive_entry *entry, const struct import_member *m, const char *to)
 {
 	cleanup_free char *path = NULL;
 	const char *why;
@@ -295,8 +291,7 @@ static int take(struct reader *rd, struct archive_entry *entry)
 	if (!m.name)
 		m.name = archive_entry_pathname_utf8(entry);
 	if (!m.name)
-		return import_report(rd->report, rd->last, -EUCLEAN,
-				     "the name of the member behind it cannot be read");
+		return import_report(rd->report, rd->last, -EUCLEAN, "the name of the member behind it cannot be read");
 	free(rd->last);
 	rd->last = strdup(m.name);
 	if (!rd->last)
@@ -320,8 +315,7 @@ static void warn(const struct reader *rd, struct archive_entry *entry)
 	/* A name that is no text of the locale: in tar and cpio its bytes are all that is wanted. */
 	if (rd->stream && text && strstr(text, "can't be converted"))
 		return;
-	import_report_warning(rd->report, archive_entry_pathname(entry),
-			      text ? text : "not understood in full");
+	import_report_warning(rd->report, archive_entry_pathname(entry), text ? text : "not understood in full");
 }
 
 static bool all_zero(const unsigned char *bytes, size_t len)
@@ -350,8 +344,8 @@ static int drain(struct reader *rd)
 		return broken(rd);
 	if (more)
 		import_report_warning(rd->report, NULL,
-				      "something follows the archive's end: left out; an archive of "
-				      "several parts, as an initrd can be, has to be taken apart first");
+		                      "something follows the archive's end: left out; an archive of "
+		                      "several parts, as an initrd can be, has to be taken apart first");
 	return 0;
 }
 
@@ -367,8 +361,8 @@ static int finish(struct reader *rd, int64_t before)
 	/* libarchive takes the end of the data for the end of the archive, and a cut is where it likes. */
 	if (is_tar && archive_filter_bytes(rd->a, 0) - before < TAR_BLOCK)
 		return import_report(rd->report, rd->last, -EUCLEAN,
-				     "the archive is cut short right behind (no end mark): "
-				     "get it again");
+		                     "the archive is cut short right behind (no end mark): "
+		                     "get it again");
 	return drain(rd);
 }
 
@@ -401,8 +395,7 @@ static int wants_seeking(struct import_source *source)
 		const char *bytes;
 		size_t len;
 	} magics[] = {
-		{0, "PK\3\4", 4},	    {0, "PK\5\6", 4},
-		{0, "PK00PK\3\4", 8},	    {0, "7z\xbc\xaf\x27\x1c", 6},
+		{0, "PK\3\4", 4},           {0, "PK\5\6", 4}, {0, "PK00PK\3\4", 8}, {0, "7z\xbc\xaf\x27\x1c", 6},
 		{ISO_MAGIC_AT, "CD001", 5},
 	};
 	const unsigned char *start;
@@ -413,8 +406,7 @@ static int wants_seeking(struct import_source *source)
 	for (size_t i = 0; i < sizeof(magics) / sizeof(magics[0]); i++) {
 		const struct magic *magic = &magics[i];
 
-		if ((size_t)n >= magic->at + magic->len &&
-		    memcmp(start + magic->at, magic->bytes, magic->len) == 0)
+		if ((size_t)n >= magic->at + magic->len && memcmp(start + magic->at, magic->bytes, magic->len) == 0)
 			return 1;
 	}
 	return 0;
@@ -475,8 +467,7 @@ static int read_source(struct reader *rd)
 	return r;
 }
 
-int import_archive(int fd, const struct import_report *report, struct import_meter *meter,
-		   struct import_target *target)
+int import_archive(int fd, const struct import_report *report, struct import_meter *meter, struct import_target *target)
 {
 	struct reader rd = {.report = report, .meter = meter, .target = target};
 	int r = import_source_new(fd, meter, &rd.source);

@@ -10,4 +10,4 @@
  * report, but not -ECANCELED. The thread's locale is another one meanwhile.
  */
 int import_archive(int fd, const struct import_report *report, struct import_meter *meter,
-		   struct import_target *target);
+                   struct import_target *target);

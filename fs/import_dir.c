@@ -61,8 +61,8 @@ static int unreadable(const struct walk *w, const char *path, int r)
 		return -ECANCELED;
 	if (r == -EACCES)
 		return import_report(w->report, path, r,
-				     "you may not read this: import as its owner or as root, or import "
-				     "an archive of it");
+		                     "you may not read this: import as its owner or as root, or import "
+		                     "an archive of it");
 	return import_report_errno(w->report, path, r);
 }
 
@@ -108,8 +108,8 @@ static int read_xattrs(struct walk *w, int dir, const char *name, unsigned char 
 			continue;
 		if (value_len < 0)
 			return -errno;
-		r = xattr_set_with((struct xattr_set){*set, *set_len}, xattr, w->xattr_value,
-				   (size_t)value_len, &grown, set_len);
+		r = xattr_set_with((struct xattr_set){*set, *set_len}, xattr, w->xattr_value, (size_t)value_len, &grown,
+		                   set_len);
 		if (r < 0)
 			return r;
 		free(*set);
@@ -132,8 +132,7 @@ static int copy_data(struct walk *w, const struct import_member *m, int fd, uint
 			return 0;
 		r = n < 0 ? 0 : import_target_write(w->target, m, w->chunk, (size_t)n, offset);
 		if (r == 0)
-			r = n < 0 ? import_meter_tell(w->meter)
-				  : import_meter_work(w->meter, 2 * (uint64_t)n);
+			r = n < 0 ? import_meter_tell(w->meter) : import_meter_work(w->meter, 2 * (uint64_t)n);
 		if (r < 0)
 			return r;
 		if (n > 0) {
@@ -173,7 +172,7 @@ static int copy_stretches(struct walk *w, const struct import_member *m, int fd,
 }
 
 static int copy_content(struct walk *w, const struct import_member *m, int dir, const char *name,
-			const struct stat *before)
+                        const struct stat *before)
 {
 	cleanup_fd int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	struct stat st;
@@ -189,7 +188,7 @@ static int copy_content(struct walk *w, const struct import_member *m, int dir, 
 	if (st.st_ino != before->st_ino || st.st_size != before->st_size ||
 	    st.st_mtim.tv_sec != before->st_mtim.tv_sec || st.st_mtim.tv_nsec != before->st_mtim.tv_nsec)
 		return import_report(w->report, m->path, -EBUSY,
-				     "changed while it was read: import when nothing writes there");
+		                     "changed while it was read: import when nothing writes there");
 	return import_target_end(w->target, m, (uint64_t)before->st_size);
 }
 
@@ -262,8 +261,8 @@ static int add_entry(struct walk *w, const struct pending *in, int dir, const ch
 	m.name = m.path = path;
 	if (in->len == 0 && strcmp(name, FORMAT_OWN_DIR) == 0)
 		return import_report(w->report, name, -EPERM,
-				     "this is the name of umlfs's own folder: what has one is a base or "
-				     "a piece of one; import what that base was made from");
+		                     "this is the name of umlfs's own folder: what has one is a base or "
+		                     "a piece of one; import what that base was made from");
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0)
 		return unreadable(w, path, -errno);
 	return add(w, &m, dir, name, &st);
@@ -316,8 +315,7 @@ static void free_link(struct map_node *node, void *arg)
 	free(node);
 }
 
-int import_dir(int fd, const struct import_report *report, struct import_meter *meter,
-	       struct import_target *target)
+int import_dir(int fd, const struct import_report *report, struct import_meter *meter, struct import_target *target)
 {
 	struct walk *w = calloc(1, sizeof(*w));
 	int r;

@@ -10,5 +10,4 @@
  * the caller owns appears as 0:0; mount points appear as the empty directories that they cover. Errors are
  * written to the report, but not -ECANCELED.
  */
-int import_dir(int fd, const struct import_report *report, struct import_meter *meter,
-	       struct import_target *target);
+int import_dir(int fd, const struct import_report *report, struct import_meter *meter, struct import_target *target);

@@ -11,13 +11,12 @@ struct import_file {
 	int fd;
 	struct build_node *node;      /* what is told of the content is set at the end */
 	struct checksum_content *sum; /* borrowed */
-	uint64_t end;		      /* no byte may come before it any more */
+	uint64_t end;                 /* no byte may come before it any more */
 	uint64_t next_block, n_blocks;
 };
 
 /* Takes fd, of an empty file. sum is this file's alone until the end. */
-void import_file_init(struct import_file *file, int fd, struct build_node *node,
-		      struct checksum_content *sum);
+void import_file_init(struct import_file *file, int fd, struct build_node *node, struct checksum_content *sum);
 void import_file_fini(struct import_file *file);
 
 /* Bytes at offset; what is left out between is a hole. Offsets grow: -EUCLEAN for one that does not. */

@@ -9,7 +9,7 @@
 
 struct import_member {
 	const char *name; /* as the source has it, for messages */
-	char *path;	  /* below the root, one slash between names, none at the ends; "" is the root */
+	char *path;       /* below the root, one slash between names, none at the ends; "" is the root */
 	size_t len;
 	uint32_t mode; /* type and 12 permission bits */
 	uint32_t uid, gid;

@@ -1,7 +1,8 @@
 /*
  * import_meter: counts an import's work.
  * Invariant: between two calls of the caller's function lie less than a MiB of bytes and 64 members, give or
- * take a block. Called by the files of import.
+ * take a block.
+ * Called by the files of import.
  */
 #include "import_meter.h"
 

@@ -9,8 +9,8 @@ struct import_meter {
 	int (*tell)(void *arg, const struct import_progress *progress); /* may be NULL */
 	void *arg;
 	struct import_progress now; /* who reads the source counts bytes_read */
-	uint64_t work;		    /* bytes read and written since the last call */
-	bool stopped;		    /* the caller said so: a failure that follows is no news */
+	uint64_t work;              /* bytes read and written since the last call */
+	bool stopped;               /* the caller said so: a failure that follows is no news */
 };
 
 /* Tells now. 0 or -ECANCELED, as the others. */

@@ -1,7 +1,8 @@
 /*
  * import_place: owns the temporary directory.
  * Invariant: the base's name means what was there before, or the whole new base; a temporary directory that
- * nobody holds a lock on belongs to nobody. Called by import.
+ * nobody holds a lock on belongs to nobody.
+ * Called by import.
  */
 #include "import_place.h"
 
@@ -39,7 +40,7 @@ struct import_place {
 	int parent;
 	enum there there;
 	char temporary[NAME_MAX + 1]; /* "" when there is none */
-	int fd;			      /* of it, with the lock */
+	int fd;                       /* of it, with the lock */
 };
 
 /* Cuts path into the directory and the name in it; both on the heap. */
@@ -78,8 +79,7 @@ static int resolve(struct import_place *p, const char *base)
 		return log_errno(p->log, r, "%s", base);
 	p->parent = open(p->parent_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (p->parent < 0)
-		return log_errno(p->log, -errno, "%s: the directory that the base is to be made in",
-				 p->parent_path);
+		return log_errno(p->log, -errno, "%s: the directory that the base is to be made in", p->parent_path);
 	return 0;
 }
 
@@ -105,8 +105,7 @@ static int look(struct import_place *p, bool force)
 	}
 	if (dir < 0 || !has_index(dir))
 		return log_error(p->log, -EEXIST,
-				 "%s: is there and is no base of umlfs: give another name, or remove it",
-				 p->path);
+		                 "%s: is there and is no base of umlfs: give another name, or remove it", p->path);
 	if (!force)
 		return log_error(p->log, -EEXIST, "%s: is there: use --force to replace it", p->path);
 	p->there = THERE_BASE;
@@ -140,7 +139,7 @@ void import_place_free(struct import_place *p)
 		return;
 	if (p->temporary[0] && io_remove_tree(p->parent, p->temporary) < 0)
 		log_warning(p->log, "%s%s%s: could not be removed: remove it by hand", p->parent_path,
-			    strcmp(p->parent_path, "/") == 0 ? "" : "/", p->temporary);
+		            strcmp(p->parent_path, "/") == 0 ? "" : "/", p->temporary);
 	/* Only now: the lock keeps others from removing it at the same time. */
 	close_fd(p->fd);
 	close_fd(p->parent);
@@ -300,13 +299,11 @@ static int put_in_place(struct import_place *p)
 		return 0;
 	/* A file system that can only rename: an empty directory may be replaced, anything else still may
 	 * not. */
-	if (errno == EINVAL && flags == RENAME_NOREPLACE &&
-	    renameat(p->parent, p->temporary, p->parent, p->name) == 0)
+	if (errno == EINVAL && flags == RENAME_NOREPLACE && renameat(p->parent, p->temporary, p->parent, p->name) == 0)
 		return 0;
 	if (errno == EINVAL && flags == RENAME_EXCHANGE)
-		return log_error(p->log, -EEXIST,
-				 "%s: this file system cannot replace it in one step: remove it first",
-				 p->path);
+		return log_error(p->log, -EEXIST, "%s: this file system cannot replace it in one step: remove it first",
+		                 p->path);
 	return log_errno(p->log, -errno, "%s: cannot put the base in its place", p->path);
 }
 
@@ -324,8 +321,7 @@ int import_place_commit(struct import_place *p)
 		p->temporary[0] = '\0';
 	/* It is there, and that is no failure any more. */
 	if (fsync(p->parent) < 0)
-		log_warning(p->log,
-			    "%s: is there, but its directory could not be synced: it may not outlive a crash",
-			    p->path);
+		log_warning(p->log, "%s: is there, but its directory could not be synced: it may not outlive a crash",
+		            p->path);
 	return 0;
 }

@@ -26,8 +26,7 @@ int import_report(const struct import_report *report, const char *name, int r, c
 {
 	if (!name)
 		return log_error(report->log, r, "%s: %s", report->source, why);
-	return log_error(report->log, r, "%s%s%s%s: %s", report->source, report->between, dots(name),
-			 tail(name), why);
+	return log_error(report->log, r, "%s%s%s%s: %s", report->source, report->between, dots(name), tail(name), why);
 }
 
 int import_report_errno(const struct import_report *report, const char *name, int r)
@@ -38,8 +37,7 @@ int import_report_errno(const struct import_report *report, const char *name, in
 void import_report_warning(const struct import_report *report, const char *name, const char *why)
 {
 	if (name)
-		log_warning(report->log, "%s%s%s%s: %s", report->source, report->between, dots(name),
-			    tail(name), why);
+		log_warning(report->log, "%s%s%s%s: %s", report->source, report->between, dots(name), tail(name), why);
 	else
 		log_warning(report->log, "%s: %s", report->source, why);
 }

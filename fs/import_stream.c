@@ -1,7 +1,8 @@
 /*
  * import_stream: owns the decompressors between the source and the archive's format.
  * Invariant: the reader of the format never sees the end before the decompressors have seen, and checked,
- * theirs. Called by import_archive.
+ * theirs.
+ * Called by import_archive.
  */
 #include "import_stream.h"
 
@@ -43,15 +44,14 @@ static int support(struct archive *a)
 		archive_read_support_filter_bzip2, archive_read_support_filter_compress,
 		archive_read_support_filter_gzip,  archive_read_support_filter_lz4,
 		archive_read_support_filter_lzip,  archive_read_support_filter_lzma,
-		archive_read_support_filter_xz,	   archive_read_support_filter_zstd,
+		archive_read_support_filter_xz,    archive_read_support_filter_zstd,
 	};
 
 	for (size_t i = 0; i < sizeof(filters) / sizeof(filters[0]); i++) {
 		if (filters[i](a) < ARCHIVE_WARN)
 			return -ENOMEM;
 	}
-	if (archive_read_support_format_raw(a) != ARCHIVE_OK ||
-	    archive_read_support_format_empty(a) != ARCHIVE_OK)
+	if (archive_read_support_format_raw(a) != ARCHIVE_OK || archive_read_support_format_empty(a) != ARCHIVE_OK)
 		return -ENOMEM;
 	return 0;
 }

@@ -1,7 +1,8 @@
 /*
  * import_target: owns the index being built and the descriptors of the base being made.
  * Invariant: host and index have the same directories and regular files, and the host has nothing else, so
- * that no name that an archive invents can lead out of the base. Called by import, import_archive and
+ * that no name that an archive invents can lead out of the base.
+ * Called by import, import_archive and
  * import_dir.
  */
 #include "import_target.h"
@@ -199,8 +200,7 @@ static size_t covered(struct import_target *t, const char *path, size_t len)
 
 /* Goes to the directory that holds the member, which is made where it is missing. The member's own name comes
  * out. */
-static int enter(struct import_target *t, const struct import_member *m, const char **name_out,
-		 size_t *len_out)
+static int enter(struct import_target *t, const struct import_member *m, const char **name_out, size_t *len_out)
 {
 	const char *slash = memrchr(m->path, '/', m->len);
 	size_t end = slash ? (size_t)(slash - m->path) : 0;
@@ -216,8 +216,7 @@ static int enter(struct import_target *t, const struct import_member *m, const c
 		if (r == 0 && S_ISLNK(node->mode))
 			return refuse(t, m, -EPERM, "stands below a symlink: no base can hold this member");
 		if (r == 0 && !S_ISDIR(node->mode))
-			return refuse(t, m, -EPERM,
-				      "stands below what is no directory: no base can hold this member");
+			return refuse(t, m, -EPERM, "stands below what is no directory: no base can hold this member");
 		r = r == 0 ? step(t, name, len, node, -1) : make_and_step(t, name, len);
 		if (r < 0)
 			return failed(t, m, r);
@@ -230,7 +229,7 @@ static int enter(struct import_target *t, const struct import_member *m, const c
 
 /* Frees the name in the present directory that old has. */
 static int vacate(struct import_target *t, const struct import_member *m, const char *name, size_t len,
-		  const struct build_node *old)
+                  const struct build_node *old)
 {
 	bool on_host = S_ISREG(old->mode) || S_ISDIR(old->mode);
 	int flags = S_ISDIR(old->mode) ? AT_REMOVEDIR : 0;
@@ -242,8 +241,7 @@ static int vacate(struct import_target *t, const struct import_member *m, const 
 		return failed(t, m, dir);
 	r = build_unlink(t->build, t->at.node, name, len);
 	if (r == -ENOTEMPTY)
-		return refuse(t, m, -EPERM,
-			      "would replace a directory that has entries: no base can hold this member");
+		return refuse(t, m, -EPERM, "would replace a directory that has entries: no base can hold this member");
 	if (r == 0 && on_host && unlinkat(dir, name, flags) < 0)
 		r = -errno;
 	if (r < 0)
@@ -377,8 +375,7 @@ int import_target_link(struct import_target *t, const struct import_member *m, c
 	if (m->len == 0)
 		return refuse(t, m, -EPERM, "the root can only be a directory");
 	if (find(t, to, to_len, &node) < 0)
-		return refuse(t, m, -EUCLEAN,
-			      "a hard link to a file that the archive does not hold before it");
+		return refuse(t, m, -EUCLEAN, "a hard link to a file that the archive does not hold before it");
 	if (S_ISDIR(node->mode))
 		return refuse(t, m, -EPERM, "a hard link to a directory: no base can hold this member");
 	r = enter(t, m, &name, &len);
@@ -422,7 +419,7 @@ int import_target_rewrite(struct import_target *t, const struct import_member *m
 }
 
 int import_target_write(struct import_target *t, const struct import_member *m, const void *bytes, size_t len,
-			uint64_t offset)
+                        uint64_t offset)
 {
 	int r = import_file_write(&t->file, bytes, len, offset);
 
@@ -454,8 +451,7 @@ static int open_index(int root)
 	cleanup_fd int own = -1;
 	int fd;
 
-	if (mkdirat(root, FORMAT_OWN_DIR, PRIVATE_DIR) < 0 ||
-	    fchmodat(root, FORMAT_OWN_DIR, PRIVATE_DIR, 0) < 0)
+	if (mkdirat(root, FORMAT_OWN_DIR, PRIVATE_DIR) < 0 || fchmodat(root, FORMAT_OWN_DIR, PRIVATE_DIR, 0) < 0)
 		return -errno;
 	own = openat(root, FORMAT_OWN_DIR, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (own < 0)
@@ -473,8 +469,7 @@ int import_target_index(struct import_target *t, struct import_result *result)
 	int r = fd < 0 ? fd : build_write(t->build, fd);
 
 	if (r == -EOVERFLOW)
-		return import_report(t->report, NULL, r,
-				     "holds more than one index can name: import parts of it");
+		return import_report(t->report, NULL, r, "holds more than one index can name: import parts of it");
 	if (r < 0)
 		return import_report_errno(t->report, FORMAT_OWN_DIR "/index", r);
 	*result = (struct import_result){.entries = build_n_names(t->build), .bytes = t->bytes};

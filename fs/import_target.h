@@ -35,7 +35,7 @@ int import_target_rewrite(struct import_target *t, const struct import_member *m
 
 /* Bytes of the open file, by growing offsets. */
 int import_target_write(struct import_target *t, const struct import_member *m, const void *bytes, size_t len,
-			uint64_t offset);
+                        uint64_t offset);
 
 /* The open file is complete and of this size. */
 int import_target_end(struct import_target *t, const struct import_member *m, uint64_t size);

@@ -120,8 +120,8 @@ static int put_line(const struct index *ix, const struct line *line)
 	if (r < 0)
 		return r;
 	put_bytes(line->path, line->path_len);
-	printf(" %c %04o %u %u %u %" PRIu64 ":%" PRIu64 " %" PRIu64 " %" PRIu64, type_letter(i.mode),
-	       i.mode & 07777, i.uid, i.gid, i.nlink, i.rdev >> 32, i.rdev & UINT32_MAX, i.size, i.blocks);
+	printf(" %c %04o %u %u %u %" PRIu64 ":%" PRIu64 " %" PRIu64 " %" PRIu64, type_letter(i.mode), i.mode & 07777,
+	       i.uid, i.gid, i.nlink, i.rdev >> 32, i.rdev & UINT32_MAX, i.size, i.blocks);
 	put_time(i.mtime);
 	put_time(i.ctime);
 	printf(" %" PRIu64 " %016" PRIx64, content.stamp, content.checksum);
@@ -158,7 +158,7 @@ static int fill_line(const struct index *ix, uint64_t nr, struct line *line)
 	if (!line->path)
 		return -ENOMEM;
 	snprintf(line->path, line->path_len + 1, "%s%s%.*s", parent, *parent ? "/" : "", (int)entry.name_len,
-		 entry.name);
+	         entry.name);
 	return 0;
 }
 

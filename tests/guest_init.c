@@ -32,7 +32,7 @@
 #include <unistd.h>
 
 /* UML's con0 and con1; the kernel's log has con2. */
-#define CONSOLE	       "/dev/tty0"
+#define CONSOLE        "/dev/tty0"
 #define STATUS_CONSOLE "/dev/tty1"
 #define NEW_ROOT       "/newroot"
 
@@ -154,8 +154,7 @@ static int mount_all(int status, const char **dir)
 /* The root under test becomes /, as switch_root(8) does it; nothing of the initramfs needs deleting. */
 static int enter_root(int status)
 {
-	if (chdir(NEW_ROOT) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 ||
-	    chdir("/") < 0)
+	if (chdir(NEW_ROOT) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 || chdir("/") < 0)
 		return failed(status, -errno, "enter", NEW_ROOT);
 	return 0;
 }

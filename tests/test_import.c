@@ -30,7 +30,7 @@ enum {
 struct place {
 	char path[64];
 	int fd;
-	int archive;	      /* being written */
+	int archive;          /* being written */
 	unsigned int n_lines; /* that were logged */
 	char line[1024];      /* the last of them */
 };
@@ -104,8 +104,8 @@ static void end_archive(struct place *p)
 	assert_int_equal(write(p->archive, zeros, sizeof(zeros)), sizeof(zeros));
 }
 
-static int run(struct place *p, const char *source, int (*progress)(void *, const struct import_progress *),
-	       void *arg, struct import_result *result)
+static int run(struct place *p, const char *source, int (*progress)(void *, const struct import_progress *), void *arg,
+               struct import_result *result)
 {
 	const struct log log = {keep_line, p};
 	char from[128], base[128];
@@ -177,8 +177,7 @@ static void names_of_255_bytes_are_the_longest(void **state)
 		size_t path_len;
 
 		name[1 + len] = '\0';
-		assert_int_equal(import_member_path(name, &path, &path_len, &why),
-				 len > 255 ? -ENAMETOOLONG : 0);
+		assert_int_equal(import_member_path(name, &path, &path_len, &why), len > 255 ? -ENAMETOOLONG : 0);
 	}
 }
 
@@ -188,7 +187,7 @@ struct watch {
 	unsigned int stop_at; /* 0: never */
 	struct import_progress last;
 	uint64_t most_bytes, most_entries; /* between two calls */
-	int grow;			   /* a file to be made longer at the second call, -1: none */
+	int grow;                          /* a file to be made longer at the second call, -1: none */
 };
 
 static int watch(void *arg, const struct import_progress *now)
@@ -322,13 +321,10 @@ int main(void)
 		cmocka_unit_test(names_become_paths_below_the_root),
 		cmocka_unit_test(names_of_255_bytes_are_the_longest),
 		cmocka_unit_test_setup_teardown(progress_is_told_in_time_and_ends_with_everything, make_place,
-						remove_place),
-		cmocka_unit_test_setup_teardown(stopped_at_any_call_it_leaves_nothing, make_place,
-						remove_place),
-		cmocka_unit_test_setup_teardown(a_file_that_changes_meanwhile_is_refused, make_place,
-						remove_place),
-		cmocka_unit_test_setup_teardown(the_result_counts_names_and_each_inode_once, make_place,
-						remove_place),
+	                                        remove_place),
+		cmocka_unit_test_setup_teardown(stopped_at_any_call_it_leaves_nothing, make_place, remove_place),
+		cmocka_unit_test_setup_teardown(a_file_that_changes_meanwhile_is_refused, make_place, remove_place),
+		cmocka_unit_test_setup_teardown(the_result_counts_names_and_each_inode_once, make_place, remove_place),
 		cmocka_unit_test_setup_teardown(pieces_of_a_file_may_not_overlap, make_place, remove_place),
 	};
 

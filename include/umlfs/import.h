@@ -27,7 +27,7 @@ struct import_options {
 	 */
 	const char *source;
 	const char *base; /* path of the base to make; its parent directory must be there */
-	bool force;	  /* replace a base that is there; anything that is no base is refused all the same */
+	bool force;       /* replace a base that is there; anything that is no base is refused all the same */
 	const struct log *log;
 	/*
 	 * Called from the calling thread, at least once for every MiB read or written, every 64 entries, and
@@ -40,7 +40,7 @@ struct import_options {
 
 struct import_result {
 	uint64_t entries; /* names in the base */
-	uint64_t bytes;	  /* sizes of its regular files added up, each inode once */
+	uint64_t bytes;   /* sizes of its regular files added up, each inode once */
 };
 
 /*
