@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include "fuse_ops_reply.h"
 
@@ -43,6 +45,7 @@ static void ops_init(void *userdata, struct fuse_conn_info *conn)
 	fuse_ops_negotiate(conn, ops->options.posix);
 	conn->max_background = BACKGROUND_MAX;
 	conn->time_gran = 1;
+	ops->forgotten = fuse_ops_forgotten(conn);
 	ops->ready(ops->ready_arg);
 }
 
@@ -310,4 +313,42 @@ static const struct fuse_lowlevel_ops table = {
 struct fuse_session *fuse_ops_session(struct fuse_ops *ops, struct fuse_args *args)
 {
 	return fuse_session_new(args, &table, sizeof(table), ops);
+}
+
+/*
+ * libfuse before 3.17 takes note of some capabilities and then does not tell the kernel (parallel lookups; setuid bits that the
+ * server minds). What it forgot is added to its answer to INIT on the way out.
+ */
+#if FUSE_VERSION < FUSE_MAKE_VERSION(3, 17)
+static ssize_t hear(int fd, void *buf, size_t size, void *userdata)
+{
+	return read(fd, buf, size);
+}
+
+static ssize_t say(int fd, struct iovec *iov, int count, void *userdata)
+{
+	struct fuse_ops *ops = userdata;
+
+	/* INIT is answered before anything else is asked. */
+	if (ops->forgotten && fuse_ops_remind(ops->forgotten, iov, count))
+		ops->forgotten = 0;
+	return writev(fd, iov, count);
+}
+
+static int listen_in(struct fuse_session *session)
+{
+	static const struct fuse_custom_io io = {.writev = say, .read = hear};
+
+	return fuse_session_custom_io(session, &io, fuse_session_fd(session));
+}
+#else
+static int listen_in(struct fuse_session *session)
+{
+	return 0;
+}
+#endif
+
+int fuse_ops_mount(struct fuse_session *session, const char *mountpoint)
+{
+	return fuse_session_mount(session, mountpoint) != 0 ? -EIO : listen_in(session);
 }

@@ -34,5 +34,8 @@ void fuse_ops_free(struct fuse_ops *ops);
  */
 struct fuse_session *fuse_ops_session(struct fuse_ops *ops, struct fuse_args *args);
 
+/* Mounts it: 0, -EIO when libfuse or fusermount3 refuses (it has then said why to its own log), -ENOMEM. */
+int fuse_ops_mount(struct fuse_session *session, const char *mountpoint);
+
 /* Writes "requests KIND NUMBER" lines, one for each kind that came. */
 void fuse_ops_print_counts(const struct fuse_ops *ops, FILE *out);

@@ -7,7 +7,9 @@
 
 #define FUSE_USE_VERSION 312
 #include <fuse_lowlevel.h>
+#include <linux/fuse.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 
 void fuse_ops_stat(const struct inode *inode, struct stat *st)
 {
@@ -105,4 +107,28 @@ void fuse_ops_negotiate(struct fuse_conn_info *conn, bool posix)
 #else
 	want(conn, FUSE_CAP_HANDLE_KILLPRIV);
 #endif
+}
+
+uint32_t fuse_ops_forgotten(const struct fuse_conn_info *conn)
+{
+	uint32_t flags = 0;
+
+#if FUSE_VERSION < FUSE_MAKE_VERSION(3, 17)
+	if (conn->want & FUSE_CAP_PARALLEL_DIROPS)
+		flags |= FUSE_PARALLEL_DIROPS;
+	if (conn->want & FUSE_CAP_HANDLE_KILLPRIV)
+		flags |= FUSE_HANDLE_KILLPRIV;
+#endif
+	return flags;
+}
+
+bool fuse_ops_remind(uint32_t flags, const struct iovec *iov, int count)
+{
+	struct fuse_init_out *init = count == 2 ? iov[1].iov_base : NULL;
+
+	if (!init || iov[0].iov_len != sizeof(struct fuse_out_header) || iov[1].iov_len < sizeof(*init) ||
+	    init->major != FUSE_KERNEL_VERSION)
+		return false;
+	init->flags |= flags;
+	return true;
 }

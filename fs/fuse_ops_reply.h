@@ -52,6 +52,7 @@ struct fuse_ops {
 	struct fuse_ops_options options;
 	void (*ready)(void *arg);
 	void *ready_arg;
+	uint32_t forgotten; /* by libfuse, to be said in the answer to INIT */
 	uint64_t counts[KIND_COUNT];
 	char buffer[FUSE_OPS_READ_MAX];
 };

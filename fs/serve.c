@@ -131,8 +131,8 @@ static int mount_fuse(struct server *s)
 		r = s->fuse ? 0 : -EINVAL;
 	}
 	fuse_opt_free_args(&args);
-	if (r == 0 && fuse_session_mount(s->fuse, s->mountpoint) != 0)
-		r = -EIO;
+	if (r == 0)
+		r = fuse_ops_mount(s->fuse, s->mountpoint);
 	if (r < 0)
 		return log_error(&s->log, r, "%s: cannot be mounted%s", s->mountpoint,
 		                 s->options->allow_other && geteuid() != 0
