@@ -65,6 +65,14 @@ static int list(struct store *store, FILE *out)
 	return r;
 }
 
+void request_print_path(FILE *out, const char *key, const char *value)
+{
+	fprintf(out, "%s ", key);
+	for (; *value; value++)
+		fprintf(out, (unsigned char)*value < ' ' || *value == '%' ? "%%%02X" : "%c", (unsigned char)*value);
+	putc('\n', out);
+}
+
 static int status(struct store *store, FILE *out)
 {
 	const struct session *s = &store->session;
@@ -74,8 +82,9 @@ static int status(struct store *store, FILE *out)
 	int r = store_load(store);
 
 	since_snapshot(store, &parent, &changes, &bytes);
-	fprintf(out, "base %s\nstanding %s\nchanges %" PRIu64 "\nbytes %" PRIu64 "\n", s->manifest.base_path,
-	        standing ? standing->name : SNAPSHOT_BASE, changes, bytes);
+	request_print_path(out, "base", s->manifest.base_path);
+	fprintf(out, "standing %s\nchanges %" PRIu64 "\nbytes %" PRIu64 "\n", standing ? standing->name : SNAPSHOT_BASE,
+	        changes, bytes);
 	fprintf(out, "files %u\n", handles_count(s->handles));
 	return r;
 }

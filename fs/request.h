@@ -12,3 +12,6 @@
  */
 int request_run(struct store *store, const struct request *request, const struct log *log, FILE *out,
                 struct snapshot_change *change_out);
+
+/* A line of STATUS with a path, in which control characters and '%' stand as %XX. */
+void request_print_path(FILE *out, const char *key, const char *path);

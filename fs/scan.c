@@ -80,7 +80,8 @@ static void fill(const struct scan *s, struct build_node *node, const struct sta
 	if (S_ISREG(st->st_mode) || S_ISDIR(st->st_mode))
 		node->blocks = ((uint64_t)st->st_size + 4095) / 4096 * 8;
 	node->mtime = st->st_mtim;
-	node->ctime = st->st_ctim;
+	/* Not st_ctim: copying, moving or mending the base changes it, and nobody can put it back. */
+	node->ctime = st->st_mtim;
 	node->stamp = (uint64_t)st->st_mtim.tv_sec * 1000000000u + (uint64_t)st->st_mtim.tv_nsec;
 }
 
@@ -271,8 +272,11 @@ int scan_tree(int dirfd, const char *label, uid_t host_uid, gid_t host_gid, int 
 	r = build_new(INDEX_FLAG_SCANNED, &s->build);
 	if (r == 0)
 		r = walk(s);
-	if (r == 0)
+	if (r == 0) {
 		r = build_write(s->build, fd);
+		if (r < 0)
+			log_errno(log, r, "%s: cannot be indexed", label);
+	}
 	if (r == 0 && s->n_unreadable > 1)
 		log_warning(log, "%s: %llu files in all that you may not read", label,
 		            (unsigned long long)s->n_unreadable);

@@ -21,6 +21,7 @@
 #include "cleanup.h"
 #include "fuse_ops.h"
 #include "mountpoint.h"
+#include "request.h"
 #include "serve_control.h"
 #include "tree.h"
 
@@ -113,8 +114,34 @@ static int make_args(const struct server *s, struct fuse_args *args)
 	return r;
 }
 
+/* Mounts; what libfuse and fusermount3 have to say about a failure goes to `why`, in one line, not to standard error. */
+static int mount_silently(struct server *s, char *why, size_t size)
+{
+	int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	cleanup_fd int from = -1, to = -1;
+	int fds[2], r;
+	ssize_t n;
+
+	*why = '\0';
+	if (saved < 0 || pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0) {
+		close_fd(saved);
+		return fuse_ops_mount(s->fuse, s->mountpoint);
+	}
+	from = fds[0];
+	to = fds[1];
+	dup2(to, STDERR_FILENO);
+	r = fuse_ops_mount(s->fuse, s->mountpoint);
+	dup2(saved, STDERR_FILENO);
+	close_fd(saved);
+	n = read(from, why, size - 1);
+	why[n > 0 ? n : 0] = '\0';
+	why[strcspn(why, "\n")] = '\0';
+	return r;
+}
+
 static int mount_fuse(struct server *s)
 {
+	char why[256] = "";
 	struct fuse_ops_options options = {
 		.posix = s->options->posix,
 		.xattr = s->options->posix || s->options->xattr,
@@ -132,12 +159,9 @@ static int mount_fuse(struct server *s)
 	}
 	fuse_opt_free_args(&args);
 	if (r == 0)
-		r = fuse_ops_mount(s->fuse, s->mountpoint);
+		r = mount_silently(s, why, sizeof(why));
 	if (r < 0)
-		return log_error(&s->log, r, "%s: cannot be mounted%s", s->mountpoint,
-		                 s->options->allow_other && geteuid() != 0
-		                         ? ": allow_other needs user_allow_other in /etc/fuse.conf"
-		                         : "");
+		return log_error(&s->log, r, "%s: cannot be mounted%s%s", s->mountpoint, *why ? ": " : "", why);
 	r = fcntl(fuse_session_fd(s->fuse), F_GETFL);
 	return fcntl(fuse_session_fd(s->fuse), F_SETFL, r | O_NONBLOCK) < 0 ? -errno : 0;
 }
@@ -171,7 +195,8 @@ static void print_status(void *arg, FILE *out)
 	const struct server *s = arg;
 	const struct serve_options *o = s->options;
 
-	fprintf(out, "mountpoint %s\npid %d\nprofile %s\n", s->mountpoint, (int)getpid(), o->posix ? "posix" : "guest");
+	request_print_path(out, "mountpoint", s->mountpoint);
+	fprintf(out, "pid %d\nprofile %s\n", (int)getpid(), o->posix ? "posix" : "guest");
 	if (o->xattr && !o->posix)
 		fprintf(out, "option xattr\n");
 	if (o->owner_caller)
@@ -278,7 +303,7 @@ static int loop(struct server *s)
 }
 
 /* In the order in which things depend on each other: the kernel first, the lock last. */
-static int finish(struct server *s)
+static int finish(struct server *s, bool started)
 {
 	int r = 0;
 
@@ -299,6 +324,8 @@ static int finish(struct server *s)
 	close_fd(s->epoll);
 	close_fd(s->signals);
 	free(s->mountpoint);
+	if (s->store && !started)
+		store_unmake(s->store);
 	if (s->store)
 		store_close(s->store);
 	return r;
@@ -307,12 +334,14 @@ static int finish(struct server *s)
 int serve_run(const struct serve_options *options)
 {
 	struct server s = {.options = options, .epoll = -1, .signals = -1};
+	bool started;
 	int r, end;
 
 	s.log = (struct log){.write = remember_problem, .arg = &s};
 	r = start(&s);
-	if (r == 0)
+	started = r == 0;
+	if (started)
 		r = loop(&s);
-	end = finish(&s);
+	end = finish(&s, started);
 	return r < 0 ? r : end;
 }

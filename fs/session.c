@@ -253,6 +253,7 @@ void session_unload(struct stack *old, const struct stack *kept)
 int session_content(struct session *s, const struct inode *inode)
 {
 	uint32_t where = inode->content_layer;
+	struct stat st;
 	int fd, r;
 
 	if (where == CONTENT_NONE)
@@ -271,6 +272,11 @@ int session_content(struct session *s, const struct inode *inode)
 		                 (unsigned long long)inode->ino);
 	if (fd < 0)
 		return fd;
+	if (where != CONTENT_BASE && !inode->dirty && (fstat(fd, &st) < 0 || (uint64_t)st.st_size < inode->size)) {
+		close_fd(fd);
+		return log_error(&s->log, -EIO, "%s/layers/%u/content/%llu: damaged: it is shorter than its file",
+		                 s->label, where, (unsigned long long)inode->ino);
+	}
 	r = handles_add(s->handles, where, inode->ino, fd);
 	return r < 0 ? r : fd;
 }

@@ -19,7 +19,7 @@
 int snapshot_check_name(const char *name, const struct log *log)
 {
 	if (*name == '\0')
-		return log_error(log, -EINVAL, "a snapshot's name may not be empty");
+		return log_error(log, -EINVAL, "the name: a snapshot's name may not be empty");
 	if (strlen(name) > FORMAT_NAME_MAX)
 		return log_error(log, -EINVAL, "%.32s...: a snapshot's name may have %d bytes at most", name,
 		                 FORMAT_NAME_MAX);
@@ -74,8 +74,9 @@ int snapshot_create(struct store *store, const char *name, const struct log *log
 		return log_error(log, -EEXIST, "%s: there is a snapshot of this name: take another, or delete it first",
 		                 name);
 	r = store_load(store);
-	if (r == 0)
-		r = manifest_copy(&s->manifest, &m);
+	if (r < 0)
+		return r; /* it said why */
+	r = manifest_copy(&s->manifest, &m);
 	if (r == 0)
 		r = close_top(s, manifest_layer(&m, sealed));
 	if (r == 0)
@@ -214,8 +215,9 @@ int snapshot_reset(struct store *store, const char *name, const struct log *log,
 	if (r < 0)
 		return r;
 	r = load_what_can_be(store, &s->manifest, log);
-	if (r == 0)
-		r = manifest_copy(&s->manifest, &m);
+	if (r < 0)
+		return r; /* it said why */
+	r = manifest_copy(&s->manifest, &m);
 	if (r == 0)
 		r = plan_reset(s, target, &m, &stack, &change);
 	if (r == 0)

@@ -31,13 +31,14 @@ static int lock(struct store *store, const struct log *log)
 	if (store->lockfd < 0)
 		return log_errno(log, -errno, "%s/lock", store->session.label);
 	if (flock(store->lockfd, LOCK_EX | LOCK_NB) == 0) {
-		snprintf(text, sizeof(text), "%d\n", (int)getpid());
-		if (ftruncate(store->lockfd, 0) < 0 || io_write_all(store->lockfd, text, strlen(text), 0) < 0)
-			log_warning(log, "%s/lock: cannot be written to", store->session.label);
+		/* In place and always as long, so that a full disk matters only to a new session, which fails anyway. */
+		snprintf(text, sizeof(text), "%-10d\n", (int)getpid());
+		io_write_all(store->lockfd, text, strlen(text), 0);
 		return 0;
 	}
 	n = pread(store->lockfd, text, sizeof(text) - 1, 0);
 	text[n > 0 ? n - 1 : 0] = '\0';
+	text[strcspn(text, " ")] = '\0';
 	if (faccessat(store->session.dirfd, "control", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return log_error(log, -EBUSY, "%s: mounted already by process %s: unmount it with `umlfs umount %s`",
 		                 store->session.label, text, store->session.label);
@@ -91,18 +92,24 @@ static void remove_half_made(const struct store *store)
 {
 	int dirfd = store->session.dirfd;
 
+	unlinkat(dirfd, "manifest", 0);
 	io_remove_tree(dirfd, "layers");
 	unlinkat(dirfd, "base.index", 0);
 	unlinkat(dirfd, "base.index.new", 0);
 	unlinkat(dirfd, "rootfs", AT_REMOVEDIR);
+	unlinkat(dirfd, "log", 0);
 	unlinkat(dirfd, "lock", 0);
 }
 
-static int open_layers(struct store *store, const struct log *log)
+static int open_layers(struct store *store, bool is_new, const struct log *log)
 {
-	store->session.layersfd = io_make_dir(store->session.dirfd, "layers", 0700);
-	if (store->session.layersfd < 0)
-		return log_errno(log, store->session.layersfd, "%s/layers", store->session.label);
+	int dirfd = store->session.dirfd;
+	int fd = is_new ? io_make_dir(dirfd, "layers", 0700)
+	                : openat(dirfd, "layers", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0)
+		return log_errno(log, is_new ? fd : -errno, "%s/layers", store->session.label);
+	store->session.layersfd = fd;
 	return 0;
 }
 
@@ -117,7 +124,7 @@ static int make_session(struct store *store, const struct log *log)
 	m.base_path = strdup(s->base->label);
 	r = m.base_path ? manifest_add_layer(&m, FIRST_LAYER, 0) : -ENOMEM;
 	if (r == 0)
-		r = open_layers(store, log);
+		r = open_layers(store, true, log);
 	if (r == 0)
 		r = layer_create(s->layersfd, FIRST_LAYER);
 	if (r == 0 && mkdirat(s->dirfd, "rootfs", 0700) < 0 && errno != EEXIST)
@@ -152,6 +159,8 @@ static int load_layers(struct store *store)
 		return r;
 	store->loaded = true;
 	r = session_settle(s);
+	if (r == -ENOSPC || r == -EDQUOT)
+		return 0; /* the files stay dirty, which costs nothing; a full disk must not keep anybody from a reset */
 	return r < 0 ? log_errno(&s->log, r, "%s: its journal cannot be written", s->label) : 0;
 }
 
@@ -179,21 +188,12 @@ static int open_on_base(struct store *store, const char *base, const struct log 
 
 	if (r < 0 && !is_new)
 		return r;
-	if (is_new && !may_become_session(store))
-		return log_error(log, -EUCLEAN,
-		                 "%s/manifest: missing, though the session has layers: restore it from a "
-		                 "backup, or remove the session",
-		                 s->label);
-	if (is_new && check_only_ours(s->dirfd) < 0)
-		return log_error(log, -ENOTEMPTY,
-		                 "%s: holds other files and is no session: give an empty or a new directory", s->label);
+	store->made_session = is_new;
 	r = store_base_open(store, base, is_new, log);
 	if (r == 0 && is_new)
 		r = make_session(store, log);
-	if (r < 0 && is_new)
-		remove_half_made(store);
 	if (r == 0 && !is_new)
-		r = open_layers(store, log);
+		r = open_layers(store, false, log);
 	if (r == 0)
 		r = store_remove_dropped(s->layersfd, &s->manifest);
 	if (r == 0)
@@ -209,14 +209,13 @@ static int open_alone(struct store *store, const struct log *log)
 		return log_error(log, -ENOENT,
 		                 "%s: is no session: it has no manifest; make one with `umlfs mount BASE %s`",
 		                 store->session.label, store->session.label);
-	return r < 0 ? r : open_layers(store, log);
+	return r < 0 ? r : open_layers(store, false, log);
 }
 
-static int open_directory(struct store *store, const struct store_options *o, bool *made_out)
+static int open_directory(struct store *store, const struct store_options *o)
 {
-	*made_out = false;
 	if (o->base && mkdir(o->session, 0700) == 0)
-		*made_out = true;
+		store->made_dir = true;
 	else if (o->base && errno != EEXIST)
 		return log_errno(o->log, -errno, "%s: cannot be made", o->session);
 	store->session.dirfd = open(o->session, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -226,10 +225,34 @@ static int open_directory(struct store *store, const struct store_options *o, bo
 	return store->path ? 0 : log_errno(o->log, -errno, "%s", o->session);
 }
 
+/* Before a lock file is made: is this a session, or may it become one? */
+static int check_directory(const struct store *store, const char *base, const struct log *log)
+{
+	const char *label = store->session.label;
+
+	if (faccessat(store->session.dirfd, "manifest", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return 0;
+	if (!may_become_session(store))
+		return log_error(log, -EUCLEAN,
+		                 "%s/manifest: missing, though the session has layers: restore it from a "
+		                 "backup, or remove the session",
+		                 label);
+	if (!base)
+		return log_error(log, -ENOENT,
+		                 "%s: is no session: it has no manifest; make one with `umlfs mount BASE %s`", label,
+		                 label);
+	if (check_only_ours(store->session.dirfd) < 0)
+		return log_error(log, -ENOTEMPTY,
+		                 "%s: holds other files and is no session: give an empty or a new directory", label);
+	return 0;
+}
+
 static int open_parts(struct store *store, const struct store_options *o)
 {
 	int r = store_base_check_place(store, o->base, o->log);
 
+	if (r == 0)
+		r = check_directory(store, o->base, o->log);
 	if (r == 0)
 		r = lock(store, o->log);
 	if (r == 0)
@@ -242,7 +265,6 @@ static int open_parts(struct store *store, const struct store_options *o)
 int store_open(const struct store_options *o, struct store **out)
 {
 	struct store *store = calloc(1, sizeof(*store));
-	bool made = false;
 	int r;
 
 	if (!store)
@@ -252,17 +274,24 @@ int store_open(const struct store_options *o, struct store **out)
 	store->session.layersfd = -1;
 	store->session.log = o->log ? *o->log : (struct log){0};
 	store->session.label = strdup(o->session);
-	r = store->session.label ? open_directory(store, o, &made) : -ENOMEM;
+	r = store->session.label ? open_directory(store, o) : -ENOMEM;
 	if (r == 0)
 		r = open_parts(store, o);
 	if (r < 0) {
-		if (made)
-			rmdir(o->session);
+		store_unmake(store);
 		store_close(store);
 		return r;
 	}
 	*out = store;
 	return 0;
+}
+
+void store_unmake(struct store *store)
+{
+	if (store->made_session)
+		remove_half_made(store);
+	if (store->made_dir && rmdir(store->session.label) < 0 && store->path)
+		rmdir(store->path); /* the working directory may have changed */
 }
 
 void store_close(struct store *store)

@@ -16,8 +16,9 @@
 struct store {
 	struct session session;
 	int lockfd;
-	char *path;  /* absolute */
-	bool loaded; /* session.base and session.stack are valid */
+	char *path;                  /* absolute */
+	bool loaded;                 /* session.base and session.stack are valid */
+	bool made_session, made_dir; /* by this store_open() */
 };
 
 struct store_options {
@@ -39,6 +40,9 @@ struct store_options {
  */
 int store_open(const struct store_options *options, struct store **out);
 void store_close(struct store *store);
+
+/* Takes back what store_open() made of a session that was not there; before store_close(). */
+void store_unmake(struct store *store);
 
 /* Loads the session's copy of the base's index, unless the base is open. */
 int store_load_base(struct store *store);

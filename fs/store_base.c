@@ -74,7 +74,7 @@ static int scan_base(const struct store *store, int treefd, const char *path, co
 	r = scan_tree(treefd, path, geteuid(), getegid(), fd, log);
 	malloc_trim(0); /* the tree in memory was several times what is left */
 	if (r < 0)
-		return log_errno(log, r, "%s: cannot be indexed", path);
+		return r;
 	return index_open(dirfd, new_copy_name, label, log, out);
 }
 
@@ -138,6 +138,15 @@ static int refuse(const struct store *store, const struct index *now, const char
 	return -ESTALE;
 }
 
+static bool copy_is_whole(const struct store *store)
+{
+	struct index *copy = NULL;
+	int r = index_open(store->session.dirfd, copy_name, copy_name, NULL, &copy);
+
+	index_free(copy);
+	return r == 0;
+}
+
 static int match(const struct store *store, const struct index *index, int treefd, const char *path, bool is_new,
                  const struct log *log)
 {
@@ -146,7 +155,7 @@ static int match(const struct store *store, const struct index *index, int treef
 
 	if (!is_new && !same)
 		return refuse(store, index, path, log);
-	if (is_new || faccessat(store->session.dirfd, copy_name, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+	if (is_new || !copy_is_whole(store))
 		return keep_copy(store, index, treefd, log);
 	unlinkat(store->session.dirfd, new_copy_name, 0);
 	return 0;
@@ -200,9 +209,12 @@ int store_base_from_copy(struct store *store, const struct log *log)
 	int r = label_of(s->label, copy_name, label);
 
 	if (r == 0)
-		r = index_open(s->dirfd, copy_name, label, log, &index);
-	if (r == -ENOENT)
-		return log_error(log, -EUCLEAN, "%s: missing: mount the session with its base once", label);
+		r = index_open(s->dirfd, copy_name, label, NULL, &index);
+	if (r == -ENOENT || r == -EUCLEAN)
+		return log_error(log, -EUCLEAN, "%s: %s: mount the session with its base once, which mends it", label,
+		                 r == -ENOENT ? "missing" : "damaged");
+	if (r == -EPROTONOSUPPORT)
+		return log_error(log, r, "%s: made by a newer umlfs: update umlfs", label);
 	if (r < 0)
 		return r;
 	r = base_new(index, -1, s->manifest.base_path, &s->base);

@@ -115,6 +115,20 @@ static int store_set(struct tree *t, uint64_t ino, struct xattr_set set)
 	return session_apply(s);
 }
 
+/* The name spaces of xattr(7); the kernel keeps those of access control lists to itself. */
+static int check_xattr_name(const char *name)
+{
+	static const char *const spaces[] = {"user.", "trusted.", "security.", "system."};
+
+	for (size_t i = 0; i < sizeof(spaces) / sizeof(spaces[0]); i++) {
+		size_t len = strlen(spaces[i]);
+
+		if (strncmp(name, spaces[i], len) == 0)
+			return name[len] ? 0 : -EINVAL;
+	}
+	return -EOPNOTSUPP;
+}
+
 static int change_xattr(struct tree *t, uint64_t ino, const char *name, const void *value, size_t size, int flags)
 {
 	cleanup_free unsigned char *bytes = NULL;
@@ -137,7 +151,9 @@ static int change_xattr(struct tree *t, uint64_t ino, const char *name, const vo
 
 int tree_setxattr(struct tree *t, uint64_t ino, const char *name, const void *value, size_t size, int flags)
 {
-	return change_xattr(t, ino, name, value ? value : "", size, flags);
+	int r = check_xattr_name(name);
+
+	return r < 0 ? r : change_xattr(t, ino, name, value ? value : "", size, flags);
 }
 
 int tree_removexattr(struct tree *t, uint64_t ino, const char *name)

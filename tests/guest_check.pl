@@ -37,13 +37,14 @@ sub entry {
 		$type eq 'l' ? quote(readlink $path) : '');
 }
 
-# Calls $visit with every path below the root, '.' for itself.
+# Calls $visit with every path below the root, '.' for itself, and its entry.
 sub walk {
 	my ($path, $visit) = @_;
 	my $here = $path eq '.' ? $root : "$root/$path";
-	$visit->($path);
-	return if -l $here || !-d _;
-	opendir my $dir, $here or return differ("$path: cannot be listed: $!");
+	my @entry = entry($here) or return differ(quote($path) . ": $!");
+	$visit->($path, @entry);
+	return if $entry[0] ne 'd';
+	opendir my $dir, $here or return differ(quote($path) . ": cannot be listed: $!");
 	for my $name (grep { !/^\.\.?$/ } readdir $dir) {
 		walk($path eq '.' ? $name : "$path/$name", $visit);
 	}
@@ -78,9 +79,8 @@ while (<$lines>) {
 
 my $entries = 0;
 walk('.', sub {
-	my ($path) = @_;
+	my ($path, @got) = @_;
 	my $want = delete $wanted{$path} // return differ(quote($path) . ': must not be there');
-	my @got = entry($path eq '.' ? $root : "$root/$path") or return differ(quote($path) . ": $!");
 	my @wrong = grep { $want->[$_] ne '-' && $got[$_] ne $want->[$_] } 0 .. $#fields;
 	differ(quote($path) . ': ' . join ', ', map { "$fields[$_] $got[$_], wanted $want->[$_]" } @wrong) if @wrong;
 	++$entries;

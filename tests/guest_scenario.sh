@@ -231,13 +231,17 @@ small_text() {
 
 # Half of them in one directory. The host reads them all.
 small_files() {
-	perl -e 'mkdir "/work/small" or die;
-		mkdir "/work/small/$_" or die for "one", 0 .. 99;
-		for my $i (0 .. 19999) {
-			my $path = "/work/small/" . ($i % 2 ? "one" : $i / 2 % 100) . "/file-$i";
-			open my $file, ">", $path or die "$path: $!\n";
-			print $file "the file number $i\n" x ($i % 5);
-			close $file or die "$path: $!\n";
+	perl -MPOSIX -e 'my @here = ("one", 0 .. 99);
+		mkdir "/work/small" or die;
+		for my $dir (0 .. 100) {
+			mkdir "/work/small/$here[$dir]" or die;
+			chdir "/work/small/$here[$dir]" or die;
+			for my $i (grep { $dir ? $_ % 200 == 2 * ($dir - 1) : $_ % 2 } 0 .. 19999) {
+				my $text = "the file number $i\n" x ($i % 5);
+				my $fd = POSIX::open("file-$i", O_WRONLY | O_CREAT | O_EXCL, 0644) or die "file-$i: $!\n";
+				!$text or POSIX::write($fd, $text, length $text) == length $text or die "file-$i: $!\n";
+				POSIX::close($fd) or die "file-$i: $!\n";
+			}
 		}' || fail 'cannot make small files'
 	forget
 	same 'small files' "$(find /work/small -type f -printf . | wc -c)" 20000

@@ -14,7 +14,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import tarfile
 import traceback
 
 import pytest
@@ -177,23 +176,27 @@ def link_counts_are_right(top=b'.'):
 class Here:
     """A mount in a umlfs_cli.Place, and .twin, a plain host directory that has the same tree."""
 
-    def __init__(self, place, kind, options=None):
-        self.place, self.options = place, options
+    def __init__(self, place, kind, options=None, mountpoint=None):
+        self.place, self.options = place, {'options': options, 'mountpoint': mountpoint}
         self.owner = ids(place.user)
         in_process(self.owner, place.path, make_base, kind)
         if kind == 'imported':
             place.run('import', f'{place.path}/tar', f'{place.path}/base')
         self.twin = f'{place.path}/twin'
         self.base = f'{place.path}/base'
-        self.mount = place.mount(self.base, options=options)
+        self.mount = place.mount(self.base, **self.options)
         self.root, self.session = self.mount.path, self.mount.session
 
     def remount(self):
         self.mount.umount()
-        self.mount = self.place.mount(self.base, options=self.options)
+        self.mount = self.place.mount(self.base, **self.options)
 
     def run(self, *args):
         return self.place.run(*args)
+
+    def requests(self):
+        """{kind: how many came}; asking causes none."""
+        return self.mount.status()['requests']
 
     def contents(self):
         """The content files of all layers, as LAYER/NUMBER."""
@@ -247,13 +250,8 @@ def make_tree(top):
 
 
 def archive_of(top, archive):
-    """As root packs it."""
-    def as_root(info):
-        info.uid = info.gid = 0
-        info.uname = info.gname = 'root'
-        return info
-    with tarfile.open(archive, 'w', format=tarfile.PAX_FORMAT) as tar:
-        tar.add(top, '.', filter=as_root)
+    """As root packs it, with its holes."""
+    subprocess.run(['tar', '--format=pax', '--sparse', '--owner=0', '--group=0', '-cf', archive, '-C', top, '.'], check=True)
 
 
 def make_base(kind):

@@ -614,6 +614,8 @@ def damaged(path, data):
             os.chown(path, st.st_uid, st.st_gid)
         yield
     finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)     # rename() does nothing when both are names of one file
         os.rename(aside, path)
 
 

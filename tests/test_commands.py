@@ -524,7 +524,7 @@ def test_the_snapshot_that_the_session_stands_on_can_be_deleted(bench):
 @live_and_offline
 def test_all_snapshots_can_be_deleted_in_any_order(bench):
     order = random.Random(7)
-    names = [f's{i}' for i in range(8)]
+    names = [f's{i}' for i in range(6)]
     for i, name in enumerate(names):
         if i:
             bench.run('reset', order.choice(names[:i]))
@@ -563,28 +563,33 @@ def test_what_a_delete_or_reset_drops_leaves_the_disk(bench):
 
 
 @live_and_offline
-def test_snapshot_names_keep_their_bytes(bench):
-    names = ['plain', 'with space', ' leading', 'trailing ', '100%', '%41', 'a' * 255, 'é', os.fsdecode(b'\xff\xfe'),
-             '"quoted"', 'back\\slash', '1', '.', '..', '#', "it's"]
+def test_snapshot_names_keep_their_bytes(place, live):
+    names = ['plain', 'with space', ' leading', '  two', 'trailing ', '100%', '%41', 'a' * 255, '\u00e9',
+             os.fsdecode(b'\xff\xfe'), '"quoted"', 'back\\slash', '1', '.', '..', '#', "it's"]
+    mounted = place.mount(place.imported_base())
+    if not live:
+        mounted.umount()
     for name in names:
-        bench.write('etc/hostname', os.fsencode(name))
-        bench.run('snapshot', name)
-    assert bench.names() == names
+        place.run('snapshot', mounted.session, name)
+    listed = json.loads(place.run('list', '--json', mounted.session))
+    assert [snapshot['name'] for snapshot in listed['snapshots']] == names
+    assert [snapshot['parent'] for snapshot in listed['snapshots']] == ['@base', *names[:-1]]
     for name in names:
-        bench.run('reset', name)
-        assert bench.mounted.do(read, bench.mounted / 'etc/hostname') == os.fsencode(name)
-        assert bench.list()['standing'] == name
-    for name in names:
-        bench.run('delete', name)
-    assert bench.names() == []
+        place.run('reset', mounted.session, name)
+        assert json.loads(place.run('list', '--json', mounted.session))['standing'] == name
+        place.run('delete', mounted.session, name)
+    assert json.loads(place.run('list', '--json', mounted.session))['snapshots'] == []
 
 
 @live_and_offline
-@pytest.mark.parametrize('name', ['', 'a' * 256, 'a/b', '/', '-a', '@a', '@base', '-', '@', 'new\nline', 'tab\t'])
-def test_snapshot_names_that_no_snapshot_may_have_are_refused(bench, name):
-    bench.refused('snapshot', *(['--'] if name.startswith('-') else []), name)
-    bench.refused('delete', *(['--'] if name.startswith('-') else []), name)
-    assert bench.names() == []
+def test_snapshot_names_that_no_snapshot_may_have_are_refused(place, live):
+    mounted = place.mount(place.imported_base())
+    if not live:
+        mounted.umount()
+    for name in ['', 'a' * 256, 'a/b', '/', '-a', '@a', '@base', '-', '@', 'new\nline', 'tab\t']:
+        for command in 'snapshot', 'delete':
+            place.refused(command, mounted.session, '--', name)
+    assert json.loads(place.run('list', '--json', mounted.session))['snapshots'] == []
 
 
 @live_and_offline
@@ -755,12 +760,12 @@ def settle(mounted):
     return place.mount(base, mounted.session).dump()
 
 
-@pytest.mark.parametrize('seed', range(6))
+@pytest.mark.parametrize('seed', range(4))
 def test_after_a_live_reset_the_kernel_shows_nothing_stale(place, seed):
     chance = random.Random(seed)
     mounted = place.mount(place.imported_base())
     states = {'@base': mounted.dump()}
-    for round_ in range(25):
+    for round_ in range(20):
         for _ in range(chance.randrange(1, 12)):
             mounted.do(random_change, chance, mounted.path)
         state = mounted.do(warm, mounted.path, KERNEL_NAMES)
@@ -813,6 +818,7 @@ def test_a_live_reset_forgets_what_changed(place, kind):
     assert mounted.do(look, mounted.path) == before
 
 
+@as_root
 @pytest.mark.parametrize('kind', sorted(STALE))
 def test_a_live_reset_across_branches_shows_the_other_branch(place, kind):
     change_it, look = STALE[kind]

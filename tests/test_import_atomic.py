@@ -1,5 +1,6 @@
 """The base's name means what it meant before, or the whole new base, however an import ends."""
 
+import contextlib
 import os
 import random
 import re
@@ -17,6 +18,7 @@ from importing import (MIB, area, both_users, content, imported, index_bytes, in
 pytestmark = needs_programs
 
 TEMPORARY = r'\.base\.importing-[a-z0-9]{6}'
+PATIENCE = 60  # seconds for what takes milliseconds
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
@@ -37,14 +39,19 @@ def out(area):
     return f'{area}/out'
 
 
+@contextlib.contextmanager
 def begun(archive, base, *flags, user='root'):
     """An import that waits in the middle of the archive: what was written is more than a pipe and its buffer hold."""
     process = start_import(*flags, '-', base, user=user, stdin=subprocess.PIPE)
-    with open(archive, 'rb') as stream:
-        process.stdin.write(stream.read(4 * MIB))
-        process.stdin.flush()
-        process.rest = stream.read()
-    return process
+    try:
+        with open(archive, 'rb') as stream:
+            process.stdin.write(stream.read(4 * MIB))
+            process.stdin.flush()
+            process.rest = stream.read()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def finish(process):
@@ -52,21 +59,19 @@ def finish(process):
     return process.returncode, stderr.decode()
 
 
-def old_base(area, out):
+def old_base(area, out, user='root'):
     python_tar(f'{area}/old.tar', [('old', {}, b'old')])
-    imported(f'{area}/old.tar', f'{out}/base')
+    imported(f'{area}/old.tar', f'{out}/base', user=user)
     return index_bytes(f'{out}/base')
 
 
 @both_users
 @pytest.mark.parametrize('number', SIGNALS, ids=lambda number: number.name)
 def test_a_signal_leaves_nothing(archive, out, user, number):
-    process = begun(archive, f'{out}/base', user=user)
-    assert re.fullmatch(TEMPORARY, ''.join(os.listdir(out)))
-    process.send_signal(number)
-    process.stderr.read()
-    assert process.wait() != 0
-    process.stdin.close()
+    with begun(archive, f'{out}/base', user=user) as process:
+        assert re.fullmatch(TEMPORARY, ''.join(os.listdir(out)))
+        process.send_signal(number)
+        assert process.wait(timeout=PATIENCE) != 0
     assert os.listdir(out) == []
 
 
@@ -74,11 +79,9 @@ def test_a_signal_leaves_nothing(archive, out, user, number):
 @pytest.mark.parametrize('flags', [[], ['--force']])
 def test_what_a_kill_leaves_goes_with_the_next_import(archive, area, out, user, flags):
     if flags:
-        old = old_base(area, out)
-        subprocess.run(['chown', '-R', '65534:65534', f'{out}/base'] if user == 'ordinary' else ['true'], check=False)
-    process = begun(archive, f'{out}/base', *flags, user=user)
-    process.kill()
-    process.wait()
+        old = old_base(area, out, user)
+    with begun(archive, f'{out}/base', *flags, user=user) as process:
+        process.kill()
     assert [name for name in os.listdir(out) if re.fullmatch(TEMPORARY, name)]
     if flags:
         assert index_bytes(f'{out}/base') == old
@@ -101,11 +104,10 @@ def test_only_leftovers_of_the_same_base_go(archive, out):
 
 
 def test_an_import_that_is_alive_is_left_alone(archive, out):
-    first = begun(archive, f'{out}/base')
-    second = begun(archive, f'{out}/base')
-    assert finish(second)[0] == 0
-    assert len(os.listdir(out)) == 2
-    status, stderr = finish(first)
+    with begun(archive, f'{out}/base') as first, begun(archive, f'{out}/base') as second:
+        assert finish(second)[0] == 0
+        assert len(os.listdir(out)) == 2
+        status, stderr = finish(first)
     assert status == 1
     assert f'{out}/base: ' in stderr and 'exists' in stderr
     assert os.listdir(out) == ['base']
@@ -113,9 +115,7 @@ def test_an_import_that_is_alive_is_left_alone(archive, out):
 
 @both_users
 def test_an_existing_base_is_replaced_by_force_only(archive, area, out, user):
-    python_tar(f'{area}/old.tar', [('old', {}, b'old')])
-    imported(f'{area}/old.tar', f'{out}/base', user=user)
-    old = index_bytes(f'{out}/base')
+    old = old_base(area, out, user)
     assert 'use --force to replace it' in refused(archive, f'{out}/base', user=user)
     assert index_bytes(f'{out}/base') == old
     entries = imported(archive, f'{out}/base', '--force', user=user)
@@ -192,8 +192,8 @@ def test_a_disk_without_inodes_leaves_nothing(area, small_disk):
     assert os.statvfs(small_disk).f_ffree == free
 
 
-CALLS = ['openat', 'openat2', 'mkdirat', 'fchmodat', 'pwrite64', 'ftruncate', 'linkat', 'newfstatat', 'syncfs', 'renameat2',
-         'fsync', 'getrandom', 'flock']
+CALLS = ['openat', 'openat2', 'mkdirat', 'fchmodat', 'pwrite64', 'ftruncate', 'linkat', 'newfstatat', 'syncfs',
+         'renameat2', 'fsync', 'getrandom', 'flock']
 OF_ARCHIVES = ['read', 'unlinkat']
 OF_DIRECTORIES = ['pread64', 'getdents64', 'llistxattr', 'lgetxattr', 'readlinkat', 'lseek']
 # Imports work where locks cannot be had, a directory cannot be synced, and holes are not known.

@@ -37,14 +37,14 @@ static int read_line(struct list *list, char *line)
 	if (sscanf(line, "session %" SCNu32 " %" SCNu64 " %" SCNu64, &list->standing, &list->changes, &list->bytes) ==
 	    3)
 		return 0;
-	if (sscanf(line, "snapshot %" SCNu32 " %" SCNu32 " %" SCNd64 " %" SCNu64 " %" SCNu64 " %d %n", &s.layer,
+	if (sscanf(line, "snapshot %" SCNu32 " %" SCNu32 " %" SCNd64 " %" SCNu64 " %" SCNu64 " %d%n", &s.layer,
 	           &s.parent, &s.time, &s.changes, &s.bytes, &s.current, &at) == 6 &&
-	    at > 0) {
+	    at > 0 && line[at] == ' ') {
 		struct snapshot *grown = reallocarray(list->snapshots, list->n + 1, sizeof(*grown));
 
 		if (!grown)
 			return -1;
-		s.name = line + at;
+		s.name = line + at + 1; /* behind one space: names may begin with more */
 		list->snapshots = grown;
 		list->snapshots[list->n++] = s;
 	}

@@ -18,6 +18,26 @@ static bool is_number(const char *text)
 	return *text && strspn(text, "0123456789") == strlen(text);
 }
 
+/* Paths come with control characters and '%' as %XX. */
+static void decode_path(const char *key, char *path)
+{
+	char *to = path;
+
+	if (strcmp(key, "base") != 0 && strcmp(key, "mountpoint") != 0)
+		return;
+	while (*path) {
+		unsigned int byte;
+
+		if (*path == '%' && sscanf(path + 1, "%2x", &byte) == 1 && byte) {
+			*to++ = (char)byte;
+			path += 3;
+		} else {
+			*to++ = *path++;
+		}
+	}
+	*to = '\0';
+}
+
 static void print_json_pair(const char *key, const char *value)
 {
 	cmd_json_string(stdout, key);
@@ -44,6 +64,7 @@ static void print_json(const char *session, char *text)
 		if (strcmp(key, "requests") == 0 || !line)
 			continue;
 		printf(", ");
+		decode_path(key, line);
 		print_json_pair(strcmp(key, "changes") == 0 ? "entries" : key, line);
 	}
 	printf(", \"requests\": {");
@@ -76,6 +97,7 @@ static void print_text(const char *session, char *text)
 
 		if (!line)
 			continue;
+		decode_path(key, line);
 		if (strcmp(key, "requests") == 0) {
 			char *kind = strsep(&line, " ");
 

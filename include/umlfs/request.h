@@ -7,7 +7,7 @@
  *     session PARENT CHANGES BYTES                             (what changed since)
  * Each line of STATUS: base PATH, mountpoint PATH, pid NUMBER, profile WORD, standing NAME, changes NUMBER,
  * bytes NUMBER, disk NUMBER, files NUMBER, requests KIND NUMBER, option WORD, problem TEXT; the ones that
- * only a daemon knows are missing without one.
+ * only a daemon knows are missing without one. In paths, control characters and '%' stand as %XX.
  */
 #pragma once
 

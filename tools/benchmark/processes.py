@@ -46,7 +46,7 @@ def _read(fd):
 
 
 def run(*command, interruptible=True):
-    """Runs a program to its end: (seconds, what it printed). In a group of its own: Ctrl-C reaches this script alone."""
+    """Runs a program to its end: (seconds, what it printed). Its group is its own: Ctrl-C reaches this script alone."""
     command = [str(word) for word in command]
     out = os.memfd_create("output")
     actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),

@@ -38,7 +38,7 @@ def aligned(rows):
 class Results:
     def __init__(self, program, rounds):
         self.about = {"schema": 1, "umlfs": run(program, "--version")[1].strip(), "kernel": platform.release(),
-                      "cpus": len(os.sched_getaffinity(0)), "rounds": rounds}
+                      "cpus": len(os.sched_getaffinity(0)), "load": round(os.getloadavg()[0], 2), "rounds": rounds}
         self.goals = []
         self.works = []
 
@@ -76,7 +76,8 @@ class Results:
 
     def as_tables(self):
         about = self.about
-        parts = [f"{about['umlfs']}, Linux {about['kernel']}, {about['cpus']} CPUs, rounds: {about['rounds']}; medians"]
+        parts = [f"{about['umlfs']}, Linux {about['kernel']}, {about['cpus']} CPUs, load {about['load']} at the start; "
+                 f"medians of {about['rounds']} rounds"]
         if self.goals:
             parts.append(self._goal_table())
         if self.works:

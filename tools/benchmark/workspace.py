@@ -1,4 +1,4 @@
-"""The temporary directory of a run: the bases in it are made when first asked for, and nothing of it is left at the end."""
+"""The temporary directory of a run: bases in it are made when first asked for, and nothing of it is left at the end."""
 
 import ctypes
 import functools
