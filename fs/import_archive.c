@@ -29,8 +29,6 @@ enum {
 	WHY_MAX = 400,
 };
 
-static const char password[] = "protected by a password: umlfs has none to give; import an archive without one";
-
 struct reader {
 	const struct import_report *report;
 	struct import_meter *meter;
@@ -90,11 +88,11 @@ static int broken(struct reader *rd)
 	if (archive_errno(rd->a) == ENOMEM)
 		return import_report_errno(rd->report, NULL, -ENOMEM);
 	if (rd->open && archive_read_has_encrypted_entries(rd->a) > 0)
-		return import_report(rd->report, rd->last, -EPERM, password);
+		return import_report(rd->report, rd->last, -EPERM,
+		                     "protected by a password: umlfs has none to give; import an archive without one");
 	if (!rd->open && rd->r == 0)
 		return import_report(rd->report, NULL, -EUCLEAN,
-		                     "no archive that umlfs can read: give it tar, cpio, zip, "
-		                     "7-Zip or ISO 9660");
+		                     "no archive that umlfs can read: give it tar, cpio, zip, 7-Zip or ISO 9660");
 	snprintf(why, sizeof(why), "the archive is damaged or cut short%s (%s): get it again",
 	         rd->last ? " here or right behind" : "", text ? text : "it makes no sense");
 	return import_report(rd->report, rd->last, -EUCLEAN, why);
@@ -261,8 +259,6 @@ static int add_member(struct reader *rd, struct archive_entry *entry, struct imp
 	const char *to = archive_entry_filetype(entry) == AE_IFDIR ? NULL : archive_entry_hardlink(entry);
 	int r;
 
-	if (archive_entry_is_encrypted(entry))
-		return refuse(rd, m, -EPERM, password);
 	if (to)
 		return add_link(rd, entry, m, to);
 	m->mode = (uint32_t)archive_entry_filetype(entry) | (archive_entry_mode(entry) & 07777);

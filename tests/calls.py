@@ -58,6 +58,15 @@ def getdents(fd, size=32768):
     return entries
 
 
+def whole_listing(path, size=32768):
+    """All of getdents()."""
+    entries = []
+    with opened(path, os.O_RDONLY | os.O_DIRECTORY) as fd:
+        while found := getdents(fd, size):
+            entries += found
+    return entries
+
+
 def reopening_walk(path, each=None, size=32768):
     """Lists a directory as hostfs does: every buffer from a descriptor of its own, sought to where the last one ended.
 
@@ -65,12 +74,9 @@ def reopening_walk(path, each=None, size=32768):
     """
     names, cookie = [], 0
     while True:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
+        with opened(path, os.O_RDONLY | os.O_DIRECTORY) as fd:
             os.lseek(fd, cookie, os.SEEK_SET)
             entries = getdents(fd, size)
-        finally:
-            os.close(fd)
         if not entries:
             return [name for name in names if name not in (b'.', b'..')]
         found = [entry[0] for entry in entries]

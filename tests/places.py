@@ -18,7 +18,7 @@ import traceback
 
 import pytest
 
-from calls import write_file
+from calls import whole_listing, write_file
 from umlfs_cli import ROOT, Place, ids
 
 SECONDS_MAX = 120
@@ -150,8 +150,11 @@ def difference(got, want):
     return lines[:20]
 
 
-def link_counts_are_right(top=b'.'):
-    """Files count their names, directories their subdirectories; every listing's numbers are those of stat."""
+def link_counts_are_right(top=b'.', fresh=False):
+    """Files count their names, directories their subdirectories; every listing's numbers are those of stat.
+
+    fresh: that of '..' too. The kernel keeps the listing of a directory that moves, with its old parent's number.
+    """
     names, problems = {}, []
     for path in paths_below(top):
         full = os.path.join(os.fsencode(top), path)
@@ -161,8 +164,10 @@ def link_counts_are_right(top=b'.'):
             subdirs = sum(e.is_dir(follow_symlinks=False) for e in entries)
             if st.st_nlink != 2 + subdirs:
                 problems.append(f'{path}: {st.st_nlink} links, {subdirs} subdirectories')
-            if os.lstat(os.path.join(full, b'.')).st_ino != st.st_ino:
-                problems.append(f'{path}: . is another inode')
+            listed = {name: number for name, number, _, _ in whole_listing(full)}
+            dots = [os.stat(os.path.join(full, name)).st_ino for name in (b'.', b'..')]
+            if fresh and path != b'.' and [listed[b'.'], listed[b'..']] != dots:
+                problems.append(f'{path}: . and .. listed with numbers {listed[b"."]} and {listed[b".."]}')
             problems += [f'{path}: {e.name} listed with number {e.inode()}' for e in entries
                          if e.inode() != e.stat(follow_symlinks=False).st_ino]
         else:
@@ -284,6 +289,7 @@ def assert_kept(here):
     before = here.within(dump)
     here.within(link_counts_are_right)
     here.remount()
+    here.within(link_counts_are_right, b'.', True)
     none(difference(here.within(dump), before))
     here.run('snapshot', here.session, 'good')
     here.within(damage)

@@ -138,13 +138,10 @@ def test_a_session_where_one_may_not_write_is_refused(place, base):
 
 
 def test_a_session_inside_the_base_is_refused(place, base):
-    line = refused_without_trace(place, 'mount', base, f'{base}/session')
-    assert base in line
-    line = refused_without_trace(place, 'mount', base, base)
-    assert base in line
     place.do(os.symlink, 'base', place / 'link')
-    line = refused_without_trace(place, 'mount', base, place / 'link/session')
-    assert base in line
+    for session in f'{base}/session', base, f'{base}/tmp', place / 'link/session':
+        line = refused_without_trace(place, 'mount', base, session)
+        assert line.startswith(f'{session}: ') and base in line.removeprefix(session), line
 
 
 def test_a_base_inside_the_session_is_refused(place):
@@ -222,7 +219,7 @@ def mountpoint_cases(place, base):
         'file': (place / 'mnt', lambda: write(place / 'mnt', b'')),
         'not empty': (place / 'mnt', lambda: (os.mkdir(place / 'mnt'), write(place / 'mnt/file', b''))),
         'the base': (base, lambda: None),
-        'inside the base': (f'{base}/home', lambda: None),
+        'inside the base': (f'{base}/tmp', lambda: None),
         'the session': (place / 'session', lambda: None),
         'above the session': (place.path, lambda: None),
         'inside the layers': (place / 'session/layers', lambda: None),
@@ -240,8 +237,7 @@ def test_a_mountpoint_that_will_not_do_is_refused(place, base, kind, new):
     place.do(make)
     line = refused_without_trace(place, 'mount', base, place / 'session', mountpoint)
     assert mountpoint in line or os.path.realpath(mountpoint) in line, line
-    if kind == 'not empty':
-        assert 'not empty' in line
+    assert (kind == 'not empty') == ('not empty' in line), line
 
 
 def test_a_mountpoint_that_is_mounted_is_refused(place, base):

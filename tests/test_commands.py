@@ -1276,6 +1276,7 @@ def test_options_end_with_two_dashes(place):
 def test_only_the_owner_and_root_may_command_a_daemon(place):
     mounted = place.mount(place.imported_base(), options='allow_other')
     os.chmod(mounted.session, 0o777)
+    os.chmod(f'{mounted.session}/control', 0o666)
     for words in ['snapshot', 'one'], ['reset', '@base'], ['list', None], ['status', None]:
         result = run(words[0], mounted.session, *([words[1]] if words[1] else []), user='ordinary')
         assert result.status == 1 and re.fullmatch(r'umlfs: [^\n]+\n', result.stderr), result

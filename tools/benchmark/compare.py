@@ -16,97 +16,104 @@ MANY = 10_000
 class Work:
     name: str
     title: str
-    run: Callable                                 # (place, workspace): what is timed
-    prepare: Callable = lambda place, space: None
-    undo: Callable = lambda place, space: None    # so that the next round finds what this one found
+    run: Callable                                          # (place, workspace, round): what is timed
+    prepare: Callable = lambda place, space, number: None
+    undo: Callable = lambda place, space, number: None     # so that the next round finds what this one found
     rounds_max: int = 5
 
 
-def fresh(place, space):
+def fresh(place, space, number):
     place.renew()
 
 
-def find(place, space):
+def find(place, space, number):
     """Looks at the attributes of every entry: -size needs them."""
     run("find", place.root, "-size", "+1")
 
 
-def stat_files(place, space):
+def stat_files(place, space, number):
     for name in trees.FLAT:
         os.stat(f"{place.root}/{name}")
 
 
-def miss(place, space):
-    for number in range(MANY):
-        os.path.lexists(f"{place.root}/tree/absent-{number}")
+def miss(place, space, number):
+    for file in range(MANY):
+        os.path.lexists(f"{place.root}/tree/absent-{file}")
 
 
-def renew_and_enter(place, space):
+def renew_and_enter(place, space, number):
     place.renew()
     os.stat(f"{place.root}/tree")
 
 
-def read_files(place, space):
+def read_files(place, space, number):
     for name in trees.READ:
         fd = os.open(f"{place.root}/{name}", os.O_RDONLY)
         os.read(fd, trees.PAGE)
         os.close(fd)
 
 
-def make_directory(place, space):
-    os.mkdir(f"{place.root}/made")
+def make_directory(place, space, number):
+    os.mkdir(f"{place.root}/made-{number}")
 
 
-def create_files(place, space):
-    for number in range(MANY):
-        os.close(os.open(f"{place.root}/made/file-{number}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+def create_files(place, space, number):
+    for file in range(MANY):
+        os.close(os.open(f"{place.root}/made-{number}/file-{file}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
 
 
-def remove_made(place, space):
-    run("rm", "-rf", place.root / "made")
-
-
-def write_pages(place, space):
+def write_pages(place, space, number):
     page = b"x" * trees.PAGE
     fd = os.open(f"{place.root}/pages", os.O_WRONLY | os.O_CREAT, 0o644)
     try:
-        for number in range(MANY):
-            os.pwrite(fd, page, number * trees.PAGE)
+        for position in range(MANY):
+            os.pwrite(fd, page, position * trees.PAGE)
     finally:
         os.close(fd)
 
 
-def remove_pages(place, space):
+def remove_pages(place, space, number):
     os.unlink(f"{place.root}/pages")
 
 
-def renew_and_find(place, space):
+def renew_and_find(place, space, number):
     place.renew()
     run("find", place.root / "read", "-size", "+1")
 
 
-def chmod(place, space):
+def chmod(place, space, number):
     run("chmod", "-R", "g-w", place.root / "read")
 
 
-def chmod_back(place, space):
+def chmod_back(place, space, number):
     run("chmod", "-R", "g+w", place.root / "read")
 
 
-def rename(place, space):
+def rename(place, space, number):
     os.rename(f"{place.root}/flat", f"{place.root}/renamed")
 
 
-def rename_back(place, space):
+def rename_back(place, space, number):
     os.rename(f"{place.root}/renamed", f"{place.root}/flat")
 
 
-def unpack(place, space):
-    run("tar", "-xf", space.archive, "-C", place.root)
+def make_place_to_unpack(place, space, number):
+    os.mkdir(f"{place.root}/round-{number}")
 
 
-def remove_unpacked(place, space):
-    run("rm", "-rf", place.root / "unpacked")
+def unpack(place, space, number):
+    run("tar", "-xf", space.archive, "-C", place.root / f"round-{number}")
+
+
+def unpack_if_missing(place, space, number):
+    """The case before this one has, unless it was left out."""
+    if not os.path.exists(f"{place.root}/round-{number}"):
+        make_place_to_unpack(place, space, number)
+        unpack(place, space, number)
+
+
+def remove_unpacked(place, space, number):
+    run("rm", "-rf", place.root / f"round-{number}" / "unpacked")
 
 
 CASES = [
@@ -117,12 +124,12 @@ CASES = [
     Work("miss-again", "10,000 lookups that miss, again", miss, prepare=miss),
     Work("read-first", "read 10,000 files, new mount", read_files, prepare=fresh),
     Work("read-again", "read 10,000 files, again", read_files, prepare=read_files),
-    Work("create", "create and close 10,000 files", create_files, prepare=make_directory, undo=remove_made),
+    Work("create", "create and close 10,000 files", create_files, prepare=make_directory),
     Work("pwrite", "10,000 pwrites of 4 KiB", write_pages, undo=remove_pages),
     Work("chmod", "chmod -R, 10,000 base files", chmod, prepare=renew_and_find, undo=chmod_back),
     Work("rename", "rename base directory of 10,000", rename, undo=rename_back),
-    Work("untar", "untar 10,000 entries", unpack, undo=remove_unpacked),
-    Work("remove", "rm -rf of them", remove_unpacked, prepare=unpack),
+    Work("untar", "untar 10,000 entries", unpack, prepare=make_place_to_unpack),
+    Work("remove", "rm -rf of them", remove_unpacked, prepare=unpack_if_missing),
 ]
 
 
@@ -133,13 +140,13 @@ def grown(before, after):
     return {kind: n - before.get(kind, 0) for kind, n in after.items() if n > before.get(kind, 0)}
 
 
-def measure_once(work, place, space):
+def measure_once(work, place, space, number):
     """(milliseconds, FUSE requests by kind)"""
-    work.prepare(place, space)
+    work.prepare(place, space, number)
     before = place.requests()
-    seconds = timed(work.run, place, space)
+    seconds = timed(work.run, place, space, number)
     requests = grown(before, place.requests())
-    work.undo(place, space)
+    work.undo(place, space, number)
     return seconds * KILO, requests
 
 
@@ -152,7 +159,7 @@ def measure_places(work, everywhere, space, rounds, results):
                 continue
             progress(f"{work.name} {number + 1}: {place.name} ...")
             try:
-                value, requests[place.name] = measure_once(work, place, space)
+                value, requests[place.name] = measure_once(work, place, space, number)
                 values[place.name].append(value)
             except OSError as error:
                 problems[place.name] = errno.errorcode.get(error.errno, str(error))

@@ -92,7 +92,7 @@ def after(change, verb, *arguments, entries=0, size=0):
 
 def renew_overlay(space):
     """Milliseconds to unmount the kernel's overlayfs, remove what was made in it, and mount it again."""
-    top = space.path / "overlay-reset"
+    top = space.new_path("overlay-reset")
     options = f"lowerdir={space.extracted},upperdir={top}/upper,workdir={top}/work"
     mount = f"mkdir {top}/upper {top}/work && mount -t overlay -o {options} overlay {top}/mnt"
     (top / "mnt").mkdir(parents=True)

@@ -25,23 +25,23 @@ class Overlay:
 
     def __init__(self, space):
         self.space = space
-        self.top = space.path / self.name
-        self.root = self.top / "mnt"
-        self.root.mkdir(parents=True)
+        self.root = space.path / self.name
+        self.root.mkdir()
         self._mount()
 
     def _mount_command(self, options):
         return ["mount", "-t", "overlay", "-o", options, "overlay"]
 
     def _mount(self):
-        for name in ("upper", "work"):
-            (self.top / name).mkdir()
-        options = f"lowerdir={self.space.extracted},upperdir={self.top}/upper,workdir={self.top}/work"
+        self.layer = self.space.new_path(self.name)
+        for directory in (self.layer, self.layer / "upper", self.layer / "work"):
+            directory.mkdir()
+        options = f"lowerdir={self.space.extracted},upperdir={self.layer}/upper,workdir={self.layer}/work"
         run(*self._mount_command(options), self.root, interruptible=False)
 
     def renew(self):
         run("umount", self.root, interruptible=False)
-        self.space.remove(self.top / "upper", self.top / "work")
+        self.space.remove(self.layer)
         self._mount()
 
     def requests(self):
@@ -63,7 +63,7 @@ class Umlfs:
         self._mount()
 
     def _mount(self):
-        self.session = self.space.session("compared")
+        self.session = self.space.session()
         self.root = self.session.root
 
     def renew(self):

@@ -54,7 +54,10 @@ def run(*command, interruptible=True):
     try:
         with undisturbed():
             start = time.perf_counter()
-            pid = os.posix_spawnp(command[0], command, os.environ, file_actions=actions, setpgroup=0, setsigmask=[])
+            try:
+                pid = os.posix_spawnp(command[0], command, os.environ, file_actions=actions, setpgroup=0, setsigmask=[])
+            except OSError as error:
+                raise Failed(f"{command[0]}: {error.strerror}") from error
             status = _wait(pid, interruptible)
             seconds = time.perf_counter() - start
         printed = _read(out)
