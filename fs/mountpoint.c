@@ -48,6 +48,12 @@ static int check_empty(const char *path, const struct log *log)
 	return r < 0 ? log_errno(log, r, "%s", path) : 0;
 }
 
+/* True for session/rootfs. */
+static bool is_own(const struct store *store, const char *path)
+{
+	return strcmp(path + strlen(store->path), "/rootfs") == 0;
+}
+
 static int check_place(const struct store *store, const char *path, const char *base, const struct log *log)
 {
 	cleanup_free char *real_base = realpath(base, NULL);
@@ -59,6 +65,9 @@ static int check_place(const struct store *store, const char *path, const char *
 		return log_error(log, -EINVAL, "%s: lies in the base %s: give a mountpoint elsewhere", path, base);
 	if (io_lies_in(store->path, path))
 		return log_error(log, -EINVAL, "%s: holds the session %s: give a mountpoint elsewhere", path,
+		                 store->session.label);
+	if (io_lies_in(path, store->path) && !is_own(store, path))
+		return log_error(log, -EINVAL, "%s: lies in the session %s: give none, or a mountpoint elsewhere", path,
 		                 store->session.label);
 	if (mounts_find_mountpoint(path, &session) == 0)
 		return log_error(log, -EBUSY, "%s: the session %s is mounted there already", path, session);

@@ -25,12 +25,13 @@ struct item {
 /* Reads the item at *at and moves *at behind it: 1, 0 at the end, -EUCLEAN. */
 static int next_item(struct xattr_set set, size_t *at, struct item *out)
 {
-	const unsigned char *p = set.bytes + *at;
 	size_t left = set.len - *at;
+	const unsigned char *p;
 	struct le32 value_len;
 
 	if (left == 0)
 		return 0;
+	p = set.bytes + *at;
 	if (left < ITEM_HEAD || p[0] == 0)
 		return -EUCLEAN;
 	memcpy(&value_len, p + 1, sizeof(value_len));

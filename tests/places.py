@@ -21,7 +21,7 @@ import pytest
 from calls import whole_listing, write_file
 from umlfs_cli import ROOT, Place, ids
 
-SECONDS_MAX = 120
+SECONDS_MAX = 60
 
 
 # --- other users -----------------------------------------------------------------------------------------------

@@ -13,10 +13,18 @@ class Failed(Exception):
     """Says what failed and why."""
 
 
+class Ended(BaseException):
+    """A signal asked for an end; its argument is the signal's number."""
+
+
+def _end(number, frame):
+    raise Ended(number)
+
+
 def end_on_signals():
-    """Every signal that asks for an end works like Ctrl-C, so that what is mounted is unmounted."""
+    """Every signal that asks for an end is an exception, so that what is mounted is unmounted."""
     for number in ENDING:
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, _end)
 
 
 @contextlib.contextmanager
@@ -35,7 +43,7 @@ def _wait(pid, interruptible):
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         return os.waitpid(pid, 0)[1]
-    except KeyboardInterrupt:
+    except Ended:
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
         raise
