@@ -50,6 +50,19 @@ static void read_name(int proc, char *name, size_t size)
 	name[len > 0 ? len - 1 : 0] = '\0';
 }
 
+/*
+ * Kernel threads, the dead, and processes that the caller may not look into show no program: they use no
+ * file, or cannot be asked.
+ */
+static bool shows_program(int procfs, const char *pid)
+{
+	char link[32];
+	char byte;
+
+	snprintf(link, sizeof(link), "%.24s/exe", pid);
+	return readlinkat(procfs, link, &byte, 1) >= 0;
+}
+
 bool users_find(const char *mountpoint, pid_t except, struct users_found *out)
 {
 	cleanup_dir DIR *dir = opendir("/proc");
@@ -60,7 +73,7 @@ bool users_find(const char *mountpoint, pid_t except, struct users_found *out)
 		pid_t pid = (pid_t)atoi(entry->d_name);
 		cleanup_fd int proc = -1;
 
-		if (pid <= 0 || pid == getpid() || pid == except)
+		if (pid <= 0 || pid == getpid() || pid == except || !shows_program(dirfd(dir), entry->d_name))
 			continue;
 		proc = openat(dirfd(dir), entry->d_name, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (proc < 0)
