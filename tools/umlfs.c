@@ -3,7 +3,6 @@
  * Invariant: exit status 0 done, 1 failed, 2 wrong usage.
  */
 #define FUSE_USE_VERSION 312
-#include <archive.h>
 #include <fuse_lowlevel.h>
 #include <string.h>
 
@@ -33,7 +32,7 @@ static int print_help(FILE *out)
 
 static int print_version(void)
 {
-	printf("umlfs %s (libfuse %s, %s)\n", UMLFS_VERSION, fuse_pkgversion(), archive_version_string());
+	printf("umlfs %s (libfuse %s)\n", UMLFS_VERSION, fuse_pkgversion());
 	return EXIT_DONE;
 }
 
