@@ -110,62 +110,62 @@ modes() {
 }
 
 names() {
-	mkdir -m 2755 /work
-	is %a:%F /work '2755:directory'
-	mkdir -p /work/a/b/c/d
-	refused rmdir /work/a/b
-	refused mkdir /work/a
-	rmdir /work/a/b/c/d
-	gone /work/a/b/c/d
-	is %h /work/a/b 3
+	mkdir -m 2755 /job
+	is %a:%F /job '2755:directory'
+	mkdir -p /job/a/b/c/d
+	refused rmdir /job/a/b
+	refused mkdir /job/a
+	rmdir /job/a/b/c/d
+	gone /job/a/b/c/d
+	is %h /job/a/b 3
 
-	ln -s ../etc/passwd /work/relative
-	ln -s /nowhere/at/all /work/dangling
+	ln -s ../etc/passwd /job/relative
+	ln -s /nowhere/at/all /job/dangling
 	long=$(printf '%01000d' 0)
-	ln -s "$long$long$long" /work/long
-	same readlink "$(readlink /work/long)" "$long$long$long"
-	same 'through a link' "$(cat /work/relative)" "$(cat /etc/passwd)"
-	refused cat /work/dangling
-	ln -sfn a /work/dangling
-	[ -d /work/dangling/b ] || fail 'a replaced link'
+	ln -s "$long$long$long" /job/long
+	same readlink "$(readlink /job/long)" "$long$long$long"
+	same 'through a link' "$(cat /job/relative)" "$(cat /etc/passwd)"
+	refused cat /job/dangling
+	ln -sfn a /job/dangling
+	[ -d /job/dangling/b ] || fail 'a replaced link'
 
-	echo one >/work/one
-	ln /work/one /work/a/two
-	echo more >>/work/a/two
-	is %h /work/one 2
-	same inode "$(stat -c %i /work/one)" "$(stat -c %i /work/a/two)"
-	same 'through the other name' "$(cat /work/one)" "$(printf 'one\nmore')"
-	ln /etc/debconf.conf /work/debconf.conf # of the base
+	echo one >/job/one
+	ln /job/one /job/a/two
+	echo more >>/job/a/two
+	is %h /job/one 2
+	same inode "$(stat -c %i /job/one)" "$(stat -c %i /job/a/two)"
+	same 'through the other name' "$(cat /job/one)" "$(printf 'one\nmore')"
+	ln /etc/debconf.conf /job/debconf.conf # of the base
 	is %h /etc/debconf.conf 2
 	rm /etc/debconf.conf
-	is %h /work/debconf.conf 1
+	is %h /job/debconf.conf 1
 	chmod 640 /usr/bin/perl # a hard link that the archive made
 	is %a:%h /usr/bin/perl5.36.0 640:2
 	chmod 755 /usr/bin/perl
-	refused ln /work/one /work/a/two
-	refused ln /work/a /work/b
+	refused ln /job/one /job/a/two
+	refused ln /job/a /job/b
 
-	mv /work/one /work/three
-	gone /work/one
-	perl -e 'exit !rename "/work/three", "/work/a/two"' || fail 'renaming a name to another one of its file'
-	is %h /work/three 2 # which does nothing
-	same 'after the renames' "$(cat /work/three)" "$(printf 'one\nmore')"
+	mv /job/one /job/three
+	gone /job/one
+	perl -e 'exit !rename "/job/three", "/job/a/two"' || fail 'renaming a name to another one of its file'
+	is %h /job/three 2 # which does nothing
+	same 'after the renames' "$(cat /job/three)" "$(printf 'one\nmore')"
 	echo '# new' >/etc/profile.new
 	mv /etc/profile.new /etc/profile
 	same 'replaced by rename' "$(cat /etc/profile)" '# new'
 	long=$(printf '%0255d' 1)
-	echo long >"/work/$long"
-	refused touch "/work/${long}2"
-	printf 'odd\n' >"/work/$(printf 'new\nline \377\\ \303\244')"
-	same 'names' "$(find /work -maxdepth 1 -mindepth 1 -printf . | wc -c)" 8
+	echo long >"/job/$long"
+	refused touch "/job/${long}2"
+	printf 'odd\n' >"/job/$(printf 'new\nline \377\\ \303\244')"
+	same 'names' "$(find /job -maxdepth 1 -mindepth 1 -printf . | wc -c)" 8
 	echo ok names
 }
 
 fifo() {
-	mkfifo -m 620 /work/fifo
-	is %a:%F /work/fifo 620:fifo
-	echo through the fifo >/work/fifo &
-	same fifo "$(cat /work/fifo)" 'through the fifo'
+	mkfifo -m 620 /job/fifo
+	is %a:%F /job/fifo 620:fifo
+	echo through the fifo >/job/fifo &
+	same fifo "$(cat /job/fifo)" 'through the fifo'
 	wait
 	echo ok fifo
 }
@@ -184,9 +184,9 @@ unix_socket() {
 		print $peer scalar(<$peer>) =~ s/\n/ to you\n/r;
 		close $peer;
 		waitpid $pid, 0;
-		exit($? >> 8);' /work/socket || fail 'a UNIX socket'
-	is %F /work/socket socket
-	refused perl -MIO::Socket::UNIX -e 'exit !IO::Socket::UNIX->new(Peer => "/work/socket")'
+		exit($? >> 8);' /job/socket || fail 'a UNIX socket'
+	is %F /job/socket socket
+	refused perl -MIO::Socket::UNIX -e 'exit !IO::Socket::UNIX->new(Peer => "/job/socket")'
 	echo ok unix_socket
 }
 
@@ -232,10 +232,10 @@ small_text() {
 # Half of them in one directory. The host reads them all.
 small_files() {
 	perl -MPOSIX -e 'my @here = ("one", 0 .. 99);
-		mkdir "/work/small" or die;
+		mkdir "/job/small" or die;
 		for my $dir (0 .. 100) {
-			mkdir "/work/small/$here[$dir]" or die;
-			chdir "/work/small/$here[$dir]" or die;
+			mkdir "/job/small/$here[$dir]" or die;
+			chdir "/job/small/$here[$dir]" or die;
 			for my $i (grep { $dir ? $_ % 200 == 2 * ($dir - 1) : $_ % 2 } 0 .. 19999) {
 				my $text = "the file number $i\n" x ($i % 5);
 				my $fd = POSIX::open("file-$i", O_WRONLY | O_CREAT | O_EXCL, 0644) or die "file-$i: $!\n";
@@ -244,20 +244,20 @@ small_files() {
 			}
 		}' || fail 'cannot make small files'
 	forget
-	same 'small files' "$(find /work/small -type f -printf . | wc -c)" 20000
-	same 'small files in one directory' "$(find /work/small/one -type f | sort -u | wc -l)" 10000
-	same 'some of them' "$(cat /work/small/one/file-19999 /work/small/8/file-?016)" "$(small_text)"
+	same 'small files' "$(find /job/small -type f -printf . | wc -c)" 20000
+	same 'small files in one directory' "$(find /job/small/one -type f | sort -u | wc -l)" 10000
+	same 'some of them' "$(cat /job/small/one/file-19999 /job/small/8/file-?016)" "$(small_text)"
 	echo ok small_files
 }
 
 large_file() {
 	local sum
 
-	numbers /work/large 100
-	is %s /work/large 104857600
-	sum=$(sha256sum </work/large)
+	numbers /job/large 100
+	is %s /job/large 104857600
+	sum=$(sha256sum </job/large)
 	forget
-	same '100 MB' "$(sha256sum </work/large)" "$sum"
+	same '100 MB' "$(sha256sum </job/large)" "$sum"
 	echo ok large_file
 }
 
@@ -265,27 +265,27 @@ large_file() {
 change_content() {
 	local file size
 
-	cp /usr/share/base-files/profile /work/copied
-	for file in /usr/bin/perlbug /usr/bin/gpgv /work/copied; do
+	cp /usr/share/base-files/profile /job/copied
+	for file in /usr/bin/perlbug /usr/bin/gpgv /job/copied; do
 		size=$(stat -c %s "$file")
-		cp -p "$file" /work/original
+		cp -p "$file" /job/original
 		printf '#CHANGED#' | dd of="$file" bs=1 seek=$((size / 2)) conv=notrunc status=none
 		is %s "$file" "$size"
 		forget
 		same "changed in $file" "$(tail -c +$((size / 2 + 1)) "$file" | head -c 9)" '#CHANGED#'
-		same "before it in $file" "$(cmp -n $((size / 2)) "$file" /work/original)" ''
-		same "behind it in $file" "$(cmp -i $((size / 2 + 9)) "$file" /work/original)" ''
+		same "before it in $file" "$(cmp -n $((size / 2)) "$file" /job/original)" ''
+		same "behind it in $file" "$(cmp -i $((size / 2 + 9)) "$file" /job/original)" ''
 		echo tail >>"$file"
 		is %s "$file" $((size + 5))
 		truncate -s $((size / 2)) "$file"
 		truncate -s $((size + 100000)) "$file"
 		forget
 		same "after a cut in $file" "$(tail -c +$((size / 2 + 1)) "$file" | tr -d '\0' | wc -c)" 0
-		cat /work/original >"$file"
+		cat /job/original >"$file"
 		forget
-		cmp "$file" /work/original || fail "$file is not what was written last"
+		cmp "$file" /job/original || fail "$file is not what was written last"
 	done
-	rm /work/original
+	rm /job/original
 	is %h /usr/bin/perlthanks 2
 	same 'the other name of a changed file' "$(sha256sum </usr/bin/perlthanks)" "$(sha256sum </usr/bin/perlbug)"
 	: >/etc/bash.bashrc
@@ -349,7 +349,7 @@ unprivileged_user() {
 
 	# shellcheck disable=SC2016  # the user's shell expands it
 	as_user 'for command in "tee -a /etc/passwd" "cat /etc/shadow" "touch /usr/file" "rm -f /etc/hostname" \
-		"chown 0 old" "rm -f /tmp/roots" "ls /etc/apt" "mkdir /home/other" "ln -s x /work/x"; do
+		"chown 0 old" "rm -f /tmp/roots" "ls /etc/apt" "mkdir /home/other" "ln -s x /job/x"; do
 			if $command </dev/null 2>/dev/null; then echo "$command"; exit 1; fi
 		done' || fail 'a user may do that'
 	cp /usr/bin/id /usr/local/bin/id-of-games
@@ -384,8 +384,8 @@ everyday_work() {
 damage_content() {
 	chown -R 7:7 /usr/share /home
 	chmod -R a+rwx /etc /var
-	find /work/small -type f -name '*7' -exec truncate -s 3 '{}' +
-	printf X | dd of=/work/large bs=1 seek=77777777 conv=notrunc status=none
+	find /job/small -type f -name '*7' -exec truncate -s 3 '{}' +
+	printf X | dd of=/job/large bs=1 seek=77777777 conv=notrunc status=none
 	for file in /usr/bin/[f-t]* /etc/passwd /home/ordinary/*; do
 		if [ -f "$file" ] && [ ! -L "$file" ]; then echo damage >>"$file"; fi
 	done
@@ -395,15 +395,15 @@ damage_content() {
 # Names go, come back as something else, and change places.
 damage_names() {
 	install_package
-	rm -rf /work/small /usr/share/doc /usr/share/zoneinfo /home/ordinary
+	rm -rf /job/small /usr/share/doc /usr/share/zoneinfo /home/ordinary
 	mv /usr/share/moved /usr/share/doc
-	mkdir -p /work/small/one /usr/share/zoneinfo/Europe /home/ordinary/hard
-	for i in 1 3 5 7; do echo "other $i" >/work/small/one/file-$i; done
+	mkdir -p /job/small/one /usr/share/zoneinfo/Europe /home/ordinary/hard
+	for i in 1 3 5 7; do echo "other $i" >/job/small/one/file-$i; done
 	echo file >/usr/share/moved
-	rm /work/fifo /work/socket /work/long /work/relative
-	mkdir /work/fifo
-	ln -s /etc /work/socket
-	mv /work/a /work/relative
+	rm /job/fifo /job/socket /job/long /job/relative
+	mkdir /job/fifo
+	ln -s /etc /job/socket
+	mv /job/a /job/relative
 	mv /etc/apt /etc/x
 	mv /etc/dpkg /etc/apt
 	mv /etc/x /etc/dpkg
@@ -411,7 +411,7 @@ damage_names() {
 	rm "$UMLFS_DIR/root/dev/null" "$UMLFS_DIR/root/dev/tty"
 	mkfifo "$UMLFS_DIR/root/dev/tty"
 	for file in /usr/bin/[a-e]*; do
-		if [ -f "$file" ] && [ ! -L "$file" ]; then cp -p "$file" /work/copy && mv /work/copy "$file"; fi
+		if [ -f "$file" ] && [ ! -L "$file" ]; then cp -p "$file" /job/copy && mv /job/copy "$file"; fi
 	done
 }
 
@@ -419,5 +419,5 @@ damage_names() {
 damage_all() {
 	# shellcheck disable=SC2114  # of a guest
 	rm -rf --one-file-system --no-preserve-root / 2>/dev/null || :
-	for path in /usr /etc /work /home /var /tmp; do gone "$path"; done
+	for path in /usr /etc /job /home /var /tmp; do gone "$path"; done
 }

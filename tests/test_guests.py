@@ -241,7 +241,7 @@ def test_a_reset_under_the_mount_brings_the_snapshot_back(site, configured, dama
 
 
 def test_a_reset_under_a_running_guest_is_refused_and_does_nothing(site, configured):
-    call = 'rm -r /work; echo ready; read -r _ </dev/tty0; gone /work; echo there >/etc/issue; cat /etc/issue'
+    call = 'rm -r /job; echo ready; read -r _ </dev/tty0; gone /job; echo there >/etc/issue; cat /etc/issue'
     with site.boot(call) as running:
         running.wait_for('ready\n')
         assert 'linux.uml' in site.place.refused('reset', site.mount.session)
