@@ -215,7 +215,7 @@ def test_a_guest_can_do_everyday_work(worked):
 def test_the_host_reads_what_a_guest_has_written(configured):
     for i in range(20000):
         text = b'the file number %d\n' % i * (i % 5)
-        name = f'work/small/{"one" if i % 2 else i // 2 % 100}/file-{i}'
+        name = f'job/small/{"one" if i % 2 else i // 2 % 100}/file-{i}'
         assert configured.entries[name].sha256 == hashlib.sha256(text).hexdigest(), name
 
 
