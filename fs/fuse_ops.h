@@ -8,6 +8,7 @@
 #pragma once
 
 #include <stdio.h>
+#include <sys/types.h>
 
 #include "tree.h"
 
@@ -36,6 +37,9 @@ struct fuse_session *fuse_ops_session(struct fuse_ops *ops, struct fuse_args *ar
 
 /* Mounts it: 0, -EIO when libfuse or fusermount3 refuses (it has then said why to its own log), -ENOMEM. */
 int fuse_ops_mount(struct fuse_session *session, const char *mountpoint);
+
+/* The thread that asked last (0: none of this host's), as the kernel numbers it. */
+pid_t fuse_ops_client(const struct fuse_ops *ops);
 
 /* Writes "requests KIND NUMBER" lines, one for each kind that came. */
 void fuse_ops_print_counts(const struct fuse_ops *ops, FILE *out);

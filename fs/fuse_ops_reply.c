@@ -28,7 +28,14 @@ struct fuse_ops *fuse_ops_begin(fuse_req_t req, enum fuse_ops_kind kind)
 	struct fuse_ops *ops = fuse_req_userdata(req);
 
 	ops->counts[kind]++;
+	if (kind != KIND_FORGET)
+		ops->client = fuse_req_ctx(req)->pid;
 	return ops;
+}
+
+pid_t fuse_ops_client(const struct fuse_ops *ops)
+{
+	return ops->client;
 }
 
 void fuse_ops_reply_status(fuse_req_t req, int r)

@@ -53,6 +53,7 @@ struct fuse_ops {
 	void (*ready)(void *arg);
 	void *ready_arg;
 	uint32_t forgotten; /* by libfuse, to be said in the answer to INIT */
+	pid_t client; /* who asked last */
 	uint64_t counts[KIND_COUNT];
 	char buffer[FUSE_OPS_READ_MAX];
 };

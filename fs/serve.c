@@ -20,11 +20,13 @@
 #include <time.h>
 
 #include "cleanup.h"
+#include "follow.h"
 #include "fuse_ops.h"
 #include "mountpoint.h"
 #include "request.h"
 #include "serve_control.h"
 #include "tree.h"
+#include "twin.h"
 
 enum {
 	FILES_MAX = 256,       /* content descriptors kept open */
@@ -44,10 +46,13 @@ struct server {
 	struct fuse_session *fuse;
 	struct fuse_buf buf;
 	struct serve_control *control;
+	struct follow follow;
 	char *mountpoint;
 	int epoll, signals;
 	bool agreed, told;
 	bool stop;
+	bool pass; /* the other thread shall go on */
+	int result;
 };
 
 static void remember_problem(void *arg, enum log_level level, const char *line)
@@ -265,6 +270,10 @@ static void serve_fuse(struct server *s)
 			return;
 		}
 		fuse_session_process_buf(s->fuse, &s->buf);
+		if (follow_turn(&s->follow, fuse_ops_client(s->ops))) {
+			s->pass = true;
+			return;
+		}
 		if (s->agreed && !s->told) {
 			s->told = true;
 			if (s->options->ready)
@@ -293,28 +302,38 @@ static void gather(const struct server *s)
 		nanosleep(&a_moment, NULL);
 }
 
-static int loop(struct server *s)
+static void serve_event(struct server *s, int fd)
+{
+	if (fd == fuse_session_fd(s->fuse)) {
+		gather(s);
+		serve_fuse(s);
+	} else if (fd == s->signals)
+		stop_by_signal(s);
+	else
+		serve_control_ready(s->control, fd);
+}
+
+static enum twin_next loop(void *arg, bool gives_way)
 {
 	struct epoll_event events[EVENTS];
+	struct server *s = arg;
 
+	follow_start(&s->follow, gives_way);
+	s->pass = false;
 	while (!s->stop || serve_control_busy(s->control)) {
-		int n = epoll_wait(s->epoll, events, EVENTS, -1);
+		int n;
 
-		if (n < 0 && errno != EINTR)
-			return log_errno(&s->log, -errno, "%s", s->options->session);
-		for (int i = 0; i < n; i++) {
-			int fd = events[i].data.fd;
-
-			if (fd == fuse_session_fd(s->fuse)) {
-				gather(s);
-				serve_fuse(s);
-			} else if (fd == s->signals)
-				stop_by_signal(s);
-			else
-				serve_control_ready(s->control, fd);
+		if (s->pass)
+			return gives_way ? TWIN_PLAIN : TWIN_GIVING_WAY;
+		n = epoll_wait(s->epoll, events, EVENTS, -1);
+		if (n < 0 && errno != EINTR) {
+			s->result = log_errno(&s->log, -errno, "%s", s->options->session);
+			return TWIN_END;
 		}
+		for (int i = 0; i < n; i++)
+			serve_event(s, events[i].data.fd);
 	}
-	return 0;
+	return TWIN_END;
 }
 
 /* In the order in which things depend on each other: the kernel first, the lock last. */
@@ -355,8 +374,11 @@ int serve_run(const struct serve_options *options)
 	s.log = (struct log){.write = remember_problem, .arg = &s};
 	r = start(&s);
 	started = r == 0;
-	if (started)
-		r = loop(&s);
+	follow_init(&s.follow);
+	if (started) {
+		twin_run(loop, &s);
+		r = s.result;
+	}
 	end = finish(&s, started);
 	return r < 0 ? r : end;
 }

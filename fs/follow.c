@@ -1,0 +1,152 @@
+/*
+ * follow: owns the choice of the CPU and of the thread that serve's loop runs on.
+ * Invariant: a thread that gives way is bound to one of the CPUs that it was allowed; a plain one to none.
+ * Called by serve's loop, on the thread that runs it.
+ */
+#include "follow.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+
+enum {
+	STRIKES = 3,
+	TURNS = 32, /* between two looks: one costs about as much as an answer */
+	FIELD_AFTER_NAME = 3,
+	FIELD_PROCESSOR = 39, /* of /proc/PID/stat, counted from 1: see proc(5) */
+};
+
+static const int64_t LONG_TURN = 2000000;       /* ns: a look is due at once */
+static const int64_t STARVED = 2000000;         /* ns that requests waited for the CPU since the last look */
+static const int64_t PATIENCE_MIN = 1000000000; /* ns */
+static const int64_t PATIENCE_MAX = 64000000000;
+
+static int64_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* The text of a small file of /proc; empty when it is not there. */
+static void read_text(const char *path, char *text, size_t size)
+{
+	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, text, size - 1);
+
+	text[n > 0 ? n : 0] = '\0';
+}
+
+/* The CPU on which a thread ran last, or -1. Its name, in brackets, may hold anything. */
+static int cpu_of(pid_t thread)
+{
+	char path[32], text[1024];
+	char *at;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)thread);
+	read_text(path, text, sizeof(text));
+	at = strrchr(text, ')');
+	for (int field = FIELD_AFTER_NAME - 1; at && field < FIELD_PROCESSOR; field++)
+		at = strchr(at + 1, ' ');
+	return at ? atoi(at + 1) : -1;
+}
+
+/* How long a thread ran, and how long it could have run and did not, in ns. False where the kernel does not count. */
+static bool times_of(pid_t thread, uint64_t *ran, uint64_t *waited)
+{
+	char path[48], text[128];
+
+	snprintf(path, sizeof(path), "/proc/%d/schedstat", (int)thread);
+	read_text(path, text, sizeof(text));
+	*ran = 0;
+	*waited = 0;
+	return sscanf(text, "%" SCNu64 " %" SCNu64, ran, waited) == 2;
+}
+
+static void stay(struct follow *f, int cpu)
+{
+	cpu_set_t one;
+
+	if (cpu == f->cpu || cpu < 0 || cpu >= CPU_SETSIZE || !CPU_ISSET((size_t)cpu, &f->allowed))
+		return;
+	CPU_ZERO(&one);
+	CPU_SET((size_t)cpu, &one);
+	if (sched_setaffinity(0, sizeof(one), &one) == 0)
+		f->cpu = cpu;
+}
+
+void follow_init(struct follow *f)
+{
+	*f = (struct follow){.cpu = -1, .patience = PATIENCE_MIN};
+	if (sched_getaffinity(0, sizeof(f->allowed), &f->allowed) < 0)
+		CPU_ZERO(&f->allowed);
+}
+
+/*
+ * True when requests have waited for the CPU again and again. While the client itself runs, the thread that has answered it is
+ * not needed, and its waiting does not count; nor does that of one look alone: processes end and begin in between.
+ */
+static bool is_starved(struct follow *f, pid_t client)
+{
+	uint64_t ran, waited, client_ran, unused;
+	int64_t lost;
+
+	if (!times_of(gettid(), &ran, &waited))
+		return true; /* nobody can tell: better not be */
+	times_of(client, &client_ran, &unused);
+	lost = (int64_t)(waited - f->waited) - (int64_t)client_ran;
+	if (client == f->client)
+		lost += (int64_t)f->client_ran;
+	f->waited = waited;
+	f->client = client;
+	f->client_ran = client_ran;
+	f->strikes = lost > STARVED ? f->strikes + 1 : 0;
+	return f->strikes >= STRIKES;
+}
+
+void follow_start(struct follow *f, bool gives_way)
+{
+	f->gives_way = gives_way;
+	f->cpu = -1;
+	f->turns = 0;
+	f->started = f->looked = now();
+	f->retry = f->started + f->patience;
+	f->strikes = 0;
+	times_of(gettid(), &f->client_ran, &f->waited);
+	f->client = 0;
+}
+
+/* The next time is further away when this one did not last. */
+static void lose_patience(struct follow *f, int64_t time)
+{
+	if (time - f->started > 16 * f->patience)
+		f->patience = PATIENCE_MIN;
+	else if (f->patience < PATIENCE_MAX)
+		f->patience *= 2;
+}
+
+bool follow_turn(struct follow *f, pid_t client)
+{
+	int64_t time = now();
+
+	if (!f->gives_way)
+		return time > f->retry && CPU_COUNT(&f->allowed) > 1;
+	if (++f->turns < TURNS && time - f->looked < LONG_TURN)
+		return false;
+	f->turns = 0;
+	f->looked = time;
+	if (is_starved(f, client) || CPU_COUNT(&f->allowed) < 2) {
+		lose_patience(f, time);
+		return true;
+	}
+	stay(f, cpu_of(client));
+	return false;
+}

@@ -1,0 +1,35 @@
+/*
+ * follow: decides on which CPU, and how eagerly, the loop runs, so that a request costs its client least.
+ *
+ * Client and server take turns, and neither has work for long. Linux does not know: it wakes each of them on an idle CPU, and on
+ * a virtual machine that takes ten times as long as switching from one to the other on the same CPU. So the server stays on
+ * its client's CPU, in a thread that gives way (SCHED_IDLE), because Linux takes a CPU on which only such threads run for
+ * idle, and the client stays there too. Such a thread may starve where others want the CPU: then a plain one takes its place, for a
+ * while. See sched(7) and sched_setaffinity(2).
+ */
+#pragma once
+
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct follow {
+	cpu_set_t allowed; /* where the loop may run at all */
+	bool gives_way;    /* which thread runs it now */
+	int cpu;           /* where that one stays; -1: anywhere */
+	unsigned int turns, strikes;
+	int64_t started, looked; /* ns, CLOCK_MONOTONIC */
+	int64_t patience, retry; /* for how long a plain one runs after a thread was starved, and until when */
+	uint64_t waited;         /* ns that the thread could have run and did not */
+	pid_t client;
+	uint64_t client_ran; /* ns */
+};
+
+void follow_init(struct follow *f);
+
+/* The thread that calls has taken over. */
+void follow_start(struct follow *f, bool gives_way);
+
+/* A request of this thread (0: nobody's) was answered. True when the other thread shall take over. */
+bool follow_turn(struct follow *f, pid_t client);
