@@ -1,7 +1,7 @@
 /*
  * notify: collects and sends cache invalidations.
- * Invariant: after notify_send() no lookup, attribute, page or listing that a reset changed is in the
- * kernel's caches.
+ * Invariant: after notify_expire() no name, attribute, page or listing that a reset changed is believed by the kernel
+ * without asking again.
  * Called by serve.
  */
 #include "notify.h"
@@ -15,6 +15,7 @@
 /* A name in a directory; with an empty name the inode itself. */
 struct item {
 	uint64_t ino;
+	uint64_t gone; /* the inode that had this name and is no more, or 0 */
 	uint32_t name; /* offset in names */
 	uint32_t len;
 };
@@ -32,7 +33,7 @@ struct collect {
 	int result;
 };
 
-static int add(struct notify *n, uint64_t ino, const char *name, size_t len)
+static int add(struct notify *n, uint64_t ino, uint64_t gone, const char *name, size_t len)
 {
 	if (n->n_items == n->cap_items) {
 		size_t cap = n->cap_items ? n->cap_items * 2 : 256;
@@ -52,7 +53,8 @@ static int add(struct notify *n, uint64_t ino, const char *name, size_t len)
 		n->names = grown;
 		n->cap_names = cap;
 	}
-	n->items[n->n_items++] = (struct item){.ino = ino, .name = (uint32_t)n->n_names, .len = (uint32_t)len};
+	n->items[n->n_items++] = (struct item){
+		.ino = ino, .gone = gone, .name = (uint32_t)n->n_names, .len = (uint32_t)len};
 	memcpy(n->names + n->n_names, name, len);
 	n->names[n->n_names + len] = '\0';
 	n->n_names += len + 1;
@@ -75,7 +77,15 @@ static void collect_inode(struct map_node *node, void *arg)
 	struct collect *c = arg;
 
 	if (c->result == 0 && is_known(c->tree, ino))
-		c->result = add(c->notify, ino, "", 0);
+		c->result = add(c->notify, ino, 0, "", 0);
+}
+
+/* The inode that an entry had, when there is no such inode any more. */
+static uint64_t gone(const struct tree *t, const struct layer_entry *entry)
+{
+	struct inode inode;
+
+	return entry->ino && stack_inode(&t->session->stack, entry->ino, &inode) < 0 ? entry->ino : 0;
 }
 
 static void collect_dir(struct map_node *node, void *arg)
@@ -89,7 +99,7 @@ static void collect_dir(struct map_node *node, void *arg)
 		const struct layer_entry *entry = dir->slots[i].entry;
 
 		if (entry)
-			c->result = add(c->notify, dir->ino, entry->name, entry->len);
+			c->result = add(c->notify, dir->ino, gone(c->tree, entry), entry->name, entry->len);
 	}
 }
 
@@ -117,16 +127,39 @@ int notify_collect(const struct tree *t, const struct snapshot_change *change, s
 	return 0;
 }
 
-void notify_send(const struct notify *n, struct fuse_session *fuse)
+/* The call's shape differs between versions of libfuse. Kernels before 6.2 take it for an invalidation. */
+static int expire(struct fuse_session *fuse, uint64_t dir, const char *name, size_t len)
 {
-	/* -ENOENT means that the kernel does not have it, which is what is wanted. */
+#ifdef HAVE_FUSE_LL_EXPIRE_ONLY
+	return fuse_lowlevel_notify_expire_entry(fuse, dir, name, len, FUSE_LL_EXPIRE_ONLY);
+#else
+	return fuse_lowlevel_notify_expire_entry(fuse, dir, name, len);
+#endif
+}
+
+/* -ENOENT means that the kernel does not have it, which is what is wanted. */
+void notify_expire(const struct notify *n, struct fuse_session *fuse)
+{
 	for (size_t i = 0; i < n->n_items; i++) {
 		const struct item *item = &n->items[i];
+		const char *name = n->names + item->name;
 
-		if (item->len)
-			fuse_lowlevel_notify_inval_entry(fuse, item->ino, n->names + item->name, item->len);
-		else
+		if (!item->len)
 			fuse_lowlevel_notify_inval_inode(fuse, item->ino, 0, 0);
+		else if (expire(fuse, item->ino, name, item->len) == -ENOSYS)
+			fuse_lowlevel_notify_inval_entry(fuse, item->ino, name, item->len);
+	}
+}
+
+/* Only a name that still leads to the old inode is taken: it may have been made anew meanwhile. */
+void notify_evict(const struct notify *n, struct fuse_session *fuse)
+{
+	for (size_t i = 0; i < n->n_items; i++) {
+		const struct item *item = &n->items[i];
+		const char *name = n->names + item->name;
+
+		if (item->gone && fuse_lowlevel_notify_delete(fuse, item->ino, item->gone, name, item->len) == -ENOTEMPTY)
+			fuse_lowlevel_notify_inval_entry(fuse, item->ino, name, item->len); /* something below is in use */
 	}
 }
 

@@ -16,5 +16,12 @@ struct notify;
 /* What the kernel may hold of the layers that went and came. Only what it has looked up is collected. */
 int notify_collect(const struct tree *t, const struct snapshot_change *change, struct notify **out);
 
-void notify_send(const struct notify *n, struct fuse_session *fuse);
+/* The kernel asks again before it believes a name, an attribute or a page. Cheap; the reset has happened when it returns. */
+void notify_expire(const struct notify *n, struct fuse_session *fuse);
+
+/*
+ * The kernel lets go of what is no more, which takes 5 to 8 us each, and says so with a FORGET. Who is still in a directory that
+ * is gone does not find its files there afterwards.
+ */
+void notify_evict(const struct notify *n, struct fuse_session *fuse);
 void notify_free(struct notify *n);

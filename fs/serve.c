@@ -17,7 +17,6 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <time.h>
 
 #include "cleanup.h"
 #include "follow.h"
@@ -33,7 +32,6 @@ enum {
 	FILES_SPARE = 64,      /* left for everything else when the limit is low */
 	REQUESTS_AT_ONCE = 64, /* FUSE requests before the loop looks at anything else */
 	EVENTS = 16,
-	GATHER_NS = 300000,
 };
 
 struct server {
@@ -290,24 +288,11 @@ static void stop_by_signal(struct server *s)
 		s->stop = true;
 }
 
-/*
- * While a reset is told to the kernel, it forgets thousands of inodes, one request each. Waking for every one would take the
- * processor from the thread that tells it, so the loop lets some gather.
- */
-static void gather(const struct server *s)
-{
-	static const struct timespec a_moment = {.tv_nsec = GATHER_NS};
-
-	if (serve_control_busy(s->control))
-		nanosleep(&a_moment, NULL);
-}
-
 static void serve_event(struct server *s, int fd)
 {
-	if (fd == fuse_session_fd(s->fuse)) {
-		gather(s);
+	if (fd == fuse_session_fd(s->fuse))
 		serve_fuse(s);
-	} else if (fd == s->signals)
+	else if (fd == s->signals)
 		stop_by_signal(s);
 	else
 		serve_control_ready(s->control, fd);

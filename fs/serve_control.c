@@ -28,7 +28,8 @@ struct serve_control {
 	int listen_fd;
 	struct client *clients;
 	struct worker *notifier, *reaper;
-	bool busy; /* a reset is being told to the kernel */
+	bool busy;            /* a reset is being told to the kernel, and nobody else is listened to */
+	unsigned int telling; /* jobs that talk to the kernel, which may ask back before it answers */
 };
 
 /* A change of layers from the moment when it is committed to the moment when nothing of it is left to do. */
@@ -39,7 +40,8 @@ struct follow_up {
 	struct notify *notify;
 	struct snapshot_change change;
 	int dirfd, layersfd;
-	bool sync; /* a snapshot: it shall survive a power cut, soon */
+	bool sync;   /* a snapshot: it shall survive a power cut, soon */
+	bool forced; /* somebody may be in what is gone */
 };
 
 static int set_events(struct serve_control *c, int op, int fd, uint32_t events)
@@ -117,6 +119,8 @@ static void clean_up(struct job *job)
 {
 	struct follow_up *after = (struct follow_up *)job;
 
+	if (after->notify)
+		notify_evict(after->notify, after->control->o.fuse);
 	snapshot_clean_up(after->layersfd, &after->change);
 	if (after->sync)
 		syncfs(after->dirfd);
@@ -124,12 +128,17 @@ static void clean_up(struct job *job)
 
 static void cleaned_up(struct job *job)
 {
-	free(job);
+	struct follow_up *after = (struct follow_up *)job;
+
+	notify_free(after->notify);
+	after->control->telling--;
+	free(after);
 }
 
 static void give_to_reaper(struct serve_control *c, struct follow_up *after)
 {
 	after->job = (struct job){.run = clean_up, .done = cleaned_up};
+	c->telling++;
 	worker_give(c->reaper, &after->job);
 }
 
@@ -137,7 +146,9 @@ static void tell_kernel(struct job *job)
 {
 	struct follow_up *after = (struct follow_up *)job;
 
-	notify_send(after->notify, after->control->o.fuse);
+	notify_expire(after->notify, after->control->o.fuse);
+	if (after->forced)
+		notify_evict(after->notify, after->control->o.fuse);
 }
 
 static void run_waiting(struct serve_control *c);
@@ -147,9 +158,8 @@ static void kernel_told(struct job *job)
 	struct follow_up *after = (struct follow_up *)job;
 	struct serve_control *c = after->control;
 
-	notify_free(after->notify);
-	after->notify = NULL;
 	c->busy = false;
+	c->telling--;
 	answer(c, after->client, 0);
 	give_to_reaper(c, after);
 	run_waiting(c);
@@ -169,6 +179,7 @@ static int begin_follow_up(struct serve_control *c, struct client *client, struc
 	after->dirfd = c->o.store->session.dirfd;
 	after->layersfd = c->o.store->session.layersfd;
 	after->sync = client->request.kind == REQUEST_SNAPSHOT;
+	after->forced = client->request.force;
 	*change = (struct snapshot_change){0};
 	if (client->request.kind != REQUEST_RESET) {
 		give_to_reaper(c, after);
@@ -181,6 +192,7 @@ static int begin_follow_up(struct serve_control *c, struct client *client, struc
 	}
 	after->job = (struct job){.run = tell_kernel, .done = kernel_told};
 	c->busy = true;
+	c->telling++;
 	worker_give(c->notifier, &after->job);
 	return 0;
 }
@@ -264,7 +276,7 @@ static void client_ready(struct serve_control *c, struct client *client)
 
 bool serve_control_busy(const struct serve_control *c)
 {
-	return c->busy;
+	return c->telling > 0;
 }
 
 static struct client *find_client(const struct serve_control *c, int fd)
