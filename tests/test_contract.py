@@ -11,13 +11,14 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 
 import pytest
 
 from calls import (RENAME_EXCHANGE, RENAME_NOREPLACE, call_all, facts, fallocate, on, opened, outcome, read_file,
                    renameat2, reopening_walk, sh, write_file)
 from places import Here, damage, difference, dump, here, in_process, none, paths_below, same_shape, shape, unlike
-from umlfs_cli import ids, program
+from umlfs_cli import PATIENCE, ids, program
 
 ONCE = ('open', 'opendir', 'flush', 'access', 'create')     # refused the first time, then the kernel knows
 NEVER = ('release', 'releasedir')
@@ -374,6 +375,21 @@ def test_after_a_reset_no_cache_knows_the_state_before(here, to, harm):
     assert here.within(absent_names) is None
     here.remount()
     none(difference(here.within(dump), want))
+
+
+def test_after_a_reset_the_kernel_lets_go_of_what_is_gone(here):
+    def make():
+        os.mkdir('new')
+        for number in range(50):
+            write_file(f'new/{number}', b'x')
+        write_file('dir/new', b'x')
+    here.within(make)
+    assert 'forget' not in here.requests()
+    here.run('reset', here.session)
+    until = time.monotonic() + PATIENCE
+    while 'forget' not in here.requests():
+        assert time.monotonic() < until
+    assert here.within(lambda: (outcome(os.lstat, 'new'), outcome(os.lstat, 'dir/new'))) == ('ENOENT', 'ENOENT')
 
 
 # --- the guest profile -----------------------------------------------------------------------------------------

@@ -1,0 +1,187 @@
+/*
+ * unit_follow: promises of follow and twin, with real threads, processes and CPUs.
+ * Invariant: every process that is started is ended, also when an expectation fails before.
+ * Called by meson test.
+ */
+#include "follow.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "twin.h"
+#include "unit.h"
+
+enum { TURNS = 1000 };
+
+static int last_cpu(void)
+{
+	cpu_set_t allowed;
+	int last = -1;
+
+	assert_int_equal(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (CPU_ISSET((size_t)cpu, &allowed))
+			last = cpu;
+	}
+	return last;
+}
+
+static void stay_on(int cpu)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET((size_t)cpu, &one);
+	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+}
+
+/* A process that does nothing but run on one CPU, and ends with this one. Its first byte says that it runs. */
+static pid_t start_busy(int cpu)
+{
+	int fds[2];
+	char byte = 0;
+	pid_t pid;
+
+	assert_int_equal(pipe(fds), 0);
+	pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		stay_on(cpu);
+		if (write(fds[1], &byte, 1) != 1)
+			_exit(1);
+		for (volatile unsigned long n = 0;; n++)
+			continue;
+	}
+	assert_true(pid > 0);
+	assert_int_equal(read(fds[0], &byte, 1), 1);
+	close(fds[0]);
+	close(fds[1]);
+	return pid;
+}
+
+static void end(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+struct seen {
+	cpu_set_t cpus;
+	int policies[2];
+	unsigned int turns[2], passes;
+	pid_t client;
+	bool passed;
+};
+
+static enum twin_next follow_client(void *arg, bool gives_way)
+{
+	struct seen *seen = arg;
+	struct follow f;
+
+	follow_init(&f);
+	follow_start(&f, gives_way);
+	for (int i = 0; i < TURNS && !seen->passed; i++)
+		seen->passed = follow_turn(&f, seen->client);
+	sched_getaffinity(0, sizeof(seen->cpus), &seen->cpus);
+	return TWIN_END;
+}
+
+static void a_thread_that_gives_way_goes_where_its_client_is(void **state)
+{
+	int cpu = last_cpu();
+	struct seen seen = {.client = start_busy(cpu)};
+
+	twin_run(follow_client, &seen);
+	end(seen.client);
+	assert_int_equal(CPU_COUNT(&seen.cpus), 1);
+	assert_true(CPU_ISSET((size_t)cpu, &seen.cpus));
+}
+
+static void a_client_that_is_nowhere_moves_nobody(void **state)
+{
+	cpu_set_t before;
+	struct seen seen = {.client = 0};
+
+	assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
+	twin_run(follow_client, &seen);
+	assert_true(CPU_EQUAL(&before, &seen.cpus));
+}
+
+static enum twin_next starve(void *arg, bool gives_way)
+{
+	struct seen *seen = arg;
+	struct follow f;
+
+	if (!gives_way)
+		return TWIN_END;
+	follow_init(&f);
+	stay_on(last_cpu());
+	follow_start(&f, true);
+	for (int i = 0; i < TURNS && !seen->passed; i++) {
+		seen->passed = follow_turn(&f, 0);
+		sched_yield();
+	}
+	return seen->passed ? TWIN_PLAIN : TWIN_END;
+}
+
+static void a_thread_that_starves_is_replaced(void **state)
+{
+	pid_t busy = start_busy(last_cpu());
+	struct seen seen = {0};
+
+	twin_run(starve, &seen);
+	end(busy);
+	assert_true(seen.passed);
+}
+
+static void a_plain_thread_has_patience(void **state)
+{
+	struct follow f;
+
+	follow_init(&f);
+	follow_start(&f, false);
+	for (int i = 0; i < TURNS; i++)
+		assert_false(follow_turn(&f, getpid()));
+	f.retry = 0;
+	assert_int_equal(follow_turn(&f, getpid()), CPU_COUNT(&f.allowed) > 1);
+}
+
+static enum twin_next count(void *arg, bool gives_way)
+{
+	struct seen *seen = arg;
+
+	seen->turns[gives_way]++;
+	seen->policies[gives_way] = sched_getscheduler(0);
+	if (++seen->passes == TURNS)
+		return TWIN_END;
+	return seen->passes % 3 == 0 ? TWIN_PLAIN : TWIN_GIVING_WAY;
+}
+
+static void two_threads_take_turns_and_one_gives_way(void **state)
+{
+	struct seen seen = {0};
+
+	twin_run(count, &seen);
+	assert_int_equal(seen.passes, TURNS);
+	assert_int_equal(seen.turns[false], TURNS / 3);
+	assert_int_equal(seen.policies[false], SCHED_OTHER);
+	assert_int_equal(seen.policies[true], SCHED_IDLE);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_thread_that_gives_way_goes_where_its_client_is),
+		cmocka_unit_test(a_client_that_is_nowhere_moves_nobody),
+		cmocka_unit_test(a_thread_that_starves_is_replaced),
+		cmocka_unit_test(a_plain_thread_has_patience),
+		cmocka_unit_test(two_threads_take_turns_and_one_gives_way),
+	};
+
+	return cmocka_run_group_tests_name("follow", tests, NULL, NULL);
+}
