@@ -96,8 +96,13 @@ static void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_
 	struct tree_change change;
 	struct inode inode;
 
+	int r;
+
 	fuse_ops_change(st, to_set, &change);
-	fuse_ops_reply_attr(req, tree_setattr(ops->tree, ino, &change, &inode), &inode);
+	do {
+		r = tree_setattr(ops->tree, ino, &change, &inode);
+	} while (fuse_ops_retry(ops, r));
+	fuse_ops_reply_attr(req, r, &inode);
 }
 
 static void ops_readlink(fuse_req_t req, fuse_ino_t ino)
@@ -146,8 +151,11 @@ static void make(fuse_req_t req, struct fuse_ops *ops, fuse_ino_t parent, const 
 	struct inode inode;
 	int r = fill_new(req, ops, parent, what);
 
-	if (r == 0)
-		r = tree_make(ops->tree, parent, name, what, &inode);
+	if (r == 0) {
+		do {
+			r = tree_make(ops->tree, parent, name, what, &inode);
+		} while (fuse_ops_retry(ops, r));
+	}
 	fuse_ops_reply_entry(req, ops, r, &inode);
 }
 

@@ -20,6 +20,12 @@ struct fuse_ops_options {
 	bool xattr; /* extended attributes are shown */
 	bool owner_caller; /* new files made by host_uid are its own; else they take the owner of their directory */
 	uid_t host_uid;    /* who mounted */
+	/*
+	 * Answers other requests that are waiting, so that what they free is free: true when there was one. Called before a request is
+	 * refused for want of room: a FORGET comes behind the request that its sender made after it.
+	 */
+	bool (*relieve)(void *arg);
+	void *relieve_arg;
 };
 
 struct fuse_ops;

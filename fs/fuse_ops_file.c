@@ -20,8 +20,12 @@ void fuse_ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, st
 void fuse_ops_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t offset,
                     struct fuse_file_info *fi)
 {
-	ssize_t n = tree_write(fuse_ops_begin(req, KIND_WRITE)->tree, ino, bytes, size, (uint64_t)offset);
+	struct fuse_ops *ops = fuse_ops_begin(req, KIND_WRITE);
+	ssize_t n;
 
+	do {
+		n = tree_write(ops->tree, ino, bytes, size, (uint64_t)offset);
+	} while (fuse_ops_retry(ops, n));
 	fuse_ops_reply_written(req, n);
 }
 
@@ -37,9 +41,12 @@ void fuse_ops_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse
 
 void fuse_ops_statfs(fuse_req_t req, fuse_ino_t ino)
 {
+	struct fuse_ops *ops = fuse_ops_begin(req, KIND_STATFS);
 	struct statvfs st;
-	int r = tree_statfs(fuse_ops_begin(req, KIND_STATFS)->tree, &st);
+	int r;
 
+	ops->options.relieve(ops->options.relieve_arg);
+	r = tree_statfs(ops->tree, &st);
 	if (r < 0)
 		fuse_ops_reply_status(req, r);
 	else
@@ -96,8 +103,12 @@ void fuse_ops_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 void fuse_ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len, struct fuse_file_info *fi)
 {
 	struct fuse_ops *ops = fuse_ops_begin(req, KIND_FALLOCATE);
+	int r;
 
-	fuse_ops_reply_status(req, tree_fallocate(ops->tree, ino, mode, (uint64_t)offset, (uint64_t)len));
+	do {
+		r = tree_fallocate(ops->tree, ino, mode, (uint64_t)offset, (uint64_t)len);
+	} while (fuse_ops_retry(ops, r));
+	fuse_ops_reply_status(req, r);
 }
 
 void fuse_ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi)
@@ -114,7 +125,10 @@ void fuse_ops_copy_file_range(fuse_req_t req, fuse_ino_t src, off_t src_offset, 
                               fuse_ino_t dst, off_t dst_offset, struct fuse_file_info *dst_fi, size_t len, int flags)
 {
 	struct fuse_ops *ops = fuse_ops_begin(req, KIND_COPY_FILE_RANGE);
-	ssize_t n = tree_copy_range(ops->tree, src, (uint64_t)src_offset, dst, (uint64_t)dst_offset, len);
+	ssize_t n;
 
+	do {
+		n = tree_copy_range(ops->tree, src, (uint64_t)src_offset, dst, (uint64_t)dst_offset, len);
+	} while (fuse_ops_retry(ops, n));
 	fuse_ops_reply_written(req, n);
 }

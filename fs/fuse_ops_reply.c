@@ -38,6 +38,11 @@ pid_t fuse_ops_client(const struct fuse_ops *ops)
 	return ops->client;
 }
 
+bool fuse_ops_retry(struct fuse_ops *ops, ssize_t r)
+{
+	return r == -ENOSPC && ops->options.relieve(ops->options.relieve_arg);
+}
+
 void fuse_ops_reply_status(fuse_req_t req, int r)
 {
 	fuse_reply_err(req, r < 0 ? -r : 0);

@@ -53,13 +53,16 @@ struct fuse_ops {
 	void (*ready)(void *arg);
 	void *ready_arg;
 	uint32_t forgotten; /* by libfuse, to be said in the answer to INIT */
-	pid_t client; /* who asked last */
+	pid_t client;       /* who asked last */
 	uint64_t counts[KIND_COUNT];
 	char buffer[FUSE_OPS_READ_MAX];
 };
 
 /* Counts a request and answers its server. */
 struct fuse_ops *fuse_ops_begin(fuse_req_t req, enum fuse_ops_kind kind);
+
+/* True when it is worth trying again: there was no room, and other requests have been answered since. */
+bool fuse_ops_retry(struct fuse_ops *ops, ssize_t r);
 
 /* Each answers the request. The first is the one place where the sign of an error flips. */
 void fuse_ops_reply_status(fuse_req_t req, int r);

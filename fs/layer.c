@@ -58,7 +58,8 @@ int layer_append_journal(int layersfd, uint32_t to, uint32_t from, uint64_t len)
 	return journal_join(to_dir, from_dir, len);
 }
 
-int layer_open(int layersfd, uint32_t id, bool writable, const char *label, const struct log *log, struct layer **out)
+int layer_open(int layersfd, uint32_t id, bool writable, uint64_t first_ino, const char *label, const struct log *log,
+               struct layer **out)
 {
 	cleanup_fd int dirfd = open_dir(layersfd, id);
 	struct layer *l;
@@ -72,6 +73,7 @@ int layer_open(int layersfd, uint32_t id, bool writable, const char *label, cons
 	if (!l)
 		return -ENOMEM;
 	l->id = id;
+	l->first_ino = first_ino;
 	l->sealed = !writable;
 	l->layersfd = layersfd;
 	r = journal_open(dirfd, id, writable, path, log, &l->journal);
@@ -294,9 +296,20 @@ static struct layer_inode *own_inode(struct layer *l, struct layer_change *c)
 	return inode;
 }
 
-static uint64_t bytes_here(const struct layer *l, const struct inode *attr)
+static bool content_here(const struct layer *l, const struct inode *attr)
 {
-	return S_ISREG(attr->mode) && attr->content_layer == l->id ? attr->size : 0;
+	return S_ISREG(attr->mode) && attr->content_layer == l->id;
+}
+
+/* Adds an inode to what the layer holds, or takes it out, as it is at this moment. */
+static void count(struct layer *l, const struct inode *attr, int sign)
+{
+	if (content_here(l, attr)) {
+		l->bytes += sign > 0 ? attr->size : -attr->size;
+		l->blocks += sign > 0 ? attr->blocks : -attr->blocks;
+	}
+	if (attr->ino >= l->first_ino && attr->nlink > 0)
+		l->made += sign;
 }
 
 static void commit_inode(struct layer *l, struct layer_change *c)
@@ -305,8 +318,8 @@ static void commit_inode(struct layer *l, struct layer_change *c)
 	unsigned int fields = c->effect.fields;
 	struct layer_inode *inode = own_inode(l, c);
 	struct inode *to = &inode->attr;
-	uint64_t before = bytes_here(l, to);
 
+	count(l, to, -1);
 	if (fields & INODE_NEW)
 		*to = (struct inode){.ino = c->effect.ino, .content_layer = CONTENT_NONE};
 	if (fields & INODE_MODE)
@@ -335,7 +348,7 @@ static void commit_inode(struct layer *l, struct layer_change *c)
 		to->content_layer = l->id;
 	if (fields & (INODE_DIRTY | INODE_CLEAN))
 		to->dirty = fields & INODE_DIRTY;
-	l->bytes += bytes_here(l, to) - before;
+	count(l, to, 1);
 }
 
 static struct layer_dir *own_dir(struct layer *l, struct layer_change *c)
@@ -438,8 +451,9 @@ void layer_forget(struct layer *l, uint64_t ino)
 	}
 	if (!inode)
 		return;
-	if (S_ISREG(inode->attr.mode) && inode->attr.content_layer == l->id) {
+	if (content_here(l, &inode->attr)) {
 		l->bytes -= inode->attr.size;
+		l->blocks -= inode->attr.blocks;
 		if (!l->sealed)
 			content_remove(l->layersfd, l->id, ino);
 	}
@@ -457,4 +471,14 @@ void layer_wrote(struct layer *l, uint64_t ino, uint64_t size, struct timespec m
 	inode->attr.size = size;
 	inode->attr.mtime = mtime;
 	inode->attr.ctime = ctime;
+}
+
+void layer_takes(struct layer *l, uint64_t ino, uint64_t blocks)
+{
+	struct layer_inode *inode = find_inode(l, ino);
+
+	if (!inode)
+		return;
+	l->blocks += blocks - inode->attr.blocks;
+	inode->attr.blocks = blocks;
 }

@@ -30,8 +30,11 @@ struct layer {
 	int layersfd;            /* the session's, borrowed */
 	struct journal *journal; /* NULL once it is sealed and replayed */
 	struct map inodes, entries, dirs;
+	uint64_t first_ino; /* lower numbers are the base's inodes */
 	uint64_t n_tombstones;
-	uint64_t bytes; /* sizes of the content files added up */
+	uint64_t bytes;  /* sizes of the content files added up */
+	uint64_t blocks; /* what they take on the host, 512 bytes each, as far as it is known */
+	int64_t made; /* inodes that the session made and that have names: those that this layer adds, or (below 0) takes away */
 };
 
 /* Memory for one effect, and what lies below it. */
@@ -54,8 +57,12 @@ int layer_create(int layersfd, uint32_t id);
 /* Puts the journal of one layer, up to byte len, behind that of another. Neither may be open for writing. */
 int layer_append_journal(int layersfd, uint32_t to, uint32_t from, uint64_t len);
 
-/* Opens layers/ID, maps empty; replay is the session's. label is how messages call the session. */
-int layer_open(int layersfd, uint32_t id, bool writable, const char *label, const struct log *log, struct layer **out);
+/*
+ * Opens layers/ID, maps empty; replay is the session's. label is how messages call the session; first_ino is the first number
+ * that is not the base's.
+ */
+int layer_open(int layersfd, uint32_t id, bool writable, uint64_t first_ino, const char *label, const struct log *log,
+               struct layer **out);
 void layer_free(struct layer *l);
 
 const struct layer_inode *layer_inode(const struct layer *l, uint64_t ino);
@@ -87,3 +94,6 @@ void layer_forget(struct layer *l, uint64_t ino);
  * content file tells.
  */
 void layer_wrote(struct layer *l, uint64_t ino, uint64_t size, struct timespec mtime, struct timespec ctime);
+
+/* A dirty inode's content takes so much on the host now, 512 bytes each. Memory only. */
+void layer_takes(struct layer *l, uint64_t ino, uint64_t blocks);

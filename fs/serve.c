@@ -42,12 +42,13 @@ struct server {
 	struct tree tree;
 	struct fuse_ops *ops;
 	struct fuse_session *fuse;
-	struct fuse_buf buf;
+	struct fuse_buf buf, other_buf; /* the other one for requests that are answered within one */
 	struct serve_control *control;
 	struct follow follow;
 	char *mountpoint;
 	int epoll, signals;
 	bool agreed, told;
+	bool relieving;
 	bool stop;
 	bool pass; /* the other thread shall go on */
 	int result;
@@ -144,6 +145,22 @@ static int mount_silently(struct server *s, char *why, size_t size)
 	return r;
 }
 
+static bool relieve(void *arg)
+{
+	struct server *s = arg;
+	int n = 0;
+
+	if (s->relieving)
+		return false;
+	s->relieving = true;
+	while (n < REQUESTS_AT_ONCE && fuse_session_receive_buf(s->fuse, &s->other_buf) > 0) {
+		fuse_session_process_buf(s->fuse, &s->other_buf);
+		n++;
+	}
+	s->relieving = false;
+	return n > 0;
+}
+
 static int mount_fuse(struct server *s)
 {
 	char why[256] = "";
@@ -152,6 +169,8 @@ static int mount_fuse(struct server *s)
 		.xattr = s->options->posix || s->options->xattr,
 		.owner_caller = s->options->owner_caller,
 		.host_uid = geteuid(),
+		.relieve = relieve,
+		.relieve_arg = s,
 	};
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	int r = fuse_ops_new(&s->tree, &options, agreed, s, &s->ops);
@@ -210,6 +229,10 @@ static void print_status(void *arg, FILE *out)
 		fprintf(out, "option allow_other\n");
 	if (o->read_only)
 		fprintf(out, "option ro\n");
+	if (o->bytes_max)
+		fprintf(out, "size_limit %llu\n", o->bytes_max);
+	if (o->inodes_max)
+		fprintf(out, "inodes_limit %llu\n", o->inodes_max);
 	if (*s->problem)
 		fprintf(out, "problem %s\n", s->problem);
 	fuse_ops_print_counts(s->ops, out);
@@ -231,6 +254,7 @@ static int start(struct server *s)
 		r = store_open(&options, &s->store);
 	if (r < 0)
 		return r;
+	s->store->session.quota = (struct quota){.bytes = o->bytes_max, .inodes = o->inodes_max};
 	tree_init(&s->tree, &s->store->session);
 	s->signals = block_signals();
 	s->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -339,6 +363,7 @@ static int finish(struct server *s, bool started)
 	if (s->fuse)
 		fuse_session_destroy(s->fuse);
 	free(s->buf.mem);
+	free(s->other_buf.mem);
 	fuse_ops_free(s->ops);
 	close_fd(s->epoll);
 	close_fd(s->signals);

@@ -163,6 +163,7 @@ static int recover_dirty(struct session *s, struct layer *l, uint64_t ino)
 	if (later(st.st_mtim, mtime))
 		mtime = st.st_mtim;
 	layer_wrote(l, ino, (uint64_t)st.st_size, mtime, later(mtime, ctime) ? mtime : ctime);
+	layer_takes(l, ino, (uint64_t)st.st_blocks);
 	if (!l->sealed && s->n_dirty < SESSION_DIRTY_MAX)
 		s->dirty[s->n_dirty++] = ino;
 	return 0;
@@ -209,7 +210,7 @@ static int load_layer(struct session *s, const struct manifest_layer *ml, const 
 		out->layers[out->n++] = l;
 		return 0;
 	}
-	r = layer_open(s->layersfd, ml->id, ml->sealed == 0, s->label, &s->log, &l);
+	r = layer_open(s->layersfd, ml->id, ml->sealed == 0, index_n_inodes(s->base->index) + 1, s->label, &s->log, &l);
 	if (r < 0)
 		return r;
 	out->layers[out->n++] = l;
@@ -285,13 +286,17 @@ int session_content(struct session *s, const struct inode *inode)
 static int copy_up(struct session *s, const struct inode *inode, uint64_t keep)
 {
 	struct layer *top = stack_top(&s->stack);
-	uint64_t len = keep < inode->size ? keep : inode->size;
-	cleanup_fd int fd = content_create(s->layersfd, top->id, inode->ino);
-	int r = 0;
+	bool is_empty = keep == 0 || inode->size == 0 || inode->content_layer == CONTENT_NONE;
+	uint64_t len = is_empty ? 0 : keep < inode->size ? keep : inode->size;
+	cleanup_fd int fd = -1;
+	int r = quota_check_bytes(&s->quota, &s->stack, -1, 0, len);
 
+	if (r < 0)
+		return r;
+	fd = content_create(s->layersfd, top->id, inode->ino);
 	if (fd < 0)
 		return fd;
-	if (len > 0 && inode->content_layer != CONTENT_NONE) {
+	if (len > 0) {
 		int src = session_content(s, inode);
 
 		r = src < 0 ? src : io_clone(src, fd, len);
@@ -345,9 +350,13 @@ int session_begin_write(struct session *s, struct inode *inode, uint64_t keep, s
 	return fd;
 }
 
-void session_wrote(struct session *s, uint64_t ino, uint64_t size, struct timespec now)
+void session_wrote(struct session *s, int fd, uint64_t ino, uint64_t size, struct timespec now)
 {
+	struct stat st;
+
 	layer_wrote(stack_top(&s->stack), ino, size, now, now);
+	if (s->quota.bytes && fstat(fd, &st) == 0)
+		layer_takes(stack_top(&s->stack), ino, (uint64_t)st.st_blocks);
 }
 
 /* Adds what a dirty inode came to, to the record. */

@@ -7,8 +7,8 @@
 #pragma once
 
 #include "handles.h"
+#include "quota.h"
 #include "manifest.h"
-#include "stack.h"
 
 enum { SESSION_DIRTY_MAX = 120 }; /* files whose run of writes is not closed by a record yet */
 
@@ -20,6 +20,7 @@ struct session {
 	struct base *base;
 	struct stack stack;
 	struct handles *handles;
+	struct quota quota;
 	uint64_t next_ino, next_serial;
 	uint64_t dirty[SESSION_DIRTY_MAX];
 	unsigned int n_dirty;
@@ -55,8 +56,8 @@ int session_content(struct session *s, const struct inode *inode);
  */
 int session_begin_write(struct session *s, struct inode *inode, uint64_t keep, struct timespec now);
 
-/* The write is done: the file is so long now. */
-void session_wrote(struct session *s, uint64_t ino, uint64_t size, struct timespec now);
+/* The write is done: the file, whose descriptor this is, is so long now. */
+void session_wrote(struct session *s, int fd, uint64_t ino, uint64_t size, struct timespec now);
 
 /* The write failed and changed nothing: the times are what they were before. */
 void session_write_failed(struct session *s, const struct inode *before);

@@ -182,6 +182,9 @@ int tree_make(struct tree *t, uint64_t parent, const char *name, const struct tr
 		return len;
 	if (S_ISLNK(what->mode) && strlen(what->target) > FORMAT_TARGET_MAX)
 		return -ENAMETOOLONG;
+	r = quota_check_inode(&s->quota, &s->stack);
+	if (r < 0)
+		return r;
 	inode = new_inode(s, what, parent, now);
 	record_start(&s->record);
 	record_new(s, &inode, what);
@@ -196,9 +199,12 @@ int tree_make(struct tree *t, uint64_t parent, const char *name, const struct tr
 int tree_make_nameless(struct tree *t, const struct tree_new *what, struct inode *out)
 {
 	struct session *s = t->session;
-	struct inode inode = new_inode(s, what, 0, tree_now());
-	int r;
+	struct inode inode;
+	int r = quota_check_inode(&s->quota, &s->stack);
 
+	if (r < 0)
+		return r;
+	inode = new_inode(s, what, 0, tree_now());
 	inode.nlink = 0;
 	record_start(&s->record);
 	record_new(s, &inode, what);

@@ -23,6 +23,17 @@ static int regular(struct tree *t, uint64_t ino, struct inode *out)
 	return S_ISREG(out->mode) ? 0 : -EINVAL;
 }
 
+/* -ENOSPC, before anything changes, when the session may not hold so many bytes more. */
+static int check_room(struct tree *t, const struct inode *inode, uint64_t offset, uint64_t len)
+{
+	struct session *s = t->session;
+	int fd = -1;
+
+	if (s->quota.bytes && inode->content_layer == stack_top(&s->stack)->id)
+		fd = session_content(s, inode);
+	return quota_check_bytes(&s->quota, &s->stack, fd, offset, len);
+}
+
 ssize_t tree_read(struct tree *t, uint64_t ino, void *buf, size_t len, uint64_t offset)
 {
 	struct inode inode;
@@ -47,6 +58,7 @@ ssize_t tree_write(struct tree *t, uint64_t ino, const void *buf, size_t len, ui
 {
 	struct timespec now = tree_now();
 	struct inode before, inode;
+	uint64_t end;
 	ssize_t n;
 	int fd;
 	int r = regular(t, ino, &before);
@@ -57,6 +69,9 @@ ssize_t tree_write(struct tree *t, uint64_t ino, const void *buf, size_t len, ui
 		return 0;
 	if (offset > INT64_MAX - len)
 		return -EFBIG;
+	r = check_room(t, &before, offset, len);
+	if (r < 0)
+		return r;
 	inode = before;
 	fd = session_begin_write(t->session, &inode, before.size, now);
 	if (fd < 0)
@@ -69,7 +84,8 @@ ssize_t tree_write(struct tree *t, uint64_t ino, const void *buf, size_t len, ui
 		session_write_failed(t->session, &before);
 		return r;
 	}
-	session_wrote(t->session, ino, offset + (uint64_t)n > before.size ? offset + (uint64_t)n : before.size, now);
+	end = offset + (uint64_t)n;
+	session_wrote(t->session, fd, ino, end > before.size ? end : before.size, now);
 	return n;
 }
 
@@ -107,7 +123,7 @@ int tree_truncate(struct tree *t, uint64_t ino, uint64_t size)
 		session_write_failed(t->session, &before);
 		return r;
 	}
-	session_wrote(t->session, ino, size, now);
+	session_wrote(t->session, fd, ino, size, now);
 	return 0;
 }
 
@@ -125,6 +141,10 @@ int tree_fallocate(struct tree *t, uint64_t ino, int mode, uint64_t offset, uint
 		return -EOPNOTSUPP;
 	if (len == 0 || offset > INT64_MAX - len)
 		return len == 0 ? -EINVAL : -EFBIG;
+	if (!(mode & FALLOC_FL_PUNCH_HOLE))
+		r = check_room(t, &before, offset, len);
+	if (r < 0)
+		return r;
 	inode = before;
 	fd = session_begin_write(t->session, &inode, before.size, now);
 	if (fd < 0)
@@ -135,7 +155,7 @@ int tree_fallocate(struct tree *t, uint64_t ino, int mode, uint64_t offset, uint
 		return r;
 	}
 	size = mode & FALLOC_FL_KEEP_SIZE || offset + len < before.size ? before.size : offset + len;
-	session_wrote(t->session, ino, size, now);
+	session_wrote(t->session, fd, ino, size, now);
 	return 0;
 }
 
@@ -174,6 +194,13 @@ ssize_t tree_copy_range(struct tree *t, uint64_t src, uint64_t src_offset, uint6
 		return r;
 	if (source.content_layer == CONTENT_NONE || src_offset >= source.size || len == 0)
 		return 0;
+	if (len > COPY_MAX)
+		len = COPY_MAX;
+	if (len > source.size - src_offset)
+		len = source.size - src_offset;
+	r = check_room(t, &before, dst_offset, len);
+	if (r < 0)
+		return r;
 	inode = before;
 	dst_fd = session_begin_write(t->session, &inode, before.size, now);
 	if (dst_fd < 0)
@@ -181,14 +208,14 @@ ssize_t tree_copy_range(struct tree *t, uint64_t src, uint64_t src_offset, uint6
 	if (src == dst)
 		source = inode;
 	src_fd = session_content(t->session, &source);
-	n = src_fd < 0 ? 0 : copy_file_range(src_fd, &from, dst_fd, &to, len < COPY_MAX ? len : COPY_MAX, 0);
+	n = src_fd < 0 ? 0 : copy_file_range(src_fd, &from, dst_fd, &to, len, 0);
 	if (n <= 0) {
 		r = n < 0 ? -errno : src_fd < 0 ? src_fd : 0;
 		session_write_failed(t->session, &before);
 		return r;
 	}
 	end = dst_offset + (uint64_t)n;
-	session_wrote(t->session, dst, end > before.size ? end : before.size, now);
+	session_wrote(t->session, dst_fd, dst, end > before.size ? end : before.size, now);
 	return n;
 }
 
@@ -214,5 +241,10 @@ int tree_fsync(struct tree *t, uint64_t ino)
 
 int tree_statfs(struct tree *t, struct statvfs *out)
 {
-	return fstatvfs(t->session->dirfd, out) < 0 ? -errno : 0;
+	struct session *s = t->session;
+
+	if (fstatvfs(s->dirfd, out) < 0)
+		return -errno;
+	quota_statfs(&s->quota, &s->stack, out);
+	return 0;
 }

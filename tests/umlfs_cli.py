@@ -283,11 +283,11 @@ class Place:
             os.unlink(source)
         return f'{self.path}/{name}'
 
-    def mount(self, base, session='session', mountpoint=None, options=None, **more):
-        """Mounts a session (a name in this place, or a path) and returns the Mount. options: as behind -o."""
+    def mount(self, base, session='session', mountpoint=None, options=None, words=(), **more):
+        """Mounts a session (a name in this place, or a path) and returns the Mount. options: as behind -o; words: more of them."""
         session = os.path.join(self.path, session)
-        words = ['mount', *(['-o', options] if options else []), base, session, *([mountpoint] if mountpoint else [])]
-        printed = self.run(*words, **more)
+        where = [base, session, *([mountpoint] if mountpoint else [])]
+        printed = self.run('mount', *(['-o', options] if options else []), *words, *where, **more)
         assert printed.endswith('\n'), printed
         return Mount(self, session, printed[:-1])
 

@@ -5,8 +5,10 @@
  */
 #include "cmd.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <limits.h>
 #include <poll.h>
 #include <stddef.h>
@@ -24,6 +26,8 @@ enum {
 	END_SECONDS = 2,     /* for a daemon that was asked to end */
 	NOTE_SECONDS = 1,    /* of silence on a terminal */
 };
+
+enum { FLAG_SIZE = 'S', FLAG_INODES = 'I' };
 
 struct mount_flags {
 	const struct command *self;
@@ -53,6 +57,27 @@ static int take_option(struct mount_flags *flags, const char *option)
 	return cmd_usage_error(flags->self, "-o %s: unknown mount option", option);
 }
 
+/* A number above 0, also with K, M, G or T behind it: times 1024 once or more. */
+static int take_number(struct mount_flags *flags, const char *name, const char *value, unsigned long long *out)
+{
+	static const char units[] = "KMGT";
+	unsigned long long n;
+	const char *unit;
+	char *end;
+
+	errno = 0;
+	n = strtoull(value, &end, 10);
+	unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+	if (unit && n <= ULLONG_MAX >> 10 * (unit - units + 1)) {
+		n <<= 10 * (unit - units + 1);
+		end++;
+	}
+	if (!isdigit((unsigned char)*value) || *end || errno || n == 0)
+		return cmd_usage_error(flags->self, "%s %s: not a number above 0, such as 500M", name, value);
+	*out = n;
+	return 0;
+}
+
 static int take(void *arg, int flag, const char *value)
 {
 	struct mount_flags *flags = arg;
@@ -61,9 +86,16 @@ static int take(void *arg, int flag, const char *value)
 	char *option;
 	int r = 0;
 
-	if (flag == 'f') {
+	switch (flag) {
+	case 'f':
 		flags->foreground = true;
 		return 0;
+	case FLAG_SIZE:
+		return take_number(flags, "--size", value, &flags->serve.bytes_max);
+	case FLAG_INODES:
+		return take_number(flags, "--inodes", value, &flags->serve.inodes_max);
+	default:
+		break;
 	}
 	if (snprintf(options, sizeof(options), "%s", value) >= (int)sizeof(options))
 		return cmd_usage_error(flags->self, "-o: too long");
@@ -221,7 +253,10 @@ static int run_in_background(const struct mount_flags *flags)
 static int run_mount(const struct command *self, int argc, char **argv)
 {
 	struct mount_flags flags = {.self = self, .serve = {.log = &cmd_log, .ready = print_ready}};
-	struct cmd_flags table = {.letters = "fo:", .arg = &flags, .take = take};
+	static const struct option names[] = {{.name = "size", .has_arg = required_argument, .val = FLAG_SIZE},
+	                                      {.name = "inodes", .has_arg = required_argument, .val = FLAG_INODES},
+	                                      {0}};
+	struct cmd_flags table = {.letters = "fo:", .names = names, .arg = &flags, .take = take};
 	int first;
 	int r = cmd_parse(self, argc, argv, &table, 2, 3, &first);
 
@@ -235,17 +270,21 @@ static int run_mount(const struct command *self, int argc, char **argv)
 
 const struct command cmd_mount = {
 	.name = "mount",
-	.usage = "[-f] [-o OPTION[,OPTION...]] BASE SESSION [MOUNTPOINT]",
+	.usage = "[-f] [-o OPTION[,OPTION...]] [--size BYTES] [--inodes N] BASE SESSION [MOUNTPOINT]",
 	.help = "serve a session on a base; prints the mountpoint when it answers",
-	.details = "BASE is made with `umlfs import`, or is a plain extracted directory. SESSION is made when it\n"
-		   "is not there. The mountpoint is SESSION/rootfs when none is given.\n\n"
-		   "  -f               stay in the foreground\n"
-		   "  -o posix         for host processes instead of guests: permissions are checked, files belong\n"
-		   "                   to who makes them, the umask counts, xattrs are shown, and others may\n"
-		   "                   enter when root mounts (or with allow_other)\n"
-		   "  -o xattr         show extended attributes to guests too (one request more per write)\n"
-		   "  -o owner=caller  new files belong to who makes them, not to their directory's owner\n"
-		   "  -o allow_other   other users may enter (needs user_allow_other in /etc/fuse.conf)\n"
-		   "  -o ro            read-only\n",
+	.details =
+		"BASE is made with `umlfs import`, or is a plain extracted directory. SESSION is made when it\n"
+		"is not there. The mountpoint is SESSION/rootfs when none is given.\n\n"
+		"  -f               stay in the foreground\n"
+		"  -o posix         for host processes instead of guests: permissions are checked, files belong\n"
+		"                   to who makes them, the umask counts, xattrs are shown, and others may\n"
+		"                   enter when root mounts (or with allow_other)\n"
+		"  -o xattr         show extended attributes to guests too (one request more per write)\n"
+		"  -o owner=caller  new files belong to who makes them, not to their directory's owner\n"
+		"  -o allow_other   other users may enter (needs user_allow_other in /etc/fuse.conf)\n"
+		"  -o ro            read-only\n"
+		"  --size BYTES     the session's files may take so much on the host (K, M, G, T: times 1024), then\n"
+		"                   writing fails with ENOSPC; df shows it\n"
+		"  --inodes N       so many files may be made in the session\n",
 	.run = run_mount,
 };

@@ -84,6 +84,13 @@ static void print_json(const char *session, char *text)
 	free(requests);
 }
 
+static const char *size_title(const char *key)
+{
+	if (strcmp(key, "disk") == 0)
+		return "on disk";
+	return strcmp(key, "bytes") == 0 ? "size" : "size limit";
+}
+
 static void print_text(const char *session, char *text)
 {
 	bool mounted = strstr(text, "\nmountpoint ");
@@ -102,9 +109,9 @@ static void print_text(const char *session, char *text)
 			char *kind = strsep(&line, " ");
 
 			printf("%-12s %-16s %12s\n", "requests", kind, line);
-		} else if (strcmp(key, "bytes") == 0 || strcmp(key, "disk") == 0) {
+		} else if (strcmp(key, "bytes") == 0 || strcmp(key, "disk") == 0 || strcmp(key, "size_limit") == 0) {
 			cmd_print_bytes(size, sizeof(size), strtoull(line, NULL, 10));
-			printf("%-12s %s\n", strcmp(key, "disk") == 0 ? "on disk" : "size", size);
+			printf("%-12s %s\n", size_title(key), size);
 		} else {
 			printf("%-12s %s\n", strcmp(key, "changes") == 0 ? "entries" : key, line);
 		}
@@ -184,7 +191,7 @@ const struct command cmd_status = {
 		"Shows base, mountpoint, pid, the snapshot that the session stands on, what changed since, space\n"
 		"used, descriptors kept open, and the FUSE requests that came, by kind.\n\n"
 		"  --json  {schema, session, base, standing, entries, bytes, disk, files, mountpoint, pid, profile,\n"
-		"          problem, requests: {kind: number}}; without SESSION {schema, mounts: [{session,\n"
-		"          mountpoint}]}\n",
+		"          size_limit, inodes_limit, problem, requests: {kind: number}}; without SESSION {schema,\n"
+		"          mounts: [{session, mountpoint}]}\n",
 	.run = run_status,
 };
