@@ -5,9 +5,9 @@
  *     snapshot NUMBER PARENT TIME CHANGES BYTES CURRENT NAME   (numbers; PARENT 0: the base; TIME in seconds since the epoch;
  *                                                               CURRENT 1 where the session stands)
  *     session PARENT CHANGES BYTES                             (what changed since)
- * Each line of STATUS: base PATH, mountpoint PATH, pid NUMBER, profile WORD, standing NAME, changes NUMBER,
- * bytes NUMBER, disk NUMBER, files NUMBER, requests KIND NUMBER, option WORD, problem TEXT; the ones that
- * only a daemon knows are missing without one. In paths, control characters and '%' stand as %XX.
+ * Each line of STATUS: base PATH, mountpoint PATH, pid NUMBER, profile WORD, standing NAME, changes NUMBER, bytes NUMBER,
+ * disk NUMBER, files NUMBER, size_limit BYTES, inodes_limit NUMBER, requests KIND NUMBER, option WORD, problem TEXT; the ones
+ * that only a daemon knows are missing without one. In paths, control characters and '%' stand as %XX.
  */
 #pragma once
 
