@@ -1,29 +1,13 @@
-"""The cases that are measured on every place in turn."""
+"""Small files: what is measured on every place in turn."""
 
-import dataclasses
-import errno
 import os
-from collections.abc import Callable
 
-from . import places, trees
-from .processes import Failed, progress, run, timed
+from . import trees
+from .processes import Failed, run
+from .work import Work, fresh
 
-KILO = 1000
 MANY = 10_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Work:
-    name: str
-    title: str
-    run: Callable                                          # (place, workspace, round): what is timed
-    prepare: Callable = lambda place, space, number: None
-    undo: Callable = lambda place, space, number: None     # so that the next round finds what this one found
-    rounds_max: int = 5
-
-
-def fresh(place, space, number):
-    place.renew()
+PROCESSES = 8
 
 
 def find(place, space, number):
@@ -46,6 +30,11 @@ def renew_and_enter(place, space, number):
     os.stat(f"{place.root}/tree")
 
 
+def open_files(place, space, number):
+    for name in trees.FLAT:
+        os.close(os.open(f"{place.root}/{name}", os.O_RDONLY))
+
+
 def read_files(place, space, number):
     for name in trees.READ:
         fd = os.open(f"{place.root}/{name}", os.O_RDONLY)
@@ -60,6 +49,50 @@ def make_directory(place, space, number):
 def create_files(place, space, number):
     for file in range(MANY):
         os.close(os.open(f"{place.root}/made-{number}/file-{file}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+
+
+def unlink_files(place, space, number):
+    for file in range(MANY):
+        os.unlink(f"{place.root}/made-{number}/file-{file}")
+
+
+def rename_files(place, space, number):
+    for file in range(MANY):
+        os.rename(f"{place.root}/made-{number}/file-{file}", f"{place.root}/made-{number}/renamed-{file}")
+
+
+def make_files(place, space, number):
+    make_directory(place, space, number)
+    create_files(place, space, number)
+
+
+def remove_made(place, space, number):
+    run("rm", "-rf", place.root / f"made-{number}")
+
+
+def make_directories(place, space, number):
+    for file in range(MANY):
+        os.mkdir(f"{place.root}/made-{number}/directory-{file}")
+
+
+def create_in_processes(place, space, number):
+    """Each process in a directory of its own."""
+    pids = []
+    for process in range(PROCESSES):
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                top = f"{place.root}/made-{number}/{process}"
+                os.mkdir(top)
+                for file in range(MANY // PROCESSES):
+                    os.close(os.open(f"{top}/file-{file}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+                status = 0
+            finally:
+                os._exit(status)
+        pids.append(pid)
+    if any([os.waitpid(pid, 0)[1] for pid in pids]):
+        raise Failed("a process could not make its files")
 
 
 def write_pages(place, space, number):
@@ -87,6 +120,29 @@ def chmod(place, space, number):
 
 def chmod_back(place, space, number):
     run("chmod", "-R", "g+w", place.root / "read")
+
+
+def chown(place, space, number):
+    run("chown", "-R", "7:7", place.root / "read")
+
+
+def chown_back(place, space, number):
+    run("chown", "-R", "0:0", place.root / "read")
+
+
+def append(place, space, number):
+    for name in trees.READ:
+        fd = os.open(f"{place.root}/{name}", os.O_WRONLY | os.O_APPEND)
+        os.write(fd, b"x")
+        os.close(fd)
+
+
+def remove_base(place, space, number):
+    run("rm", "-rf", place.root / "read")
+
+
+def restore_base(place, space, number):
+    place.restore("read")
 
 
 def rename(place, space, number):
@@ -124,55 +180,18 @@ CASES = [
     Work("miss-again", "10,000 lookups that miss, again", miss, prepare=miss),
     Work("read-first", "read 10,000 files, new mount", read_files, prepare=fresh),
     Work("read-again", "read 10,000 files, again", read_files, prepare=read_files),
-    Work("create", "create and close 10,000 files", create_files, prepare=make_directory),
+    Work("create", "create and close 10,000 files", create_files, prepare=make_directory, undo=remove_made),
     Work("pwrite", "10,000 pwrites of 4 KiB", write_pages, undo=remove_pages),
+    Work("open", "open and close 10,000 known files", open_files, prepare=open_files),
+    Work("create-8", "create 10,000 files, 8 processes", create_in_processes, prepare=make_directory, undo=remove_made),
+    Work("mkdir", "make 10,000 directories", make_directories, prepare=make_directory, undo=remove_made),
+    Work("rename-files", "rename 10,000 files", rename_files, prepare=make_files, undo=remove_made),
+    Work("unlink", "unlink 10,000 files", unlink_files, prepare=make_files, undo=remove_made),
     Work("chmod", "chmod -R, 10,000 base files", chmod, prepare=renew_and_find, undo=chmod_back),
+    Work("chown", "chown -R, 10,000 base files", chown, prepare=renew_and_find, undo=chown_back),
+    Work("append", "append to 10,000 base files", append, prepare=renew_and_find),
+    Work("remove-base", "rm -rf of 10,000 base files", remove_base, prepare=renew_and_find, undo=restore_base),
     Work("rename", "rename base directory of 10,000", rename, undo=rename_back),
     Work("untar", "untar 10,000 entries", unpack, prepare=make_place_to_unpack),
     Work("remove", "rm -rf of them", remove_unpacked, prepare=unpack_if_missing),
 ]
-
-
-def grown(before, after):
-    """The FUSE requests, by kind, that came in between; None for a place that has none."""
-    if before is None:
-        return None
-    return {kind: n - before.get(kind, 0) for kind, n in after.items() if n > before.get(kind, 0)}
-
-
-def measure_once(work, place, space, number):
-    """(milliseconds, FUSE requests by kind)"""
-    work.prepare(place, space, number)
-    before = place.requests()
-    seconds = timed(work.run, place, space, number)
-    requests = grown(before, place.requests())
-    work.undo(place, space, number)
-    return seconds * KILO, requests
-
-
-def measure_places(work, everywhere, space, rounds, results):
-    values = {place.name: [] for place in everywhere}
-    problems, requests = {}, {}
-    for number in range(min(rounds, work.rounds_max)):
-        for place in everywhere:
-            if place.name in problems:
-                continue
-            progress(f"{work.name} {number + 1}: {place.name} ...")
-            try:
-                value, requests[place.name] = measure_once(work, place, space, number)
-                values[place.name].append(value)
-            except OSError as error:
-                problems[place.name] = errno.errorcode.get(error.errno, str(error))
-            except Failed as failed:
-                problems[place.name] = str(failed)
-    results.add_work(work, values, problems, requests.get("umlfs"))
-
-
-def measure(space, only, rounds, results):
-    chosen = [work for work in CASES if work.name in only]
-    if not chosen:
-        return
-    progress("mounting ...")
-    everywhere = places.make_all(space)
-    for work in chosen:
-        measure_places(work, everywhere, space, rounds, results)

@@ -93,7 +93,7 @@ def after(change, verb, *arguments, entries=0, size=0):
 def renew_overlay(space):
     """Milliseconds to unmount the kernel's overlayfs, remove what was made in it, and mount it again."""
     top = space.new_path("overlay-reset")
-    options = f"lowerdir={space.extracted},upperdir={top}/upper,workdir={top}/work"
+    options = f"lowerdir={space.base.extracted},upperdir={top}/upper,workdir={top}/work"
     mount = f"mkdir {top}/upper {top}/work && mount -t overlay -o {options} overlay {top}/mnt"
     (top / "mnt").mkdir(parents=True)
     run("sh", "-c", mount, interruptible=False)
@@ -111,8 +111,8 @@ def mount_imported(space):
 
 
 def mount_directory(space):
-    run("find", space.extracted, "-size", "+1")
-    with space.session(base=space.extracted) as session:
+    run("find", space.base.extracted, "-size", "+1")
+    with space.session(base=space.base.extracted) as session:
         return session.mount_seconds * KILO
 
 

@@ -10,11 +10,15 @@ class Directory:
 
     name = "directory"
 
-    def __init__(self, space):
-        self.root = space.extract("directory")
+    def __init__(self, space, base):
+        self.base, self.root = base, base.extract("directory")
 
     def renew(self):
         pass
+
+    def restore(self, name):
+        """Makes a directory of the base what it was."""
+        run("cp", "-a", self.base.extracted / name, self.root)
 
     def requests(self):
         return None
@@ -23,9 +27,9 @@ class Directory:
 class Overlay:
     name = "overlayfs"
 
-    def __init__(self, space):
-        self.space = space
-        self.root = space.path / self.name
+    def __init__(self, space, base):
+        self.space, self.base = space, base
+        self.root = space.new_path(f"{self.name}-mount")
         self.root.mkdir()
         self._mount()
 
@@ -36,8 +40,11 @@ class Overlay:
         self.layer = self.space.new_path(self.name)
         for directory in (self.layer, self.layer / "upper", self.layer / "work"):
             directory.mkdir()
-        options = f"lowerdir={self.space.extracted},upperdir={self.layer}/upper,workdir={self.layer}/work"
+        options = f"lowerdir={self.base.extracted},upperdir={self.layer}/upper,workdir={self.layer}/work"
         run(*self._mount_command(options), self.root, interruptible=False)
+
+    def restore(self, name):
+        self.renew()
 
     def renew(self):
         run("umount", self.root, interruptible=False)
@@ -58,13 +65,16 @@ class FuseOverlay(Overlay):
 class Umlfs:
     name = "umlfs"
 
-    def __init__(self, space):
-        self.space = space
+    def __init__(self, space, base):
+        self.space, self.base = space, base
         self._mount()
 
     def _mount(self):
-        self.session = self.space.session()
+        self.session = self.space.session(base=self.base.imported)
         self.root = self.session.root
+
+    def restore(self, name):
+        self.renew()
 
     def renew(self):
         self.session.close()
@@ -77,6 +87,6 @@ class Umlfs:
 KINDS = (Directory, Overlay, FuseOverlay, Umlfs)
 
 
-def make_all(space):
+def make_all(space, base):
     """All that this machine has."""
-    return [kind(space) for kind in KINDS if kind is not FuseOverlay or shutil.which("fuse-overlayfs")]
+    return [kind(space, base) for kind in KINDS if kind is not FuseOverlay or shutil.which("fuse-overlayfs")]

@@ -4,6 +4,8 @@ The base has 100,000 entries:
   flat/            10,000 empty files in one directory
   read/dNN/        10,000 files of 4 KiB in 100 directories
   tree/dNNN/       the rest: directories of 99 entries, empty files and now and then a symbolic link
+
+The image base has one file of 1 GiB; the sources are 600 small C files and a Makefile.
 """
 
 import io
@@ -17,6 +19,8 @@ PAGE = 4096
 TREE_ENTRIES = 99  # in each directory
 ARCHIVE_DIRS, ARCHIVE_FILES, ARCHIVE_BYTES = 100, 99, 1024
 TIME = 1_700_000_000
+IMAGE, IMAGE_BYTES = "image", 1 << 30
+SOURCE_DIRS, SOURCE_FILES = 20, 30
 
 FLAT = [f"flat/libsomething-{i:05}.so" for i in range(FLAT_FILES)]
 READ = [f"read/d{d:02}/document-{i:03}.txt" for d in range(READ_DIRS) for i in range(READ_FILES)]
@@ -81,3 +85,35 @@ def write_base(path):
 def write_archive(path):
     """10,000 entries below unpacked/, which is not an entry itself."""
     _write(path, _archive_members())
+
+
+class _Numbers(io.RawIOBase):
+    """Bytes of which no page is like another."""
+
+    def __init__(self, size):
+        self.left, self.number = size, 0
+
+    def read(self, size=-1):
+        size = min(self.left, size if size >= 0 else self.left) // PAGE * PAGE
+        self.left -= size
+        pages = range(self.number, self.number + size // PAGE)
+        self.number += len(pages)
+        return b"".join(page.to_bytes(8, "little") * (PAGE // 8) for page in pages)
+
+
+def write_image_base(path):
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        archive.addfile(_member(IMAGE, size=IMAGE_BYTES), _Numbers(IMAGE_BYTES))
+
+
+def write_sources(root):
+    for d in range(SOURCE_DIRS):
+        directory = root / f"part-{d:02}"
+        directory.mkdir()
+        for i in range(SOURCE_FILES):
+            body = "\n".join(f"int f_{d}_{i}_{n}(int x) {{ return x * {n} + {i}; }}" for n in range(20))
+            (directory / f"source-{i:02}.c").write_text(f"#include <stdio.h>\n{body}\n")
+    (root / "Makefile").write_text(
+        "OBJECTS = $(patsubst %.c,%.o,$(wildcard part-0*/*.c))\n"
+        "all: $(OBJECTS)\n\tar rc all.a $(OBJECTS)\n"
+        "%.o: %.c\n\t$(CC) -O0 -c -o $@ $<\n")

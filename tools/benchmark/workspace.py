@@ -84,11 +84,13 @@ class Workspace:
         run("rm", "-rf", "--one-file-system", directory)
 
     @functools.cached_property
-    def _base_archive(self):
-        progress("making the base ...")
-        path = self.path / "base.tar"
-        trees.write_base(path)
-        return path
+    def base(self):
+        return Base(self, "base", trees.write_base)
+
+    @functools.cached_property
+    def image_base(self):
+        """One large file."""
+        return Base(self, "image-base", trees.write_image_base)
 
     @functools.cached_property
     def archive(self):
@@ -97,24 +99,50 @@ class Workspace:
         return path
 
     @functools.cached_property
+    def repository(self):
+        """What `git clone` reads: a repository of small C files and a Makefile."""
+        path = self.path / "repository"
+        path.mkdir()
+        trees.write_sources(path)
+        identity = ("-c", "user.name=bench", "-c", "user.email=bench@localhost")
+        for words in (("init", "--quiet"), ("add", "."), (*identity, "commit", "--quiet", "--message", "all")):
+            run("git", "-C", path, *words)
+        return path
+
+    def session(self, base=None, **options):
+        return Session(self, base or self.base.imported, **options)
+
+
+class Base:
+    """A tree that sessions stand on, in the forms that the file systems want; each is made when first asked for."""
+
+    def __init__(self, space, name, write):
+        self.space, self.name, self._write = space, name, write
+
+    @functools.cached_property
+    def _archive(self):
+        progress(f"making the {self.name} ...")
+        path = self.space.path / f"{self.name}.tar"
+        self._write(path)
+        return path
+
+    @functools.cached_property
     def imported(self):
-        """The base as `umlfs import` makes it."""
-        run(self.umlfs, "import", self._base_archive, self.path / "imported")
-        return self.path / "imported"
+        """As `umlfs import` makes it."""
+        path = self.space.path / f"{self.name}-imported"
+        run(self.space.umlfs, "import", self._archive, path)
+        return path
 
     @functools.cached_property
     def extracted(self):
-        """The base as tar makes it; nobody writes to it."""
+        """As tar makes it; nobody writes to it."""
         return self.extract("extracted")
 
-    def extract(self, name):
-        directory = self.path / name
+    def extract(self, label):
+        directory = self.space.path / f"{self.name}-{label}"
         directory.mkdir()
-        run("tar", "-xf", self._base_archive, "-C", directory)
+        run("tar", "-xf", self._archive, "-C", directory)
         return directory
-
-    def session(self, base=None, **options):
-        return Session(self, base or self.imported, **options)
 
 
 class Session:
