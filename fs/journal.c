@@ -55,12 +55,12 @@ static int check_header(int fd, uint64_t layer, const char *label, const struct 
 		return log_errno(log, r, "%s", label);
 	if (r < 0 || memcmp(header.magic, FORMAT_JOURNAL_MAGIC, sizeof(header.magic)) != 0)
 		return log_error(log, -EUCLEAN, "%s: damaged at byte 0: this is no journal", label);
+	if (checksum64(&header, offsetof(struct disk_journal_header, checksum), 0) != from_le64(header.checksum) ||
+	    from_le32(header.version) < FORMAT_JOURNAL_VERSION)
+		return log_error(log, -EUCLEAN, "%s: damaged at byte 0: the checksum of its header differs", label);
 	if (from_le32(header.version) > FORMAT_JOURNAL_VERSION)
 		return log_error(log, -EPROTONOSUPPORT, "%s: made by a newer umlfs (version %u): update umlfs", label,
 		                 from_le32(header.version));
-	if (checksum64(&header, offsetof(struct disk_journal_header, checksum), 0) != from_le64(header.checksum) ||
-	    from_le32(header.version) != FORMAT_JOURNAL_VERSION)
-		return log_error(log, -EUCLEAN, "%s: damaged at byte 0: the checksum of its header differs", label);
 	if (from_le64(header.layer) != layer)
 		return log_error(log, -EUCLEAN, "%s: damaged: it is the journal of layer %llu", label,
 		                 (unsigned long long)from_le64(header.layer));

@@ -324,11 +324,11 @@ static int parse(struct manifest *m, char *text, size_t len, unsigned int *versi
 
 	if (sscanf(line, "umlfs manifest %u", version_out) != 1 || !rest)
 		return -EUCLEAN;
-	if (*version_out > FORMAT_MANIFEST_VERSION)
-		return -EPROTONOSUPPORT;
 	rest[-1] = '\n';
 	if (check_end(text, len) < 0)
 		return -EUCLEAN;
+	if (*version_out > FORMAT_MANIFEST_VERSION)
+		return -EPROTONOSUPPORT;
 	while ((line = strsep(&rest, "\n")) && (rest || *line)) {
 		int r = read_line(m, line);
 
