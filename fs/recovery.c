@@ -7,6 +7,8 @@
 #include "recovery.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "cleanup.h"
@@ -194,6 +196,31 @@ static int mend(struct session *s, const struct short_file *file)
 	record_start(&s->record);
 	record_inode(&s->record, &inode, INODE_CLEAN | INODE_SIZE | INODE_BLOCKS | INODE_MTIME | INODE_CTIME);
 	return session_apply(s);
+}
+
+int recovery_sweep(struct session *s)
+{
+	const struct layer *top = stack_top(&s->stack);
+	char path[32];
+	int fd;
+	cleanup_dir DIR *dir = NULL;
+	struct dirent *entry;
+
+	snprintf(path, sizeof(path), "%u/content", top->id);
+	fd = openat(s->layersfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir))) {
+		char *end;
+		unsigned long long ino = strtoull(entry->d_name, &end, 10);
+		const struct layer_inode *inode = layer_inode(top, ino);
+
+		if (*end != '\0' || end == entry->d_name || (inode && inode->attr.content_layer == top->id))
+			continue;
+		content_remove(s->layersfd, top->id, ino);
+	}
+	return 0;
 }
 
 int recovery_mend(struct session *s)

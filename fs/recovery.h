@@ -1,7 +1,7 @@
 /*
  * recovery: makes a state of what a host that went down left: what was synced, and any part of the rest.
  *
- * Nothing here runs after a daemon was killed: then the host's kernel has everything.
+ * After a daemon was killed alone, the host's kernel has everything: then there is only something to sweep.
  */
 #pragma once
 
@@ -15,6 +15,12 @@ int recovery_choose(struct session *s);
 
 /* Reads the manifest; manifest.old in its place when that is all there is, with a warning. As manifest_read(). */
 int recovery_read_manifest(struct session *s, const char *label, const struct log *log);
+
+/*
+ * Removes content files of the loaded top layer that no inode has: a process died between a copy and its record. 0 or
+ * -errno.
+ */
+int recovery_sweep(struct session *s);
 
 /*
  * Mends the files whose content is shorter than the loaded top layer says: one whose copy was not finished

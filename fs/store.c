@@ -162,6 +162,8 @@ static int settle_layers(struct session *s)
 
 	if (r < 0)
 		return r; /* it said why */
+	if (s->marked && recovery_sweep(s) < 0)
+		log_warning(&s->log, "%s: what a dead process left in its layer stays there", s->label);
 	r = s->host_cut ? session_sync(s) : session_settle(s);
 	if (r == -ENOSPC || r == -EDQUOT)
 		return 0; /* the files stay dirty, which costs nothing; a full disk must not keep anybody from a reset */
