@@ -234,7 +234,8 @@ int recovery_mend(struct session *s)
 		log_errno(&s->log, r, "%s: the host went down; mount the session with its base, which mends it",
 		          s->label);
 	else if (files.n > 0)
-		log_warning(&s->log, "%s: the host went down before %zu files were on disk: they lost their last writes",
+		log_warning(&s->log,
+		            "%s: the host went down before %zu files were on disk: they lost their last writes",
 		            s->label, files.n);
 	free(files.list);
 	return r;

@@ -71,8 +71,8 @@ static bool may_become_session(const struct store *store)
 static int check_only_ours(int dirfd)
 {
 	static const char *const ours[] = {
-		".", "..", "lock", "layers", "rootfs", "base.index", "base.index.new", "log", "manifest.new", "manifest.old",
-		"running"};
+		".",   "..",           "lock",         "layers", "rootfs", "base.index", "base.index.new",
+		"log", "manifest.new", "manifest.old", "running"};
 	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;

@@ -277,7 +277,8 @@ static void a_file_has_its_old_bytes_or_its_new_ones(void **state)
 				if (i == 0)
 					right = is(c, "cut", 'b', 0, 'b', there < 3000 ? BASE_BYTES : 3000);
 				else if (i == 1)
-					right = is(c, "grown", 'b', BASE_BYTES, 'n', there < BASE_BYTES ? BASE_BYTES : there);
+					right = is(c, "grown", 'b', BASE_BYTES, 'n',
+					           there < BASE_BYTES ? BASE_BYTES : there);
 				else if (i == 2)
 					right = is(c, "changed", 'n', there < BASE_BYTES ? 0 : 1000, 'b', BASE_BYTES);
 				else
@@ -474,7 +475,8 @@ static void a_reset_not_yet_on_disk_is_whole_or_absent(void **state)
 				remove_file(c, "layers/3/journal");
 			else
 				image_part(c, "layers/3/journal", (size_t)header);
-			snprintf(when, sizeof(when), "%s manifest, new journal of %ld bytes", manifests[nr].what, header);
+			snprintf(when, sizeof(when), "%s manifest, new journal of %ld bytes", manifests[nr].what,
+			         header);
 			open_after_boot(c, when);
 			dump_expect_world(&c->w, DUMP_ALL, done ? after : before, when);
 			expect_layers_of_the_manifest(c);
