@@ -341,8 +341,9 @@ def test_a_daemon_killed_while_it_mounts_leaves_a_session_that_mounts(double):
     session, path = mounted.session, mounted.path
     for seed in share(5):
         chance = random.Random(seed)
-        # A layer without a name, so that the mount has two to join, and a file of it that the next one hides.
-        for op in ['write', 'w0/base0', seed, 0, 5000], ['snapshot', 'one'], ['append', 'w0/base0', seed, 300]:
+        # A layer without a name, so that the mount has two to join, and two files of it: the next one hides the first.
+        for op in ['write', 'w0/base0', seed, 0, 5000], ['write', 'w0/base1', seed, 0, 300], ['snapshot', 'one'], \
+                ['append', 'w0/base0', seed, 300]:
             assert (command_as(double.place, session, op) if op[0] in COMMANDS else mounted.do(apply, path, op)) == 0
             assert double.do(op) == 0
         assert command_as(double.place, session, ['delete', 'one']) == double.do(['delete', 'one']) == 0
