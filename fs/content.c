@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { PATH_BYTES = 48 };
@@ -35,6 +36,18 @@ int content_open(int layersfd, uint32_t layer, uint64_t ino, int flags)
 	make_path(layer, ino, path);
 	fd = openat(layersfd, path, flags | O_CLOEXEC | O_NOFOLLOW);
 	return fd < 0 ? -errno : fd;
+}
+
+int content_size(int layersfd, uint32_t layer, uint64_t ino, uint64_t *size_out)
+{
+	char path[PATH_BYTES];
+	struct stat st;
+
+	make_path(layer, ino, path);
+	if (fstatat(layersfd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	*size_out = (uint64_t)st.st_size;
+	return 0;
 }
 
 int content_link(int layersfd, uint32_t from, uint32_t to, uint64_t ino)

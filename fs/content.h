@@ -18,6 +18,9 @@ int content_create(int layersfd, uint32_t layer, uint64_t ino);
 /* flags: O_RDONLY or O_RDWR. The descriptor or -errno; -ENOENT means that the store lost a file. */
 int content_open(int layersfd, uint32_t layer, uint64_t ino, int flags);
 
+/* How long the file is: 0 or -errno. */
+int content_size(int layersfd, uint32_t layer, uint64_t ino, uint64_t *size_out);
+
 /* Gives the file of one layer to another layer too. */
 int content_link(int layersfd, uint32_t from, uint32_t to, uint64_t ino);
 

@@ -107,7 +107,7 @@ static int do_here(const char *session, const struct request *request, const str
 		return r;
 	r = request_run(store, request, log, data, &change);
 	if (r == 0)
-		snapshot_clean_up(store->session.layersfd, &change);
+		r = snapshot_clean_up(&store->session, &change);
 	if (r == 0 && request->kind == REQUEST_SNAPSHOT)
 		r = session_sync(&store->session);
 	store_close(store);

@@ -28,6 +28,9 @@
  * CONTENT (session/layers/N/content/INO): the bytes of a regular file, named by its inode number in decimal.
  *
  * MANIFEST (session/manifest): text, see manifest.c.
+ *
+ * Whatever a version adds, the header of index and journal keeps its length and its checksum, and the manifest its last
+ * line: so a newer version is told from a flipped bit.
  */
 #pragma once
 

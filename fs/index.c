@@ -79,13 +79,13 @@ static int read_header(int fd, const char *label, const struct log *log, struct 
 		return log_error(log, -EUCLEAN, "%s: damaged: this is no index; import the base again", label);
 	if (r < 0)
 		return log_errno(log, r, "%s", label);
+	if (checksum64(header, offsetof(struct disk_index_header, checksum), 0) != from_le64(header->checksum) ||
+	    from_le32(header->version) < FORMAT_INDEX_VERSION)
+		return log_error(log, -EUCLEAN,
+		                 "%s: damaged: the checksum of its header differs; import the base again", label);
 	if (from_le32(header->version) > FORMAT_INDEX_VERSION)
 		return log_error(log, -EPROTONOSUPPORT, "%s: made by a newer umlfs (version %u): update umlfs", label,
 		                 from_le32(header->version));
-	if (checksum64(header, offsetof(struct disk_index_header, checksum), 0) != from_le64(header->checksum) ||
-	    from_le32(header->version) != FORMAT_INDEX_VERSION)
-		return log_error(log, -EUCLEAN,
-		                 "%s: damaged: the checksum of its header differs; import the base again", label);
 	return 0;
 }
 

@@ -23,6 +23,7 @@ struct inode {
 	uint64_t rdev;   /* major << 32 | minor */
 	uint64_t size;   /* bytes; symlinks: length of the target */
 	uint64_t blocks; /* 512 bytes each */
+	uint64_t floor;  /* session content: it was never shorter since it was copied up, see session_begin_write() */
 	struct timespec atime, mtime, ctime;
 	uint64_t parent;        /* directories: the one that ".." means; the root is its own */
 	uint32_t content_layer; /* regular files */

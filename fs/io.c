@@ -184,6 +184,7 @@ int io_copy_range(int src, uint64_t src_offset, int dst, uint64_t dst_offset, ui
 
 int io_clone(int src, int dst, uint64_t len)
 {
+	struct stat st;
 	int r;
 
 	if (len == 0)
@@ -193,7 +194,12 @@ int io_clone(int src, int dst, uint64_t len)
 	r = io_copy_range(src, 0, dst, 0, len);
 	if (r < 0)
 		return r;
-	return ftruncate(dst, (off_t)len) < 0 ? -errno : 0;
+	if (fstat(dst, &st) < 0)
+		return -errno;
+	if ((uint64_t)st.st_size == len)
+		return 0;
+	/* A hole at the end: here alone the length could be on disk before the bytes, and tell that they are. */
+	return fdatasync(dst) < 0 || ftruncate(dst, (off_t)len) < 0 ? -errno : 0;
 }
 
 /*

@@ -26,7 +26,10 @@ int io_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
  */
 int io_copy_range(int src, uint64_t src_offset, int dst, uint64_t dst_offset, uint64_t len);
 
-/* The whole of src into the empty file dst: FICLONE where possible, else io_copy_range(). */
+/*
+ * The first len bytes of src into the empty file dst: FICLONE where possible, else io_copy_range(). Its length grows
+ * with its bytes, so that after a power cut a file of this length has them.
+ */
 int io_clone(int src, int dst, uint64_t len);
 
 /* Removes name below dirfd with everything in it, of any depth. 0 also when there is nothing. */

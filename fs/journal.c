@@ -29,6 +29,7 @@ struct journal {
 	int fd;
 	bool writable;
 	bool broken; /* a failed append could not be taken back */
+	bool gaps;   /* bytes that were not synced may be missing anywhere */
 	uint64_t end;
 	uint64_t serial; /* of the last frame */
 	char label[];
@@ -55,12 +56,12 @@ static int check_header(int fd, uint64_t layer, const char *label, const struct 
 		return log_errno(log, r, "%s", label);
 	if (r < 0 || memcmp(header.magic, FORMAT_JOURNAL_MAGIC, sizeof(header.magic)) != 0)
 		return log_error(log, -EUCLEAN, "%s: damaged at byte 0: this is no journal", label);
+	if (checksum64(&header, offsetof(struct disk_journal_header, checksum), 0) != from_le64(header.checksum) ||
+	    from_le32(header.version) < FORMAT_JOURNAL_VERSION)
+		return log_error(log, -EUCLEAN, "%s: damaged at byte 0: the checksum of its header differs", label);
 	if (from_le32(header.version) > FORMAT_JOURNAL_VERSION)
 		return log_error(log, -EPROTONOSUPPORT, "%s: made by a newer umlfs (version %u): update umlfs", label,
 		                 from_le32(header.version));
-	if (checksum64(&header, offsetof(struct disk_journal_header, checksum), 0) != from_le64(header.checksum) ||
-	    from_le32(header.version) != FORMAT_JOURNAL_VERSION)
-		return log_error(log, -EUCLEAN, "%s: damaged at byte 0: the checksum of its header differs", label);
 	if (from_le64(header.layer) != layer)
 		return log_error(log, -EUCLEAN, "%s: damaged: it is the journal of layer %llu", label,
 		                 (unsigned long long)from_le64(header.layer));
@@ -159,7 +160,7 @@ static int replay_map(struct journal *j, const unsigned char *map, uint64_t size
 		enum frame_state state = judge(p, (size_t)(size - j->end), j->serial, &frame);
 		int r;
 
-		if (state == FRAME_TORN && !sealed)
+		if (!sealed && (state == FRAME_TORN || (state == FRAME_DAMAGED && j->gaps)))
 			return cut_tail(j, j->end, size, log);
 		if (state != FRAME_WHOLE)
 			return report_damage(j, j->end, log);
@@ -172,6 +173,11 @@ static int replay_map(struct journal *j, const unsigned char *map, uint64_t size
 		j->end += sizeof(frame) + from_le32(frame.len);
 	}
 	return 0;
+}
+
+void journal_expect_gaps(struct journal *j)
+{
+	j->gaps = true;
 }
 
 int journal_replay(struct journal *j, uint64_t sealed_len, const struct log *log, journal_visit *visit, void *arg)

@@ -31,6 +31,12 @@ int journal_open(int dirfd, uint64_t layer, bool writable, const char *label, co
 void journal_free(struct journal *j);
 
 /*
+ * The host went down while this journal was written: any part of what was not synced may be missing, so the first frame
+ * that does not match ends it. Before journal_replay().
+ */
+void journal_expect_gaps(struct journal *j);
+
+/*
  * Visits every frame, in order. sealed_len is the length that the manifest tells, 0 for the layer that is
  * still written: then a torn end is no damage; it is cut off (when writable) with a warning. -EUCLEAN is
  * written to log with the byte's place, and the frames before it were visited.

@@ -346,6 +346,8 @@ static void commit_inode(struct layer *l, struct layer_change *c)
 		to->parent = from->parent;
 	if (fields & INODE_HERE)
 		to->content_layer = l->id;
+	if (fields & INODE_HERE || to->size < to->floor)
+		to->floor = to->size;
 	if (fields & (INODE_DIRTY | INODE_CLEAN))
 		to->dirty = fields & INODE_DIRTY;
 	count(l, to, 1);

@@ -12,21 +12,24 @@
  *
  * In paths and names, bytes up to space, '%' and DEL stand as %XX.
  * Invariant: what manifest_read() accepts has one open layer, the top, and every parent comes before its children.
- * Called by session and store.
+ * Called by session, commit, recovery and store.
  */
 #include "manifest.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cleanup.h"
 #include "format.h"
 #include "io.h"
 
 static const char file_name[] = "manifest";
+static const char old_name[] = "manifest.old";
 
 enum { FILE_MAX = 64 << 20 };
 
@@ -324,11 +327,11 @@ static int parse(struct manifest *m, char *text, size_t len, unsigned int *versi
 
 	if (sscanf(line, "umlfs manifest %u", version_out) != 1 || !rest)
 		return -EUCLEAN;
-	if (*version_out > FORMAT_MANIFEST_VERSION)
-		return -EPROTONOSUPPORT;
 	rest[-1] = '\n';
 	if (check_end(text, len) < 0)
 		return -EUCLEAN;
+	if (*version_out > FORMAT_MANIFEST_VERSION)
+		return -EPROTONOSUPPORT;
 	while ((line = strsep(&rest, "\n")) && (rest || *line)) {
 		int r = read_line(m, line);
 
@@ -338,25 +341,29 @@ static int parse(struct manifest *m, char *text, size_t len, unsigned int *versi
 	return check_whole(m);
 }
 
-int manifest_read(int dirfd, const char *label, const struct log *log, struct manifest *out)
+static int read_file(int dirfd, const char *name, struct manifest *out, unsigned int *version_out)
 {
 	cleanup_free char *text = NULL;
 	struct manifest m = {0};
-	unsigned int version = 0;
 	size_t len = 0;
-	int r = io_read_file(dirfd, file_name, FILE_MAX, &text, &len);
+	int r = io_read_file(dirfd, name, FILE_MAX, &text, &len);
 
-	if (r == -ENOENT)
-		return r;
 	if (r == 0)
-		r = parse(&m, text, len, &version);
+		r = parse(&m, text, len, version_out);
+	if (r < 0)
+		manifest_fini(&m);
 	else
-		return log_errno(log, r, "%s", label);
-	if (r == 0) {
 		*out = m;
-		return 0;
-	}
-	manifest_fini(&m);
+	return r;
+}
+
+int manifest_read(int dirfd, const char *label, const struct log *log, struct manifest *out)
+{
+	unsigned int version = 0;
+	int r = read_file(dirfd, file_name, out, &version);
+
+	if (r == 0 || r == -ENOENT)
+		return r;
 	if (r == -EPROTONOSUPPORT)
 		return log_error(log, r, "%s: made by a newer umlfs (version %u): update umlfs", label, version);
 	if (r == -EUCLEAN)
@@ -365,4 +372,32 @@ int manifest_read(int dirfd, const char *label, const struct log *log, struct ma
 		                 "start a new session",
 		                 label);
 	return log_errno(log, r, "%s", label);
+}
+
+void manifest_keep_old(int dirfd)
+{
+	if (linkat(dirfd, file_name, dirfd, old_name, 0) < 0)
+		return; /* the first manifest, or no hard links here: then only a power cut may need a backup */
+}
+
+void manifest_drop_old(int dirfd)
+{
+	unlinkat(dirfd, old_name, 0);
+}
+
+bool manifest_has_old(int dirfd)
+{
+	return faccessat(dirfd, old_name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+int manifest_read_old(int dirfd, struct manifest *out)
+{
+	unsigned int version;
+
+	return read_file(dirfd, old_name, out, &version);
+}
+
+int manifest_take_old(int dirfd)
+{
+	return renameat(dirfd, old_name, dirfd, file_name) < 0 ? -errno : 0;
 }

@@ -44,6 +44,16 @@ int manifest_read(int dirfd, const char *label, const struct log *log, struct ma
 /* Replaces dirfd/manifest atomically; a process that dies leaves the one before or after. Not synced to disk. */
 int manifest_write(int dirfd, const struct manifest *m);
 
+/*
+ * manifest.old, the last manifest that is known to be on disk while the present one is not (see commit.h): keep makes
+ * it of the present one, as far as the host's file system has hard links; take makes it the present one again.
+ */
+void manifest_keep_old(int dirfd);
+void manifest_drop_old(int dirfd);
+bool manifest_has_old(int dirfd);
+int manifest_read_old(int dirfd, struct manifest *out);
+int manifest_take_old(int dirfd);
+
 int manifest_copy(const struct manifest *m, struct manifest *out);
 void manifest_fini(struct manifest *m);
 

@@ -166,11 +166,11 @@ static int merge_one(struct store *store, uint32_t upper)
 	if (r == 0)
 		r = join(store, &stack, &m);
 	if (r == 0)
-		r = store_commit(store, &m);
+		r = store_commit(store, &m, true);
 	session_unload(&stack, NULL);
 	if (r < 0)
 		manifest_fini(&m);
-	store_remove_dropped(s->layersfd, &s->manifest);
+	store_remove_dropped(s);
 	s->n_dirty = 0; /* loading for a look is no opening */
 	return r == 0;
 }

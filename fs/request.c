@@ -106,7 +106,7 @@ int request_run(struct store *store, const struct request *request, const struct
 	*change_out = (struct snapshot_change){0};
 	switch (request->kind) {
 	case REQUEST_SNAPSHOT:
-		return snapshot_create(store, request->name ? request->name : "", log);
+		return snapshot_create(store, request->name ? request->name : "", log, change_out);
 	case REQUEST_RESET:
 		return snapshot_reset(store, request->name, log, change_out);
 	case REQUEST_DELETE:

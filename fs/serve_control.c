@@ -39,8 +39,6 @@ struct follow_up {
 	struct client *client;
 	struct notify *notify;
 	struct snapshot_change change;
-	int dirfd, layersfd;
-	bool sync;   /* a snapshot: it shall survive a power cut, soon */
 	bool forced; /* somebody may be in what is gone */
 };
 
@@ -49,6 +47,26 @@ static int set_events(struct serve_control *c, int op, int fd, uint32_t events)
 	struct epoll_event event = {.events = events, .data.fd = fd};
 
 	return epoll_ctl(c->o.epoll, op, fd, &event) < 0 ? -errno : 0;
+}
+
+static void give_to_reaper(struct serve_control *c, struct follow_up *after);
+
+/* A new session's first manifest is on disk soon. */
+static int sync_manifest(struct serve_control *c)
+{
+	struct session *s = &c->o.store->session;
+	struct follow_up *after;
+
+	if (!commit_pending(&s->commit))
+		return 0;
+	after = calloc(1, sizeof(*after));
+	if (!after)
+		return -ENOMEM;
+	after->control = c;
+	after->change.nr = commit_made(&s->commit);
+	after->change.top = s->manifest.top;
+	give_to_reaper(c, after);
+	return 0;
 }
 
 int serve_control_new(const struct serve_control_options *options, struct serve_control **out)
@@ -70,6 +88,8 @@ int serve_control_new(const struct serve_control_options *options, struct serve_
 		r = set_events(c, EPOLL_CTL_ADD, worker_fd(c->notifier), EPOLLIN);
 	if (r == 0)
 		r = set_events(c, EPOLL_CTL_ADD, worker_fd(c->reaper), EPOLLIN);
+	if (r == 0)
+		r = sync_manifest(c);
 	if (r < 0) {
 		serve_control_free(c);
 		return r;
@@ -121,9 +141,8 @@ static void clean_up(struct job *job)
 
 	if (after->notify)
 		notify_evict(after->notify, after->control->o.fuse);
-	snapshot_clean_up(after->layersfd, &after->change);
-	if (after->sync)
-		syncfs(after->dirfd);
+	/* A change that the disk does not take waits for the next one, or for the end: nothing is deleted before. */
+	snapshot_clean_up(&after->control->o.store->session, &after->change);
 }
 
 static void cleaned_up(struct job *job)
@@ -176,9 +195,6 @@ static int begin_follow_up(struct serve_control *c, struct client *client, struc
 	after->control = c;
 	after->client = client;
 	after->change = *change;
-	after->dirfd = c->o.store->session.dirfd;
-	after->layersfd = c->o.store->session.layersfd;
-	after->sync = client->request.kind == REQUEST_SNAPSHOT;
 	after->forced = client->request.force;
 	*change = (struct snapshot_change){0};
 	if (client->request.kind != REQUEST_RESET) {

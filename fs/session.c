@@ -14,6 +14,7 @@
 #include "cleanup.h"
 #include "content.h"
 #include "io.h"
+#include "mark.h"
 
 uint64_t session_new_ino(struct session *s)
 {
@@ -72,6 +73,10 @@ int session_apply(struct session *s)
 
 	if (n < 0)
 		return n;
+	if (!s->marked) {
+		mark_set(s->dirfd);
+		s->marked = true;
+	}
 	r = journal_append(top->journal, s->next_serial, s->record.bytes, s->record.len);
 	if (r == 0)
 		layer_commit(top, changes, (unsigned int)n, s->next_serial++);
@@ -146,7 +151,10 @@ static bool later(struct timespec a, struct timespec b)
 	return a.tv_sec != b.tv_sec ? a.tv_sec > b.tv_sec : a.tv_nsec > b.tv_nsec;
 }
 
-/* A run of writes that no record closed: the content file tells how it ended. */
+/*
+ * A run of writes that no record closed: the content file tells how it ended. One that is shorter than the
+ * journal says stays as it is: recovery mends it when the host went down, else reading it is an error.
+ */
 static int recover_dirty(struct session *s, struct layer *l, uint64_t ino)
 {
 	const struct layer_inode *inode = layer_inode(l, ino);
@@ -155,11 +163,14 @@ static int recover_dirty(struct session *s, struct layer *l, uint64_t ino)
 	struct timespec ctime = inode->attr.ctime;
 	struct stat st;
 
+	if (fd == -ENOENT)
+		return 0;
 	if (fd < 0)
-		return log_errno(&s->log, fd == -ENOENT ? -EUCLEAN : fd, "%s/layers/%u/content/%llu", s->label, l->id,
-		                 (unsigned long long)ino);
+		return log_errno(&s->log, fd, "%s/layers/%u/content/%llu", s->label, l->id, (unsigned long long)ino);
 	if (fstat(fd, &st) < 0)
 		return -errno;
+	if ((uint64_t)st.st_size < inode->attr.size)
+		return 0;
 	if (later(st.st_mtim, mtime))
 		mtime = st.st_mtim;
 	layer_wrote(l, ino, (uint64_t)st.st_size, mtime, later(mtime, ctime) ? mtime : ctime);
@@ -174,8 +185,11 @@ static int replay_layer(struct session *s, struct stack *stack, uint64_t sealed)
 	struct layer *l = stack_top(stack);
 	struct replay replay = {.session = s, .stack = stack};
 	struct after_replay after = {.session = s, .layer = l};
-	int r = journal_replay(l->journal, sealed, &s->log, replay_frame, &replay);
+	int r;
 
+	if (s->host_cut)
+		journal_expect_gaps(l->journal);
+	r = journal_replay(l->journal, sealed, &s->log, replay_frame, &replay);
 	if (r < 0)
 		return r;
 	map_each(&l->inodes, sort_out, &after);
@@ -273,7 +287,7 @@ int session_content(struct session *s, const struct inode *inode)
 		                 (unsigned long long)inode->ino);
 	if (fd < 0)
 		return fd;
-	if (where != CONTENT_BASE && !inode->dirty && (fstat(fd, &st) < 0 || (uint64_t)st.st_size < inode->size)) {
+	if (where != CONTENT_BASE && (fstat(fd, &st) < 0 || (uint64_t)st.st_size < inode->size)) {
 		close_fd(fd);
 		return log_error(&s->log, -EIO, "%s/layers/%u/content/%llu: damaged: it is shorter than its file",
 		                 s->label, where, (unsigned long long)inode->ino);
@@ -322,11 +336,13 @@ int session_begin_write(struct session *s, struct inode *inode, uint64_t keep, s
 {
 	struct layer *top = stack_top(&s->stack);
 	bool here = inode->content_layer == top->id;
+	bool was_dirty = here && inode->dirty;
+	struct inode begun;
 	int fd, r;
 
-	if (here && inode->dirty)
+	if (was_dirty && keep >= inode->size)
 		return session_content(s, inode);
-	r = make_room_for_dirty(s);
+	r = was_dirty ? 0 : make_room_for_dirty(s);
 	if (r < 0)
 		return r;
 	fd = here ? session_content(s, inode) : copy_up(s, inode, keep);
@@ -334,8 +350,11 @@ int session_begin_write(struct session *s, struct inode *inode, uint64_t keep, s
 		return fd;
 	inode->mtime = now;
 	inode->ctime = now;
+	begun = *inode;
+	begun.size = keep < inode->size ? keep : inode->size;
 	record_start(&s->record);
-	record_inode(&s->record, inode, INODE_HERE | INODE_DIRTY | INODE_MTIME | INODE_CTIME);
+	record_inode(&s->record, &begun,
+	             (here ? 0 : INODE_HERE) | INODE_DIRTY | INODE_SIZE | INODE_MTIME | INODE_CTIME);
 	r = session_apply(s);
 	if (r < 0) {
 		if (!here) {
@@ -344,7 +363,8 @@ int session_begin_write(struct session *s, struct inode *inode, uint64_t keep, s
 		}
 		return r;
 	}
-	s->dirty[s->n_dirty++] = inode->ino;
+	if (!was_dirty)
+		s->dirty[s->n_dirty++] = inode->ino;
 	inode->content_layer = top->id;
 	inode->dirty = true;
 	return fd;
@@ -422,8 +442,10 @@ int session_settle_inode(struct session *s, uint64_t ino)
 
 void session_write_failed(struct session *s, const struct inode *before)
 {
-	if (before->dirty)
+	if (before->dirty) {
+		layer_wrote(stack_top(&s->stack), before->ino, before->size, before->mtime, before->ctime);
 		return;
+	}
 	record_start(&s->record);
 	record_inode(&s->record, before, INODE_CLEAN | INODE_SIZE | INODE_BLOCKS | INODE_MTIME | INODE_CTIME);
 	if (session_apply(s) == 0)
@@ -440,11 +462,30 @@ void session_forget(struct session *s, uint64_t ino)
 	layer_forget(top, ino);
 }
 
+void session_look_back(struct session *s)
+{
+	enum mark mark = mark_read(s->dirfd);
+
+	s->marked = mark != MARK_NONE;
+	s->host_cut = mark == MARK_OTHER_BOOT;
+}
+
 int session_sync(struct session *s)
 {
+	uint64_t nr = commit_made(&s->commit);
 	int r = session_settle(s);
 
+	if (r == 0 && syncfs(s->dirfd) < 0)
+		r = -errno;
 	if (r < 0)
 		return r;
-	return syncfs(s->dirfd) < 0 ? -errno : 0;
+	commit_durable(&s->commit, s->dirfd, nr);
+	mark_clear(s->dirfd);
+	s->marked = false;
+	return 0;
+}
+
+int session_sync_manifest(struct session *s)
+{
+	return commit_sync(&s->commit, s->dirfd, s->layersfd, commit_made(&s->commit), s->manifest.top);
 }

@@ -6,9 +6,10 @@
  */
 #pragma once
 
+#include "commit.h"
 #include "handles.h"
-#include "quota.h"
 #include "manifest.h"
+#include "quota.h"
 
 enum { SESSION_DIRTY_MAX = 120 }; /* files whose run of writes is not closed by a record yet */
 
@@ -17,6 +18,9 @@ struct session {
 	char *label; /* how messages call it */
 	struct log log;
 	struct manifest manifest;
+	struct commit commit;
+	bool marked;   /* session/running is there */
+	bool host_cut; /* the host went down while the session was in use: what was not synced may be missing */
 	struct base *base;
 	struct stack stack;
 	struct handles *handles;
@@ -33,6 +37,9 @@ struct session {
  */
 int session_load(struct session *s, const struct manifest *m, uint32_t top, const struct stack *have,
                  struct stack *out);
+
+/* Looks who had the session last, before anything is loaded. */
+void session_look_back(struct session *s);
 
 /* Frees the layers of old that are not in kept (NULL: all), and old's array. */
 void session_unload(struct stack *old, const struct stack *kept);
@@ -52,7 +59,10 @@ int session_content(struct session *s, const struct inode *inode);
 /*
  * Makes the content writable: copies it up when it lies below the top layer (the first `keep` bytes of it),
  * and records that a run of writes begins. Answers a descriptor as session_content() does; *inode is brought
- * up to date.
+ * up to date, but for its size.
+ *
+ * The content file is never shorter than the journal says: the copy is made before its record, and a record
+ * with the new length comes before a file is cut. A shorter one after a power cut was not written yet.
  */
 int session_begin_write(struct session *s, struct inode *inode, uint64_t keep, struct timespec now);
 
@@ -73,3 +83,6 @@ void session_forget(struct session *s, uint64_t ino);
 
 /* Everything acknowledged is on disk when this returns 0. */
 int session_sync(struct session *s);
+
+/* The manifest is on disk when this returns 0. */
+int session_sync_manifest(struct session *s);

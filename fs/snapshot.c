@@ -60,7 +60,7 @@ static int add_top(struct session *s, struct manifest *m, uint32_t parent)
 	return layer_create(s->layersfd, m->top);
 }
 
-int snapshot_create(struct store *store, const char *name, const struct log *log)
+int snapshot_create(struct store *store, const char *name, const struct log *log, struct snapshot_change *out)
 {
 	struct session *s = &store->session;
 	struct manifest m = {0};
@@ -86,16 +86,17 @@ int snapshot_create(struct store *store, const char *name, const struct log *log
 	if (r == 0)
 		r = session_load(s, &m, m.top, &s->stack, &stack);
 	if (r == 0)
-		r = store_commit(store, &m);
+		r = store_commit(store, &m, true);
 	if (r < 0) {
 		session_unload(&stack, &s->stack);
 		manifest_fini(&m);
-		store_remove_dropped(s->layersfd, &s->manifest);
+		store_remove_dropped(s);
 		return log_errno(log, r, "%s: no snapshot was made", s->label);
 	}
 	layer_seal(stack_top(&s->stack));
 	session_unload(&s->stack, &stack);
 	s->stack = stack;
+	*out = (struct snapshot_change){.nr = commit_made(&s->commit), .top = s->manifest.top};
 	return 0;
 }
 
@@ -221,12 +222,12 @@ int snapshot_reset(struct store *store, const char *name, const struct log *log,
 	if (r == 0)
 		r = plan_reset(s, target, &m, &stack, &change);
 	if (r == 0)
-		r = store_commit(store, &m);
+		r = store_commit(store, &m, false);
 	if (r < 0) {
 		free_change(&change);
 		session_unload(&stack, &s->stack);
 		manifest_fini(&m);
-		store_remove_dropped(s->layersfd, &s->manifest);
+		store_remove_dropped(s);
 		return log_errno(log, r, "%s: was not reset", s->label);
 	}
 	for (unsigned int i = 0; i < change.n_gone; i++)
@@ -235,6 +236,8 @@ int snapshot_reset(struct store *store, const char *name, const struct log *log,
 	s->stack = stack;
 	s->n_dirty = 0;
 	store->loaded = true;
+	change.nr = commit_made(&s->commit);
+	change.top = s->manifest.top;
 	*out = change;
 	return 0;
 }
@@ -256,25 +259,27 @@ int snapshot_delete(struct store *store, const char *name, const struct log *log
 		r = list_dropped(&s->manifest, &m, &change);
 	}
 	if (r == 0)
-		r = store_commit(store, &m);
+		r = store_commit(store, &m, false);
 	if (r < 0) {
 		free_change(&change);
 		manifest_fini(&m);
 		return log_errno(log, r, "%s: was not deleted", name);
 	}
+	change.nr = commit_made(&s->commit);
+	change.top = s->manifest.top;
 	*out = change;
 	return 0;
 }
 
-void snapshot_clean_up(int layersfd, struct snapshot_change *change)
+int snapshot_clean_up(struct session *s, struct snapshot_change *change)
 {
+	int r;
+
 	for (unsigned int i = 0; i < change->n_gone; i++)
 		layer_free(change->gone[i]);
-	for (unsigned int i = 0; i < change->n_dropped; i++) {
-		char name[16];
-
-		snprintf(name, sizeof(name), "%u", change->dropped[i]);
-		io_remove_tree(layersfd, name);
-	}
+	commit_drop(&s->commit, change->dropped, change->n_dropped);
+	r = commit_sync(&s->commit, s->dirfd, s->layersfd, change->nr, change->top);
+	commit_delete(&s->commit, s->layersfd);
 	free_change(change);
+	return r;
 }

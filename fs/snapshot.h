@@ -17,13 +17,18 @@ struct snapshot_change {
 	unsigned int n_gone, n_come;
 	uint32_t *dropped; /* numbers of layers that nothing stands on, still on disk */
 	unsigned int n_dropped;
+	uint64_t nr;  /* of the manifest that made it, see commit.h */
+	uint32_t top; /* its top layer */
 };
 
 /* 0, or why a name cannot be a snapshot's: -EINVAL, written to log. */
 int snapshot_check_name(const char *name, const struct log *log);
 
-/* Seals the top layer under a name and puts an empty one on it: 0, -EEXIST, -ENOSPC, ... */
-int snapshot_create(struct store *store, const char *name, const struct log *log);
+/*
+ * Seals the top layer under a name and puts an empty one on it: 0, -EEXIST, -ENOSPC, ... The caller ends *out with
+ * snapshot_clean_up().
+ */
+int snapshot_create(struct store *store, const char *name, const struct log *log, struct snapshot_change *out);
 
 /*
  * Drops what changed: back to the named snapshot, to the base (SNAPSHOT_BASE), or (NULL) to the snapshot that
@@ -38,5 +43,8 @@ int snapshot_reset(struct store *store, const char *name, const struct log *log,
  */
 int snapshot_delete(struct store *store, const char *name, const struct log *log, struct snapshot_change *out);
 
-/* Frees the layers that are gone and deletes the dropped ones from disk; may take long, and may run on any thread. */
-void snapshot_clean_up(int layersfd, struct snapshot_change *change);
+/*
+ * Frees the layers that are gone, gets the change to the disk, then deletes the dropped ones from it. May take long, and
+ * may run on any thread: those of several changes in the order in which they were made. 0 when the change is on disk.
+ */
+int snapshot_clean_up(struct session *s, struct snapshot_change *change);

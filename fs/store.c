@@ -18,6 +18,7 @@
 #include "cleanup.h"
 #include "io.h"
 #include "merge.h"
+#include "recovery.h"
 #include "store_base.h"
 
 enum { FIRST_LAYER = 1 };
@@ -70,7 +71,8 @@ static bool may_become_session(const struct store *store)
 static int check_only_ours(int dirfd)
 {
 	static const char *const ours[] = {
-		".", "..", "lock", "layers", "rootfs", "base.index", "base.index.new", "log", "manifest.new"};
+		".",   "..",           "lock",         "layers", "rootfs", "base.index", "base.index.new",
+		"log", "manifest.new", "manifest.old", "running"};
 	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
@@ -93,6 +95,8 @@ static void remove_half_made(const struct store *store)
 	int dirfd = store->session.dirfd;
 
 	unlinkat(dirfd, "manifest", 0);
+	unlinkat(dirfd, "manifest.old", 0);
+	unlinkat(dirfd, "running", 0);
 	io_remove_tree(dirfd, "layers");
 	unlinkat(dirfd, "base.index", 0);
 	unlinkat(dirfd, "base.index.new", 0);
@@ -130,7 +134,7 @@ static int make_session(struct store *store, const struct log *log)
 	if (r == 0 && mkdirat(s->dirfd, "rootfs", 0700) < 0 && errno != EEXIST)
 		r = -errno;
 	if (r == 0)
-		r = manifest_write(s->dirfd, &m);
+		r = commit_manifest(&s->commit, s->dirfd, &m, false);
 	if (r < 0) {
 		manifest_fini(&m);
 		return log_errno(log, r, "%s: cannot be made", s->label);
@@ -142,9 +146,31 @@ static int make_session(struct store *store, const struct log *log)
 static int read_manifest(struct store *store, const struct log *log)
 {
 	char label[PATH_MAX];
+	int r;
 
 	snprintf(label, sizeof(label), "%s/manifest", store->session.label);
-	return manifest_read(store->session.dirfd, label, log, &store->session.manifest);
+	r = recovery_read_manifest(&store->session, label, log);
+	if (r == 0 && manifest_has_old(store->session.dirfd))
+		commit_inherit(&store->session.commit);
+	return r;
+}
+
+/* The journal of the layers that were loaded is closed, and what a power cut left is mended. */
+static int settle_layers(struct session *s)
+{
+	int r = s->host_cut ? recovery_mend(s) : 0;
+
+	if (r < 0)
+		return r; /* it said why */
+	if (s->marked && recovery_sweep(s) < 0)
+		log_warning(&s->log, "%s: what a dead process left in its layer stays there", s->label);
+	r = s->host_cut ? session_sync(s) : session_settle(s);
+	if (r == -ENOSPC || r == -EDQUOT)
+		return 0; /* the files stay dirty, which costs nothing; a full disk must not keep anybody from a reset */
+	if (r < 0)
+		return log_errno(&s->log, r, "%s: its journal cannot be written", s->label);
+	s->host_cut = false;
+	return 0;
 }
 
 static int load_layers(struct store *store)
@@ -157,11 +183,11 @@ static int load_layers(struct store *store)
 	r = session_load(s, &s->manifest, s->manifest.top, NULL, &s->stack);
 	if (r < 0)
 		return r;
-	store->loaded = true;
-	r = session_settle(s);
-	if (r == -ENOSPC || r == -EDQUOT)
-		return 0; /* the files stay dirty, which costs nothing; a full disk must not keep anybody from a reset */
-	return r < 0 ? log_errno(&s->log, r, "%s: its journal cannot be written", s->label) : 0;
+	r = settle_layers(s);
+	if (r < 0)
+		session_unload(&s->stack, NULL);
+	store->loaded = r == 0;
+	return r;
 }
 
 int store_load_base(struct store *store)
@@ -179,10 +205,20 @@ int store_load(struct store *store)
 	return r < 0 ? r : load_layers(store);
 }
 
+/* Comes to one manifest that is on disk, and to the layers that it names: no others. */
+static int settle_manifest(struct store *store)
+{
+	struct session *s = &store->session;
+	int r = recovery_choose(s);
+
+	if (r == 0 && !store->made_session)
+		r = session_sync_manifest(s);
+	return r < 0 ? r : store_remove_dropped(s);
+}
+
 /* The session on its base: made when it is not there. */
 static int open_on_base(struct store *store, const char *base, const struct log *log)
 {
-	struct session *s = &store->session;
 	int r = read_manifest(store, log);
 	bool is_new = r == -ENOENT;
 
@@ -195,9 +231,11 @@ static int open_on_base(struct store *store, const char *base, const struct log 
 	if (r == 0 && !is_new)
 		r = open_layers(store, false, log);
 	if (r == 0)
-		r = store_remove_dropped(s->layersfd, &s->manifest);
+		r = settle_manifest(store);
 	if (r == 0)
 		r = merge_layers(store);
+	if (r == 0 && !is_new)
+		r = settle_manifest(store);
 	return r < 0 ? r : load_layers(store);
 }
 
@@ -209,7 +247,12 @@ static int open_alone(struct store *store, const struct log *log)
 		return log_error(log, -ENOENT,
 		                 "%s: is no session: it has no manifest; make one with `umlfs mount BASE %s`",
 		                 store->session.label, store->session.label);
-	return r < 0 ? r : open_layers(store, false, log);
+	if (r == 0)
+		r = open_layers(store, false, log);
+	if (r < 0 || !commit_pending(&store->session.commit))
+		return r;
+	r = store_load_base(store);
+	return r < 0 ? r : settle_manifest(store);
 }
 
 static int open_directory(struct store *store, const struct store_options *o)
@@ -229,9 +272,13 @@ static int open_directory(struct store *store, const struct store_options *o)
 static int check_directory(const struct store *store, const char *base, const struct log *log)
 {
 	const char *label = store->session.label;
+	struct stat st;
 
-	if (faccessat(store->session.dirfd, "manifest", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-		return 0;
+	if (fstatat(store->session.dirfd, "manifest", &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		if (!base || st.st_size > 0 || !may_become_session(store))
+			return 0;
+		unlinkat(store->session.dirfd, "manifest", 0); /* the host went down while the session was made */
+	}
 	if (!may_become_session(store))
 		return log_error(log, -EUCLEAN,
 		                 "%s/manifest: missing, though the session has layers: restore it from a "
@@ -255,6 +302,7 @@ static int open_parts(struct store *store, const struct store_options *o)
 		r = check_directory(store, o->base, o->log);
 	if (r == 0)
 		r = lock(store, o->log);
+	session_look_back(&store->session);
 	if (r == 0)
 		r = handles_new(o->max_files, &store->session.handles);
 	if (r < 0)
@@ -270,6 +318,7 @@ int store_open(const struct store_options *o, struct store **out)
 	if (!store)
 		return -ENOMEM;
 	store->lockfd = -1;
+	commit_init(&store->session.commit);
 	store->session.dirfd = -1;
 	store->session.layersfd = -1;
 	store->session.log = o->log ? *o->log : (struct log){0};
@@ -302,6 +351,7 @@ void store_close(struct store *store)
 	base_free(s->base);
 	handles_free(s->handles);
 	manifest_fini(&s->manifest);
+	commit_fini(&s->commit);
 	close_fd(s->layersfd);
 	close_fd(s->dirfd);
 	close_fd(store->lockfd);
@@ -310,9 +360,9 @@ void store_close(struct store *store)
 	free(store);
 }
 
-int store_commit(struct store *store, struct manifest *m)
+int store_commit(struct store *store, struct manifest *m, bool seals)
 {
-	int r = manifest_write(store->session.dirfd, m);
+	int r = commit_manifest(&store->session.commit, store->session.dirfd, m, seals);
 
 	if (r < 0)
 		return r;
@@ -321,13 +371,15 @@ int store_commit(struct store *store, struct manifest *m)
 	return 0;
 }
 
-int store_remove_dropped(int layersfd, const struct manifest *m)
+int store_remove_dropped(struct session *s)
 {
-	int fd = openat(layersfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = commit_pending(&s->commit) ? -1 : openat(s->layersfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
 	int result = 0;
 
+	if (commit_pending(&s->commit))
+		return 0;
 	if (!dir) {
 		close_fd(fd);
 		return -EIO;
@@ -337,9 +389,9 @@ int store_remove_dropped(int layersfd, const struct manifest *m)
 		unsigned long id = strtoul(entry->d_name, &end, 10);
 		int r;
 
-		if (*end != '\0' || end == entry->d_name || manifest_layer(m, (uint32_t)id))
+		if (*end != '\0' || end == entry->d_name || manifest_layer(&s->manifest, (uint32_t)id))
 			continue;
-		r = io_remove_tree(layersfd, entry->d_name);
+		r = io_remove_tree(s->layersfd, entry->d_name);
 		if (r < 0)
 			result = r;
 	}

@@ -1,7 +1,8 @@
 /*
  * store: a session's directory on disk: who may use it, and on which base.
  *
- *     session/manifest     see manifest.h
+ *     session/manifest     see manifest.h; beside it for a moment manifest.old, see commit.h
+ *     session/running      see mark.h
  *     session/lock         flock(2), held by the daemon or one command at a time; holds the holder's pid
  *     session/layers/N/    journal, content/
  *     session/base.index   the index of the base as it was when the session was made
@@ -50,11 +51,14 @@ int store_load_base(struct store *store);
 /* Loads base index and layers of a session that was opened without a base. */
 int store_load(struct store *store);
 
-/* Makes the manifest the session's: on disk, then in memory. Takes *m on success. */
-int store_commit(struct store *store, struct manifest *m);
+/*
+ * Makes the manifest the session's: in its file, which commit_sync() gets to the disk, then in memory. seals:
+ * it names bytes that no manifest named before. Takes *m on success.
+ */
+int store_commit(struct store *store, struct manifest *m, bool seals);
 
 /*
  * Removes the directories of layers that the manifest does not know: dropped ones, and leftovers of dead
- * processes.
+ * processes. Nothing while the manifest may not be on disk.
  */
-int store_remove_dropped(int layersfd, const struct manifest *m);
+int store_remove_dropped(struct session *s);

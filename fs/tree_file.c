@@ -236,7 +236,9 @@ int tree_fsync(struct tree *t, uint64_t ino)
 		if (fdatasync(fd) < 0)
 			return -errno;
 	}
-	return journal_sync(top->journal);
+	r = journal_sync(top->journal);
+	/* A layer that a power cut takes back with its manifest would take the bytes along. */
+	return r < 0 ? r : session_sync_manifest(t->session);
 }
 
 int tree_statfs(struct tree *t, struct statvfs *out)

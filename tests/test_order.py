@@ -13,8 +13,8 @@ PUBLIC = ROOT / "include" / "umlfs"
 ORDER = """
 cleanup log io map checksum
 format inode xattr_set record
-index index_compare index_build scan journal content handles manifest
-layer_dir layer base stack quota session
+index index_compare index_build scan journal content handles manifest commit mark
+layer_dir layer base stack quota session recovery
 pin tree tree_attr tree_dir tree_file tree_rename
 store_base merge store snapshot users
 import_report import_member import_acl import_meter import_source import_gzip import_file import_target

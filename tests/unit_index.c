@@ -304,8 +304,7 @@ static void expect_refused(struct place *p, const unsigned char *bytes, size_t l
 	r = index_open(p->fd, "bad", "base/.umlfs/index", &p->log, &ix);
 	if (r == 0)
 		fail_msg("%s %zu: accepted", what, at);
-	if (r != -EPROTONOSUPPORT)
-		expect_status(r, -EUCLEAN, "%s %zu", what, at);
+	expect_status(r, -EUCLEAN, "%s %zu", what, at);
 	assert_int_equal(p->n_errors, 1);
 	assert_ptr_equal(strstr(p->lines, "base/.umlfs/index: "), p->lines);
 }

@@ -303,15 +303,15 @@ static void names_are_checked_and_unique(void **state)
 	char longest[257];
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
-		expect_status(snapshot_create(w->store, bad[i], &w->place.log), -EINVAL, "name \"%s\"", bad[i]);
+		expect_status(snapshot_create(w->store, bad[i], &w->place.log, &out), -EINVAL, "name \"%s\"", bad[i]);
 	memset(longest, 'n', 256);
 	longest[256] = '\0';
-	assert_int_equal(snapshot_create(w->store, longest, &w->place.log), -EINVAL);
+	assert_int_equal(snapshot_create(w->store, longest, &w->place.log, &out), -EINVAL);
 	longest[255] = '\0';
 	world_snapshot(w, longest);
 	world_snapshot(w, "with space and % and \xff");
 	world_reopen(w);
-	assert_int_equal(snapshot_create(w->store, longest, &w->place.log), -EEXIST);
+	assert_int_equal(snapshot_create(w->store, longest, &w->place.log, &out), -EEXIST);
 	world_reset(w, "with space and % and \xff");
 	world_delete(w, longest);
 	assert_int_equal(snapshot_delete(w->store, longest, &w->place.log, &out), -ENOENT);

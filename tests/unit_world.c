@@ -135,10 +135,12 @@ uint64_t world_ino(struct world *w, const char *path)
 
 void world_snapshot(struct world *w, const char *name)
 {
-	int r = snapshot_create(w->store, name, &w->place.log);
+	struct snapshot_change change;
+	int r = snapshot_create(w->store, name, &w->place.log, &change);
 
 	if (r < 0)
 		fail_msg("snapshot %s: %s\n%s", name, strerror(-r), w->place.lines);
+	assert_int_equal(snapshot_clean_up(&w->store->session, &change), 0);
 }
 
 void world_reset(struct world *w, const char *name)
@@ -148,7 +150,7 @@ void world_reset(struct world *w, const char *name)
 
 	if (r < 0)
 		fail_msg("reset to %s: %s\n%s", name ? name : "the nearest", strerror(-r), w->place.lines);
-	snapshot_clean_up(w->store->session.layersfd, &change);
+	assert_int_equal(snapshot_clean_up(&w->store->session, &change), 0);
 }
 
 void world_delete(struct world *w, const char *name)
@@ -158,7 +160,7 @@ void world_delete(struct world *w, const char *name)
 
 	if (r < 0)
 		fail_msg("delete %s: %s\n%s", name, strerror(-r), w->place.lines);
-	snapshot_clean_up(w->store->session.layersfd, &change);
+	assert_int_equal(snapshot_clean_up(&w->store->session, &change), 0);
 }
 
 bool world_has_content(struct world *w, uint64_t ino)

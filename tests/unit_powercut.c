@@ -1,0 +1,627 @@
+/*
+ * unit_powercut: what is left when the host goes down: what was synced, and any part of the rest.
+ * Invariant: every case starts from the same image of a session, as a process that died left it; then files are
+ * taken back to what they were at the last sync, whole, in part or not at all, and the host has booted again.
+ * Called by meson test.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io.h"
+#include "mark.h"
+#include "unit.h"
+#include "unit_dump.h"
+#include "unit_op.h"
+
+enum { BASE_BYTES = 5000, FILES_MAX = 32 };
+
+static void fill_base(int basefd)
+{
+	static unsigned char bytes[BASE_BYTES];
+
+	memset(bytes, 'b', sizeof(bytes));
+	place_put(basefd, "cut", bytes, sizeof(bytes));
+	place_put(basefd, "grown", bytes, sizeof(bytes));
+	place_put(basefd, "changed", bytes, sizeof(bytes));
+	assert_int_equal(mkdirat(basefd, "dir", 0755), 0);
+}
+
+/* The regular files of a session, in memory. */
+struct image {
+	struct {
+		char path[64];
+		unsigned char *bytes;
+		size_t len;
+	} files[FILES_MAX];
+	unsigned int n;
+};
+
+struct crashed {
+	struct world w;
+	struct image image;
+};
+
+static struct crashed *taking; /* nftw(3) passes nothing on */
+
+static int take_one(const char *path, const struct stat *st, int kind, struct FTW *where)
+{
+	struct image *image = &taking->image;
+	const char *below = path + strlen(taking->w.session) + 1;
+
+	if (kind != FTW_F || !S_ISREG(st->st_mode))
+		return 0;
+	assert_true(image->n < FILES_MAX && strlen(below) < sizeof(image->files[0].path));
+	strcpy(image->files[image->n].path, below);
+	image->files[image->n].bytes = place_get(AT_FDCWD, path, &image->files[image->n].len);
+	image->n++;
+	return 0;
+}
+
+static void forget_image(struct image *image)
+{
+	while (image->n > 0)
+		free(image->files[--image->n].bytes);
+}
+
+/* The process dies; what it wrote is the image. */
+static void take_image(struct crashed *c)
+{
+	world_crash(&c->w);
+	forget_image(&c->image);
+	taking = c;
+	assert_int_equal(nftw(c->w.session, take_one, 16, FTW_PHYS), 0);
+}
+
+static int session_fd(struct crashed *c)
+{
+	return openat(c->w.place.fd, "session", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+/* The session as the image has it, after a boot of the host or before. */
+static void put_image(struct crashed *c, bool booted)
+{
+	int fd, layers;
+
+	world_crash(&c->w);
+	place_forget_lines(&c->w.place);
+	assert_int_equal(io_remove_tree(c->w.place.fd, "session"), 0);
+	assert_int_equal(mkdirat(c->w.place.fd, "session", 0700), 0);
+	fd = session_fd(c);
+	assert_int_equal(mkdirat(fd, "rootfs", 0700), 0);
+	layers = io_make_dir(fd, "layers", 0700);
+	for (unsigned int i = 0; i < c->image.n; i++) {
+		char dir[64];
+		unsigned int layer;
+
+		if (sscanf(c->image.files[i].path, "layers/%u/", &layer) == 1) {
+			snprintf(dir, sizeof(dir), "%u", layer);
+			close(io_make_dir(layers, dir, 0700));
+			snprintf(dir, sizeof(dir), "%u/content", layer);
+			close(io_make_dir(layers, dir, 0700));
+		}
+		place_put(fd, c->image.files[i].path, c->image.files[i].bytes, c->image.files[i].len);
+	}
+	if (booted)
+		assert_int_equal(symlinkat("the boot before", fd, "running"), 0);
+	close(layers);
+	close(fd);
+}
+
+static void image_part(struct crashed *c, const char *path, size_t len)
+{
+	int fd = session_fd(c);
+
+	for (unsigned int i = 0; i < c->image.n; i++) {
+		if (strcmp(c->image.files[i].path, path) == 0) {
+			assert_true(len <= c->image.files[i].len);
+			place_put(fd, path, c->image.files[i].bytes, len);
+			close(fd);
+			return;
+		}
+	}
+	fail_msg("%s is not in the image", path);
+}
+
+static void remove_file(struct crashed *c, const char *path)
+{
+	int fd = session_fd(c);
+
+	assert_int_equal(unlinkat(fd, path, 0), 0);
+	close(fd);
+}
+
+static bool has_file(struct crashed *c, const char *path)
+{
+	int fd = session_fd(c);
+	bool has = place_has(fd, path);
+
+	close(fd);
+	return has;
+}
+
+static size_t image_length(const struct crashed *c, const char *path)
+{
+	for (unsigned int i = 0; i < c->image.n; i++) {
+		if (strcmp(c->image.files[i].path, path) == 0)
+			return c->image.files[i].len;
+	}
+	fail_msg("%s is not in the image", path);
+	return 0;
+}
+
+static int setup(void **state)
+{
+	struct crashed *c = calloc(1, sizeof(*c));
+
+	world_make(&c->w, fill_base);
+	*state = c;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct crashed *c = *state;
+
+	forget_image(&c->image);
+	world_fini(&c->w);
+	free(c);
+	return 0;
+}
+
+static void put(struct crashed *c, const char *path, char byte, size_t len, uint64_t offset)
+{
+	static char bytes[2 * BASE_BYTES];
+
+	assert_true(len <= sizeof(bytes));
+	memset(bytes, byte, len);
+	expect_status(tree_write(&c->w.tree, world_ino(&c->w, path), bytes, len, offset), (long)len, "writing %s",
+	              path);
+}
+
+static void make(struct crashed *c, const char *path)
+{
+	const struct op op = {OP_MKFILE, path, NULL, 0, 0, 0};
+
+	expect_status(op_tree(&c->w, &op), 0, "making %s", path);
+}
+
+/* The file's bytes; asking for more than there are must give no more. */
+static size_t get(struct crashed *c, const char *path, char bytes[4 * BASE_BYTES])
+{
+	struct inode inode = world_inode(&c->w, path);
+	ssize_t n = tree_read(&c->w.tree, inode.ino, bytes, (size_t)inode.size, 0);
+
+	expect_status(n, (long)inode.size, "reading %s", path);
+	return (size_t)n;
+}
+
+/* The file is `first` bytes of one letter, then the rest, up to len, of another. */
+static bool is(struct crashed *c, const char *path, char a, size_t first, char b, size_t len)
+{
+	char bytes[4 * BASE_BYTES];
+
+	if (get(c, path, bytes) != len)
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		if (bytes[i] != (i < first ? a : b))
+			return false;
+	}
+	return true;
+}
+
+static void content_path(struct crashed *c, const char *path, char out[64])
+{
+	snprintf(out, 64, "layers/%u/content/%llu", stack_top(&c->w.store->session.stack)->id,
+	         (unsigned long long)world_ino(&c->w, path));
+}
+
+/* Opens it once, and again: the second time there is nothing left to mend. */
+static void open_after_boot(struct crashed *c, const char *when)
+{
+	char *first;
+
+	if (world_try_open(&c->w) < 0)
+		fail_msg("%s: the session does not open:\n%s", when, c->w.place.lines);
+	if (c->w.place.n_errors)
+		fail_msg("%s: %s", when, c->w.place.lines);
+	assert_false(has_file(c, "running"));
+	assert_false(has_file(c, "manifest.old"));
+	first = dump_world(&c->w, DUMP_ALL);
+	place_forget_lines(&c->w.place);
+	world_reopen(&c->w);
+	dump_expect_world(&c->w, DUMP_ALL, first, when);
+	if (*c->w.place.lines)
+		fail_msg("%s, opened again: %s", when, c->w.place.lines);
+	free(first);
+}
+
+/*
+ * The journal is there, the bytes of files are not: fsync of one file makes the journal's records of all
+ * others last.
+ */
+static void a_file_has_its_old_bytes_or_its_new_ones(void **state)
+{
+	struct crashed *c = *state;
+	char paths[4][64];
+	static const char *const names[] = {"cut", "grown", "changed", "new"};
+
+	put(c, "changed", 'n', 1000, 0);
+	put(c, "grown", 'n', BASE_BYTES, BASE_BYTES);
+	expect_status(tree_truncate(&c->w.tree, world_ino(&c->w, "cut"), 3000), 0, "truncate");
+	make(c, "new");
+	put(c, "new", 'n', 4000, 0);
+	for (unsigned int i = 0; i < 4; i++)
+		content_path(c, names[i], paths[i]);
+	for (int settled = 0; settled < 2; settled++) {
+		if (settled)
+			expect_status(session_settle(&c->w.store->session), 0, "settling");
+		take_image(c);
+		for (unsigned int i = 0; i < 4; i++) {
+			size_t whole = image_length(c, paths[i]);
+
+			for (long len = -1; len <= (long)whole; len += len < 2 || len + 251 > (long)whole ? 1 : 250) {
+				char when[80];
+				size_t there = len < 0 ? 0 : (size_t)len;
+				bool right;
+
+				put_image(c, true);
+				if (len < 0)
+					remove_file(c, paths[i]);
+				else
+					image_part(c, paths[i], there);
+				snprintf(when, sizeof(when), "%s with %ld bytes, settled %d", names[i], len, settled);
+				open_after_boot(c, when);
+				if (i == 0)
+					right = is(c, "cut", 'b', 0, 'b', there < 3000 ? BASE_BYTES : 3000);
+				else if (i == 1)
+					right = is(c, "grown", 'b', BASE_BYTES, 'n',
+					           there < BASE_BYTES ? BASE_BYTES : there);
+				else if (i == 2)
+					right = is(c, "changed", 'n', there < BASE_BYTES ? 0 : 1000, 'b', BASE_BYTES);
+				else
+					right = is(c, "new", 'n', there, 'n', there);
+				if (!right)
+					fail_msg("%s: wrong bytes", when);
+			}
+		}
+		put_image(c, false);
+		world_open(&c->w);
+	}
+}
+
+/* A file that was shortened after its copy was on disk is as long as it was synced, not as its base. */
+static void what_fsync_promised_is_there(void **state)
+{
+	struct crashed *c = *state;
+	char path[64], journal[] = "layers/1/journal";
+	size_t synced;
+	uint64_t ino = world_ino(&c->w, "cut");
+
+	put(c, "cut", 'n', 10, 0);
+	expect_status(tree_truncate(&c->w.tree, ino, 100), 0, "truncate");
+	expect_status(tree_fsync(&c->w.tree, ino), 0, "fsync");
+	assert_false(commit_pending(&c->w.store->session.commit));
+	content_path(c, "cut", path);
+	synced = (size_t)journal_size(stack_top(&c->w.store->session.stack)->journal);
+	put(c, "cut", 'm', 400, 100);
+	put(c, "grown", 'n', 10, 0);
+	expect_status(session_settle(&c->w.store->session), 0, "settling");
+	make(c, "new");
+	take_image(c);
+	for (size_t cut = synced; cut <= image_length(c, journal); cut++) {
+		for (size_t there = 100; there <= 500; there += 200) {
+			char bytes[4 * BASE_BYTES];
+			char when[80];
+
+			put_image(c, true);
+			image_part(c, journal, cut);
+			image_part(c, path, there);
+			snprintf(when, sizeof(when), "journal of %zu bytes, content of %zu", cut, there);
+			open_after_boot(c, when);
+			assert_in_range(get(c, "cut", bytes), 100, there);
+			if (bytes[0] != 'n' || bytes[10] != 'b' || (get(c, "cut", bytes) > 100 && bytes[100] != 'm'))
+				fail_msg("%s: wrong bytes", when);
+		}
+	}
+}
+
+/* Pages of the journal come to the disk in any order: zeros between frames end it. */
+static void a_gap_in_the_journal_ends_it(void **state)
+{
+	struct crashed *c = *state;
+	char *states[5], name[8];
+	size_t ends[5];
+
+	for (unsigned int i = 0; i < 5; i++) {
+		snprintf(name, sizeof(name), "d%u", i);
+		if (i > 0)
+			make(c, name);
+		states[i] = dump_world(&c->w, DUMP_ALL);
+		ends[i] = (size_t)journal_size(stack_top(&c->w.store->session.stack)->journal);
+	}
+	take_image(c);
+	for (size_t at = ends[1]; at < ends[4]; at++) {
+		unsigned int whole = 1;
+		int fd;
+
+		while (ends[whole + 1] <= at)
+			whole++;
+		put_image(c, true);
+		fd = session_fd(c);
+		int journal = openat(fd, "layers/1/journal", O_WRONLY | O_CLOEXEC);
+		assert_int_equal(pwrite(journal, "\0\0\0\0\0\0\0\0\0\0\0\0", 12, (off_t)at), 12);
+		close(journal);
+		close(fd);
+		open_after_boot(c, "gap");
+		dump_expect_world(&c->w, DUMP_ALL, states[whole], "a gap in the journal");
+	}
+	for (unsigned int i = 0; i < 5; i++)
+		free(states[i]);
+}
+
+static bool has_snapshot(struct crashed *c, const char *name)
+{
+	return manifest_snapshot(&c->w.store->session.manifest, name) != NULL;
+}
+
+static void expect_layers_of_the_manifest(struct crashed *c)
+{
+	DIR *dir = opendir(c->w.session);
+	unsigned int n = 0;
+	struct dirent *entry;
+
+	closedir(dir);
+	dir = fdopendir(openat(c->w.store->session.dirfd, "layers", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	while ((entry = readdir(dir)))
+		n += entry->d_name[0] != '.';
+	closedir(dir);
+	assert_int_equal(n, c->w.store->session.manifest.n_layers);
+}
+
+/* What a power cut may leave of the manifest that was replaced last. */
+static const struct {
+	const char *what;
+	long cut; /* -1: whole; -2: the old one is back */
+} manifests[] = {{"new", -1}, {"old", -2}, {"empty", 0}, {"cut", 100}};
+
+static void put_manifest(struct crashed *c, unsigned int nr)
+{
+	if (manifests[nr].cut >= 0)
+		image_part(c, "manifest", (size_t)manifests[nr].cut);
+	if (manifests[nr].cut == -2) {
+		int fd = session_fd(c);
+
+		assert_int_equal(unlinkat(fd, "manifest", 0), 0);
+		assert_int_equal(linkat(fd, "manifest.old", fd, "manifest", 0), 0);
+		close(fd);
+	}
+}
+
+static void a_snapshot_not_yet_on_disk_is_whole_or_absent(void **state)
+{
+	struct crashed *c = *state;
+	struct snapshot_change change;
+	char *before, content[64], when[80];
+	size_t synced, whole;
+
+	put(c, "cut", 's', BASE_BYTES, 0);
+	world_snapshot(&c->w, "first");
+	make(c, "synced");
+	expect_status(tree_fsync(&c->w.tree, 1), 0, "fsync");
+	synced = (size_t)journal_size(stack_top(&c->w.store->session.stack)->journal);
+	put(c, "changed", 'n', 1000, 0);
+	make(c, "last");
+	content_path(c, "changed", content);
+	assert_int_equal(snapshot_create(c->w.store, "second", &c->w.place.log, &change), 0);
+	before = dump_world(&c->w, DUMP_ALL);
+	make(c, "after");
+	take_image(c);
+	assert_true(has_file(c, "manifest.old"));
+	whole = image_length(c, "layers/2/journal");
+	for (unsigned int nr = 0; nr < ARRAY_LEN(manifests); nr++) {
+		for (size_t cut = synced; cut <= whole; cut += cut + 13 < whole && nr ? 13 : 1) {
+			for (int bytes = 0; bytes < 2; bytes++) {
+				put_image(c, true);
+				put_manifest(c, nr);
+				image_part(c, "layers/2/journal", cut);
+				image_part(c, "layers/3/journal", JOURNAL_HEADER_BYTES);
+				image_part(c, content, bytes ? BASE_BYTES : 70);
+				snprintf(when, sizeof(when), "%s manifest, journal of %zu bytes, content %d",
+				         manifests[nr].what, cut, bytes);
+				open_after_boot(c, when);
+				expect_layers_of_the_manifest(c);
+				assert_true(has_snapshot(c, "first"));
+				world_ino(&c->w, "synced");
+				assert_true(is(c, "cut", 's', BASE_BYTES, 's', BASE_BYTES));
+				if (has_snapshot(c, "second") != (nr == 0 && cut == whole && bytes))
+					fail_msg("%s: the snapshot is %s", when, nr == 0 ? "lost" : "there");
+				if (has_snapshot(c, "second"))
+					dump_expect_world(&c->w, DUMP_ALL, before, when);
+				else if (!is(c, "changed", 'b', 0, 'b', BASE_BYTES))
+					assert_true(bytes && is(c, "changed", 'n', 1000, 'b', BASE_BYTES));
+			}
+		}
+	}
+	free(before);
+}
+
+static void a_reset_not_yet_on_disk_is_whole_or_absent(void **state)
+{
+	struct crashed *c = *state;
+	struct snapshot_change change;
+	char *before, *after, when[80];
+
+	put(c, "cut", 's', 100, 0);
+	world_snapshot(&c->w, "first");
+	after = dump_world(&c->w, DUMP_ALL);
+	put(c, "changed", 'n', 1000, 0);
+	make(c, "new");
+	expect_status(session_settle(&c->w.store->session), 0, "settling");
+	before = dump_world(&c->w, DUMP_ALL);
+	assert_int_equal(snapshot_reset(c->w.store, "first", &c->w.place.log, &change), 0);
+	assert_true(has_file(c, "layers/2/journal"));
+	world_crash(&c->w);
+	take_image(c);
+	for (unsigned int nr = 0; nr < ARRAY_LEN(manifests); nr++) {
+		for (long header = -1; header <= JOURNAL_HEADER_BYTES; header++) {
+			bool done = nr == 0 && header == JOURNAL_HEADER_BYTES;
+
+			put_image(c, true);
+			put_manifest(c, nr);
+			if (header < 0)
+				remove_file(c, "layers/3/journal");
+			else
+				image_part(c, "layers/3/journal", (size_t)header);
+			snprintf(when, sizeof(when), "%s manifest, new journal of %ld bytes", manifests[nr].what,
+			         header);
+			open_after_boot(c, when);
+			dump_expect_world(&c->w, DUMP_ALL, done ? after : before, when);
+			expect_layers_of_the_manifest(c);
+		}
+	}
+	/* The reset's rest, which the process did not come to. */
+	for (unsigned int i = 0; i < change.n_gone; i++)
+		layer_free(change.gone[i]);
+	free(change.gone);
+	free(change.come);
+	free(change.dropped);
+	free(before);
+	free(after);
+}
+
+static void a_new_session_that_never_came_to_the_disk_is_made_again(void **state)
+{
+	struct crashed *c = *state;
+	char *fresh = dump_world(&c->w, DUMP_ALL);
+
+	take_image(c);
+	put_image(c, true);
+	image_part(c, "manifest", 0);
+	image_part(c, "layers/1/journal", 0);
+	world_open(&c->w);
+	dump_expect_world(&c->w, DUMP_ALL, fresh, "made again");
+	world_crash(&c->w);
+	put_image(c, false);
+	world_open(&c->w);
+	make(c, "new");
+	take_image(c);
+	put_image(c, true);
+	image_part(c, "manifest", 0);
+	assert_int_equal(world_try_open(&c->w), -EUCLEAN);
+	free(fresh);
+}
+
+/* Nobody but the host going down can lose bytes: else it is damage, and one file's alone. */
+static void without_a_power_cut_a_short_file_is_damage(void **state)
+{
+	struct crashed *c = *state;
+	char path[64], byte;
+	uint64_t ino = world_ino(&c->w, "changed");
+
+	put(c, "changed", 'n', 1000, 0);
+	content_path(c, "changed", path);
+	for (int settled = 0; settled < 2; settled++) {
+		if (settled)
+			expect_status(session_settle(&c->w.store->session), 0, "settling");
+		take_image(c);
+		for (int missing = 0; missing < 2; missing++) {
+			put_image(c, false);
+			if (missing)
+				remove_file(c, path);
+			else
+				image_part(c, path, BASE_BYTES - 1);
+			world_open(&c->w);
+			expect_status(tree_read(&c->w.tree, ino, &byte, 1, 0), -EIO, "missing %d", missing);
+			expect_status(tree_write(&c->w.tree, ino, "x", 1, 0), -EIO, "missing %d", missing);
+			assert_non_null(strstr(c->w.place.lines, path));
+			assert_int_equal(tree_read(&c->w.tree, world_ino(&c->w, "grown"), &byte, 1, 0), 1);
+		}
+		put_image(c, false);
+		world_open(&c->w);
+	}
+}
+
+static void a_copy_without_its_record_is_swept(void **state)
+{
+	struct crashed *c = *state;
+	char kept[64], swept[64];
+	int fd;
+
+	put(c, "changed", 'n', 1000, 0);
+	content_path(c, "changed", kept);
+	content_path(c, "grown", swept);
+	take_image(c);
+	for (int booted = 0; booted < 2; booted++) {
+		put_image(c, booted);
+		fd = session_fd(c);
+		if (!booted)
+			mark_set(fd);
+		place_put(fd, swept, "half", 4);
+		close(fd);
+		world_open(&c->w);
+		assert_false(has_file(c, swept));
+		assert_true(has_file(c, kept));
+		assert_true(is(c, "changed", 'n', 1000, 'b', BASE_BYTES));
+		assert_true(is(c, "grown", 'b', 0, 'b', BASE_BYTES));
+	}
+}
+
+/* Layers that a power cut may still bring back are deleted when nothing can. */
+static void a_dropped_layer_stays_until_the_reset_is_on_disk(void **state)
+{
+	struct crashed *c = *state;
+	struct session *s = &c->w.store->session;
+	struct snapshot_change first, second;
+
+	make(c, "new");
+	expect_status(session_sync(s), 0, "sync");
+	assert_int_equal(snapshot_reset(c->w.store, NULL, &c->w.place.log, &first), 0);
+	assert_true(has_file(c, "manifest.old"));
+	assert_int_equal(snapshot_create(c->w.store, "name", &c->w.place.log, &second), 0);
+	assert_int_equal(snapshot_clean_up(s, &first), 0);
+	assert_true(has_file(c, "layers/1/journal"));
+	assert_true(has_file(c, "manifest.old"));
+	assert_int_equal(snapshot_clean_up(s, &second), 0);
+	assert_false(has_file(c, "layers/1/journal"));
+	assert_false(has_file(c, "manifest.old"));
+}
+
+/* What is written on a snapshot that is not on disk yet would go with it. */
+static void fsync_takes_the_snapshot_below_along(void **state)
+{
+	struct crashed *c = *state;
+	struct snapshot_change change;
+
+	make(c, "new");
+	assert_int_equal(snapshot_create(c->w.store, "name", &c->w.place.log, &change), 0);
+	assert_true(commit_pending(&c->w.store->session.commit));
+	put(c, "new", 'n', 10, 0);
+	expect_status(tree_fsync(&c->w.tree, world_ino(&c->w, "new")), 0, "fsync");
+	assert_false(commit_pending(&c->w.store->session.commit));
+	assert_false(has_file(c, "manifest.old"));
+	assert_int_equal(snapshot_clean_up(&c->w.store->session, &change), 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_file_has_its_old_bytes_or_its_new_ones),
+		TEST(what_fsync_promised_is_there),
+		TEST(a_gap_in_the_journal_ends_it),
+		TEST(a_snapshot_not_yet_on_disk_is_whole_or_absent),
+		TEST(a_reset_not_yet_on_disk_is_whole_or_absent),
+		TEST(a_new_session_that_never_came_to_the_disk_is_made_again),
+		TEST(a_copy_without_its_record_is_swept),
+		TEST(a_dropped_layer_stays_until_the_reset_is_on_disk),
+		TEST(fsync_takes_the_snapshot_below_along),
+		TEST(without_a_power_cut_a_short_file_is_damage),
+	};
+
+	umask(0);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
