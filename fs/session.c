@@ -155,6 +155,8 @@ static int recover_dirty(struct session *s, struct layer *l, uint64_t ino)
 	struct timespec ctime = inode->attr.ctime;
 	struct stat st;
 
+	if (fd == -ENOENT && s->purpose != SESSION_SERVE)
+		return 0; /* who looks for damage looks at every content file */
 	if (fd < 0)
 		return log_errno(&s->log, fd == -ENOENT ? -EUCLEAN : fd, "%s/layers/%u/content/%llu", s->label, l->id,
 		                 (unsigned long long)ino);
@@ -182,7 +184,7 @@ static int replay_layer(struct session *s, struct stack *stack, uint64_t sealed)
 	for (size_t i = 0; r == 0 && i < after.n_dirty; i++)
 		r = recover_dirty(s, l, after.dirty[i]);
 	/* A sealed layer's inodes without names stay: a layer above may change or link one that was open at the time. */
-	for (size_t i = 0; r == 0 && !l->sealed && i < after.n_dead; i++)
+	for (size_t i = 0; r == 0 && !l->sealed && s->purpose == SESSION_SERVE && i < after.n_dead; i++)
 		layer_forget(l, after.dead[i]);
 	free(after.dead);
 	free(after.dirty);
@@ -209,7 +211,7 @@ static int load_layer(struct session *s, const struct manifest_layer *ml, const 
 		out->layers[out->n++] = l;
 		return 0;
 	}
-	r = layer_open(s->layersfd, ml->id, ml->sealed == 0, s->label, &s->log, &l);
+	r = layer_open(s->layersfd, ml->id, ml->sealed == 0 && s->purpose != SESSION_LOOK, s->label, &s->log, &l);
 	if (r < 0)
 		return r;
 	out->layers[out->n++] = l;

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,15 +23,20 @@
 
 enum { FIRST_LAYER = 1 };
 
-static int lock(struct store *store, const struct log *log)
+static int lock(struct store *store, bool look, const struct log *log)
 {
+	int flags = (look ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC | O_NOFOLLOW;
 	char text[24] = "";
 	ssize_t n;
 
-	store->lockfd = openat(store->session.dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	store->lockfd = openat(store->session.dirfd, "lock", flags, 0600);
+	if (store->lockfd < 0 && errno == ENOENT && look)
+		return 0; /* nobody ever had it */
 	if (store->lockfd < 0)
 		return log_errno(log, -errno, "%s/lock", store->session.label);
 	if (flock(store->lockfd, LOCK_EX | LOCK_NB) == 0) {
+		if (look)
+			return 0;
 		/* In place and always as long, so that a full disk matters only to a new session, which fails anyway. */
 		snprintf(text, sizeof(text), "%-10d\n", (int)getpid());
 		io_write_all(store->lockfd, text, strlen(text), 0);
@@ -42,6 +48,9 @@ static int lock(struct store *store, const struct log *log)
 	if (faccessat(store->session.dirfd, "control", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return log_error(log, -EBUSY, "%s: mounted already by process %s: unmount it with `umlfs umount %s`",
 		                 store->session.label, text, store->session.label);
+	if (kill(atoi(text), 0) < 0 && errno == ESRCH)
+		return log_error(log, -EBUSY, "%s: in use by a command that only looks: try again when it has ended",
+		                 store->session.label);
 	return log_error(log, -EBUSY, "%s: in use by process %s: try again when it has ended", store->session.label,
 	                 text);
 }
@@ -169,6 +178,11 @@ int store_load_base(struct store *store)
 	return store->session.base ? 0 : store_base_from_copy(store, &store->session.log);
 }
 
+int store_mend_base(struct store *store, const struct log *log)
+{
+	return store_base_open(store, store->session.manifest.base_path, false, log);
+}
+
 int store_load(struct store *store)
 {
 	int r;
@@ -254,7 +268,7 @@ static int open_parts(struct store *store, const struct store_options *o)
 	if (r == 0)
 		r = check_directory(store, o->base, o->log);
 	if (r == 0)
-		r = lock(store, o->log);
+		r = lock(store, o->look, o->log);
 	if (r == 0)
 		r = handles_new(o->max_files, &store->session.handles);
 	if (r < 0)

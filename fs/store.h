@@ -27,6 +27,7 @@ struct store_options {
 		base; /* path; NULL: no base is looked at, the session's copy of the index serves (nothing can be read) */
 	const struct log *log;
 	unsigned int max_files; /* descriptors to keep open */
+	bool look;              /* without a base: nothing on disk is changed, not even the lock's pid */
 };
 
 /*
@@ -46,6 +47,12 @@ void store_unmake(struct store *store);
 
 /* Loads the session's copy of the base's index, unless the base is open. */
 int store_load_base(struct store *store);
+
+/*
+ * Makes session/base.index again from the base at the path where it was last; the base is open then. Errors as
+ * those of store_open().
+ */
+int store_mend_base(struct store *store, const struct log *log);
 
 /* Loads base index and layers of a session that was opened without a base. */
 int store_load(struct store *store);
