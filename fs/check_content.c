@@ -75,9 +75,9 @@ static int check_file(const struct check_content *c, int dirfd, const char *name
 		return log_errno(c->log, -errno, "%s/layers/%u/content/%s", c->label, c->layer->id, name);
 	if (!S_ISREG(st.st_mode))
 		tell(c, ino, "is no regular file");
-	else if (!inode || !is_here(c, &inode->attr))
+	else if (!inode || inode->attr.content_layer != c->layer->id)
 		found_mend(tell(c, ino, "no record names it: an interrupted operation left it"), MEND_REMOVE_CONTENT);
-	else
+	else if (is_here(c, &inode->attr))
 		compare_size(c, &inode->attr, &st);
 	return 0;
 }

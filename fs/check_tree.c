@@ -174,8 +174,6 @@ static int see(struct check_tree *t, struct seen *dir, const struct stack_entry 
 	if (s->names > 1 || e->ino == FORMAT_ROOT_INO)
 		findings_add(t->findings, "directory", place_of_name(t, dir->ino, e),
 		             "is one more name of directory %" PRIu64 ", which may have one", e->ino);
-	else if (inode.parent != dir->ino)
-		note_parent(t, dir->ino, &inode);
 	return 0;
 }
 
@@ -228,6 +226,8 @@ static void judge(struct check_tree *t, const struct seen *s)
 		findings_add(t->findings, "inode", place(t, s->ino), "is of no type (mode 0%o)", inode.mode);
 	if (S_ISLNK(inode.mode) && stack_target(t->stack, s->ino, &target, &len) < 0)
 		findings_add(t->findings, "inode", place(t, s->ino), "a symbolic link without a target");
+	if (inode_is_dir(&inode) && s->names == 1 && inode.parent != s->parent)
+		note_parent(t, s->parent, &inode); /* of several names, nobody can say which is right */
 	if (inode.nlink == links)
 		return;
 	found = findings_add(t->findings, "links", place(t, s->ino), "says that it has %u links, and has %u",
