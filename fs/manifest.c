@@ -28,7 +28,7 @@
 
 static const char file_name[] = "manifest";
 
-enum { FILE_MAX = 64 << 20 };
+enum { FILE_MAX = 64 << 20, WHY_BYTES = 128 };
 
 void manifest_fini(struct manifest *m)
 {
@@ -317,11 +317,25 @@ static int check_end(char *text, size_t len)
 	return 0;
 }
 
-static int parse(struct manifest *m, char *text, size_t len, unsigned int *version_out)
+/* Why read_line() did not take a line: told by its first word, as the rest may be cut up. */
+static const char *why_not(const char *line)
+{
+	if (strncmp(line, "layer ", 6) == 0)
+		return "a layer without its parent above it, there twice, or not to be read";
+	if (strncmp(line, "snapshot ", 9) == 0)
+		return "a snapshot of a layer that is not above it, there twice, or not to be read";
+	return "cannot be read";
+}
+
+/* why gets what is wrong, when something is. */
+static int parse(struct manifest *m, char *text, size_t len, unsigned int *version_out, char why[WHY_BYTES])
 {
 	char *rest = text;
 	char *line = strsep(&rest, "\n");
+	unsigned int nr = 1;
+	int r;
 
+	snprintf(why, WHY_BYTES, "its checksum differs");
 	if (sscanf(line, "umlfs manifest %u", version_out) != 1 || !rest)
 		return -EUCLEAN;
 	if (*version_out > FORMAT_MANIFEST_VERSION)
@@ -330,12 +344,17 @@ static int parse(struct manifest *m, char *text, size_t len, unsigned int *versi
 	if (check_end(text, len) < 0)
 		return -EUCLEAN;
 	while ((line = strsep(&rest, "\n")) && (rest || *line)) {
-		int r = read_line(m, line);
-
-		if (r < 0)
+		nr++;
+		r = read_line(m, line);
+		if (r < 0) {
+			snprintf(why, WHY_BYTES, "line %u: %s", nr, why_not(line));
 			return r;
+		}
 	}
-	return check_whole(m);
+	r = check_whole(m);
+	if (r < 0)
+		snprintf(why, WHY_BYTES, "its layers, snapshots and numbers do not fit each other");
+	return r;
 }
 
 int manifest_read(int dirfd, const char *label, const struct log *log, struct manifest *out)
@@ -343,13 +362,14 @@ int manifest_read(int dirfd, const char *label, const struct log *log, struct ma
 	cleanup_free char *text = NULL;
 	struct manifest m = {0};
 	unsigned int version = 0;
+	char why[WHY_BYTES];
 	size_t len = 0;
 	int r = io_read_file(dirfd, file_name, FILE_MAX, &text, &len);
 
 	if (r == -ENOENT)
 		return r;
 	if (r == 0)
-		r = parse(&m, text, len, &version);
+		r = parse(&m, text, len, &version, why);
 	else
 		return log_errno(log, r, "%s", label);
 	if (r == 0) {
@@ -360,9 +380,7 @@ int manifest_read(int dirfd, const char *label, const struct log *log, struct ma
 	if (r == -EPROTONOSUPPORT)
 		return log_error(log, r, "%s: made by a newer umlfs (version %u): update umlfs", label, version);
 	if (r == -EUCLEAN)
-		return log_error(log, r,
-		                 "%s: damaged: its checksum or contents do not match; restore it from a backup, or "
-		                 "start a new session",
-		                 label);
+		return log_error(log, r, "%s: damaged: %s; restore it from a backup, or start a new session", label,
+		                 why);
 	return log_errno(log, r, "%s", label);
 }

@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +33,7 @@ static int lock(struct store *store, bool look, const struct log *log)
 		return 0; /* nobody ever had it */
 	if (store->lockfd < 0)
 		return log_errno(log, -errno, "%s/lock", store->session.label);
-	if (flock(store->lockfd, LOCK_EX | LOCK_NB) == 0) {
+	if (flock(store->lockfd, (look ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0) {
 		if (look)
 			return 0;
 		/* In place and always as long, so that a full disk matters only to a new session, which fails anyway. */
@@ -48,7 +47,8 @@ static int lock(struct store *store, bool look, const struct log *log)
 	if (faccessat(store->session.dirfd, "control", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return log_error(log, -EBUSY, "%s: mounted already by process %s: unmount it with `umlfs umount %s`",
 		                 store->session.label, text, store->session.label);
-	if (kill(atoi(text), 0) < 0 && errno == ESRCH)
+	/* Who only looks shares the lock and leaves the pid of who had it before. */
+	if (flock(store->lockfd, LOCK_SH | LOCK_NB) == 0)
 		return log_error(log, -EBUSY, "%s: in use by a command that only looks: try again when it has ended",
 		                 store->session.label);
 	return log_error(log, -EBUSY, "%s: in use by process %s: try again when it has ended", store->session.label,
