@@ -44,13 +44,13 @@ static int lock(struct store *store, bool look, const struct log *log)
 	n = pread(store->lockfd, text, sizeof(text) - 1, 0);
 	text[n > 0 ? n - 1 : 0] = '\0';
 	text[strcspn(text, " ")] = '\0';
-	if (faccessat(store->session.dirfd, "control", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-		return log_error(log, -EBUSY, "%s: mounted already by process %s: unmount it with `umlfs umount %s`",
-		                 store->session.label, text, store->session.label);
 	/* Who only looks shares the lock and leaves the pid of who had it before. */
 	if (flock(store->lockfd, LOCK_SH | LOCK_NB) == 0)
 		return log_error(log, -EBUSY, "%s: in use by a command that only looks: try again when it has ended",
 		                 store->session.label);
+	if (faccessat(store->session.dirfd, "control", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return log_error(log, -EBUSY, "%s: mounted already by process %s: unmount it with `umlfs umount %s`",
+		                 store->session.label, text, store->session.label);
 	return log_error(log, -EBUSY, "%s: in use by process %s: try again when it has ended", store->session.label,
 	                 text);
 }

@@ -2,7 +2,8 @@
  * store: a session's directory on disk: who may use it, and on which base.
  *
  *     session/manifest     see manifest.h
- *     session/lock         flock(2), held by the daemon or one command at a time; holds the holder's pid
+ *     session/lock         flock(2), held by the daemon or one command at a time; holds the holder's pid. Shared by
+ *                          commands that only look, which leave no pid
  *     session/layers/N/    journal, content/
  *     session/base.index   the index of the base as it was when the session was made
  *     session/rootfs/      the default mountpoint

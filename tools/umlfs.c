@@ -1,6 +1,6 @@
 /*
  * umlfs: the program. Looks a command up and runs it.
- * Invariant: exit status 0 done, 1 failed, 2 wrong usage.
+ * Invariant: exit status 0 done, 1 failed, 2 wrong usage; check has more.
  */
 #define FUSE_USE_VERSION 312
 #include <fuse_lowlevel.h>
