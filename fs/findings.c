@@ -17,7 +17,7 @@ static void release(struct found *found)
 	*found = (struct found){0};
 }
 
-static char *print(const char *format, va_list args)
+static char *__attribute__((format(printf, 1, 0))) print(const char *format, va_list args)
 {
 	char *text;
 
