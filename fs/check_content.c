@@ -46,8 +46,8 @@ static void compare_size(const struct check_content *c, const struct inode *inod
 {
 	struct found *found;
 
-	if (inode->nlink == 0 || inode->dirty)
-		return; /* gone, or the file's size is the inode's */
+	if (inode->nlink == 0)
+		return; /* whatever is left of it goes at the next mount */
 	if ((uint64_t)st->st_size < inode->size)
 		tell(c, inode->ino, "is shorter than its file: reading that gives an error");
 	if ((uint64_t)st->st_size <= inode->size)

@@ -554,7 +554,9 @@ def test_what_is_neither_session_nor_base_is_refused(place, what):
         place.do(write, f'{path}/thesis.txt', b'precious')
     with nothing_changes(place.path):
         for flags in [], ['--repair'], ['--json']:
-            assert place.refused('check', *flags, path, status=NO_LOOK).startswith(f'{path}: ')
+            line = place.refused('check', *flags, path, status=NO_LOOK)
+            assert line.startswith(f'{path}: ')
+            assert ('no imported base' in line) == (what not in ('missing', 'file'))
 
 
 def test_a_newer_version_is_no_damage(session):

@@ -403,6 +403,7 @@ static const struct {
 	{PART_ENTRY, 0, offsetof(struct disk_entry, ino), 3, "inode 2 has no name"},
 	{PART_ENTRY, 0, offsetof(struct disk_entry, ino), 3, "directory 3 has 2 names"},
 	{PART_ENTRY, 1, offsetof(struct disk_entry, ino), 4, "inode 3 has no name"},
+	{PART_ENTRY, 1, offsetof(struct disk_entry, ino), 7, "no path leads to inode 6"},
 	{PART_ENTRY, 6, offsetof(struct disk_entry, ino), 1, "directory 1 has 1 names"},
 	{PART_ENTRY, 0, offsetof(struct disk_entry, parent), 3, "entry 0 lies among those of directory 1 and says 3"},
 	{PART_ENTRY, 0, offsetof(struct disk_entry, name), 60000, "entry 0 has a name behind the end of the names"},
