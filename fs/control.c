@@ -110,6 +110,10 @@ static int do_here(const char *session, const struct request *request, const str
 		r = snapshot_clean_up(&store->session, &change);
 	if (r == 0 && request->kind == REQUEST_SNAPSHOT)
 		r = session_sync(&store->session);
+	if (r == 0 && request->kind == REQUEST_DELETE)
+		r = session_sync_manifest(&store->session); /* of the layers that were joined */
+	if (r == 0 && request->kind == REQUEST_DELETE)
+		r = store_remove_dropped(&store->session);
 	store_close(store);
 	return r;
 }

@@ -270,6 +270,18 @@ int index_dir(const struct index *ix, uint64_t ino, uint64_t *first_out, uint64_
 	return 0;
 }
 
+int index_first_entry(const struct index *ix, uint64_t ino, uint64_t *nr_out)
+{
+	const struct disk_inode *in = row(ix, ino);
+
+	if (!in)
+		return -ESTALE;
+	if (from_le32(in->entry) == NO_ENTRY)
+		return -ENOENT;
+	*nr_out = from_le32(in->entry);
+	return 0;
+}
+
 static int compare_names(const char *a, size_t a_len, const char *b, size_t b_len)
 {
 	int order = memcmp(a, b, a_len < b_len ? a_len : b_len);

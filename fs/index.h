@@ -55,6 +55,9 @@ int index_dir(const struct index *ix, uint64_t ino, uint64_t *first_out, uint64_
 /* Binary search among the names of parent: 0, -ENOENT, -EUCLEAN. A parent that is not here has no names. */
 int index_lookup(const struct index *ix, uint64_t parent, const char *name, size_t len, uint64_t *ino_out);
 
+/* The entry that the path of ino ends in: 0, -ENOENT for the root, -ESTALE. Whether it names ino is not looked at. */
+int index_first_entry(const struct index *ix, uint64_t ino, uint64_t *nr_out);
+
 int index_target(const struct index *ix, uint64_t ino, const char **target_out, size_t *len_out); /* -EINVAL */
 int index_xattrs(const struct index *ix, uint64_t ino, struct xattr_set *out);
 int index_content(const struct index *ix, uint64_t ino, struct index_content *out);

@@ -31,7 +31,7 @@
 static const char file_name[] = "manifest";
 static const char old_name[] = "manifest.old";
 
-enum { FILE_MAX = 64 << 20 };
+enum { FILE_MAX = 64 << 20, WHY_BYTES = 128 };
 
 void manifest_fini(struct manifest *m)
 {
@@ -320,11 +320,25 @@ static int check_end(char *text, size_t len)
 	return 0;
 }
 
-static int parse(struct manifest *m, char *text, size_t len, unsigned int *version_out)
+/* Why read_line() did not take a line: told by its first word, as the rest may be cut up. */
+static const char *why_not(const char *line)
+{
+	if (strncmp(line, "layer ", 6) == 0)
+		return "a layer without its parent above it, there twice, or not to be read";
+	if (strncmp(line, "snapshot ", 9) == 0)
+		return "a snapshot of a layer that is not above it, there twice, or not to be read";
+	return "cannot be read";
+}
+
+/* why gets what is wrong, when something is. */
+static int parse(struct manifest *m, char *text, size_t len, unsigned int *version_out, char why[WHY_BYTES])
 {
 	char *rest = text;
 	char *line = strsep(&rest, "\n");
+	unsigned int nr = 1;
+	int r;
 
+	snprintf(why, WHY_BYTES, "its checksum differs");
 	if (sscanf(line, "umlfs manifest %u", version_out) != 1 || !rest)
 		return -EUCLEAN;
 	rest[-1] = '\n';
@@ -333,15 +347,20 @@ static int parse(struct manifest *m, char *text, size_t len, unsigned int *versi
 	if (*version_out > FORMAT_MANIFEST_VERSION)
 		return -EPROTONOSUPPORT;
 	while ((line = strsep(&rest, "\n")) && (rest || *line)) {
-		int r = read_line(m, line);
-
-		if (r < 0)
+		nr++;
+		r = read_line(m, line);
+		if (r < 0) {
+			snprintf(why, WHY_BYTES, "line %u: %s", nr, why_not(line));
 			return r;
+		}
 	}
-	return check_whole(m);
+	r = check_whole(m);
+	if (r < 0)
+		snprintf(why, WHY_BYTES, "its layers, snapshots and numbers do not fit each other");
+	return r;
 }
 
-static int read_file(int dirfd, const char *name, struct manifest *out, unsigned int *version_out)
+static int read_file(int dirfd, const char *name, struct manifest *out, unsigned int *version_out, char why[WHY_BYTES])
 {
 	cleanup_free char *text = NULL;
 	struct manifest m = {0};
@@ -349,7 +368,7 @@ static int read_file(int dirfd, const char *name, struct manifest *out, unsigned
 	int r = io_read_file(dirfd, name, FILE_MAX, &text, &len);
 
 	if (r == 0)
-		r = parse(&m, text, len, version_out);
+		r = parse(&m, text, len, version_out, why);
 	if (r < 0)
 		manifest_fini(&m);
 	else
@@ -360,17 +379,16 @@ static int read_file(int dirfd, const char *name, struct manifest *out, unsigned
 int manifest_read(int dirfd, const char *label, const struct log *log, struct manifest *out)
 {
 	unsigned int version = 0;
-	int r = read_file(dirfd, file_name, out, &version);
+	char why[WHY_BYTES];
+	int r = read_file(dirfd, file_name, out, &version, why);
 
 	if (r == 0 || r == -ENOENT)
 		return r;
 	if (r == -EPROTONOSUPPORT)
 		return log_error(log, r, "%s: made by a newer umlfs (version %u): update umlfs", label, version);
 	if (r == -EUCLEAN)
-		return log_error(log, r,
-		                 "%s: damaged: its checksum or contents do not match; restore it from a backup, or "
-		                 "start a new session",
-		                 label);
+		return log_error(log, r, "%s: damaged: %s; restore it from a backup, or start a new session", label,
+		                 why);
 	return log_errno(log, r, "%s", label);
 }
 
@@ -393,8 +411,9 @@ bool manifest_has_old(int dirfd)
 int manifest_read_old(int dirfd, struct manifest *out)
 {
 	unsigned int version;
+	char why[WHY_BYTES];
 
-	return read_file(dirfd, old_name, out, &version);
+	return read_file(dirfd, old_name, out, &version, why);
 }
 
 int manifest_take_old(int dirfd)

@@ -151,15 +151,17 @@ void notify_expire(const struct notify *n, struct fuse_session *fuse)
 	}
 }
 
-/* Only a name that still leads to the old inode is taken: it may have been made anew meanwhile. */
-void notify_evict(const struct notify *n, struct fuse_session *fuse)
+/* The kernel deletes no directory below which something is in use. */
+void notify_evict(const struct notify *n, bool in_use, struct fuse_session *fuse)
 {
 	for (size_t i = 0; i < n->n_items; i++) {
 		const struct item *item = &n->items[i];
 		const char *name = n->names + item->name;
 
-		if (item->gone && fuse_lowlevel_notify_delete(fuse, item->ino, item->gone, name, item->len) == -ENOTEMPTY)
-			fuse_lowlevel_notify_inval_entry(fuse, item->ino, name, item->len); /* something below is in use */
+		if (item->gone && in_use)
+			fuse_lowlevel_notify_inval_entry(fuse, item->ino, name, item->len);
+		else if (item->gone)
+			fuse_lowlevel_notify_delete(fuse, item->ino, item->gone, name, item->len);
 	}
 }
 

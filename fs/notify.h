@@ -20,8 +20,9 @@ int notify_collect(const struct tree *t, const struct snapshot_change *change, s
 void notify_expire(const struct notify *n, struct fuse_session *fuse);
 
 /*
- * The kernel lets go of what is no more, which takes 5 to 8 us each, and says so with a FORGET. Who is still in a directory that
- * is gone does not find its files there afterwards.
+ * The kernel lets go of what is no more, which takes 5 to 8 us each, and says so with a FORGET. A name that was made anew
+ * meanwhile stays. in_use: somebody may be in a directory that is gone, and shall not find its files there; then no name may
+ * have been made anew.
  */
-void notify_evict(const struct notify *n, struct fuse_session *fuse);
+void notify_evict(const struct notify *n, bool in_use, struct fuse_session *fuse);
 void notify_free(struct notify *n);

@@ -139,8 +139,8 @@ static void clean_up(struct job *job)
 {
 	struct follow_up *after = (struct follow_up *)job;
 
-	if (after->notify)
-		notify_evict(after->notify, after->control->o.fuse);
+	if (after->notify && !after->forced)
+		notify_evict(after->notify, false, after->control->o.fuse);
 	/* A change that the disk does not take waits for the next one, or for the end: nothing is deleted before. */
 	snapshot_clean_up(&after->control->o.store->session, &after->change);
 }
@@ -167,7 +167,7 @@ static void tell_kernel(struct job *job)
 
 	notify_expire(after->notify, after->control->o.fuse);
 	if (after->forced)
-		notify_evict(after->notify, after->control->o.fuse);
+		notify_evict(after->notify, true, after->control->o.fuse);
 }
 
 static void run_waiting(struct serve_control *c);

@@ -197,7 +197,7 @@ static int replay_layer(struct session *s, struct stack *stack, uint64_t sealed)
 	for (size_t i = 0; r == 0 && i < after.n_dirty; i++)
 		r = recover_dirty(s, l, after.dirty[i]);
 	/* A sealed layer's inodes without names stay: a layer above may change or link one that was open at the time. */
-	for (size_t i = 0; r == 0 && !l->sealed && i < after.n_dead; i++)
+	for (size_t i = 0; r == 0 && !l->sealed && s->purpose == SESSION_SERVE && i < after.n_dead; i++)
 		layer_forget(l, after.dead[i]);
 	free(after.dead);
 	free(after.dirty);
@@ -224,7 +224,8 @@ static int load_layer(struct session *s, const struct manifest_layer *ml, const 
 		out->layers[out->n++] = l;
 		return 0;
 	}
-	r = layer_open(s->layersfd, ml->id, ml->sealed == 0, index_n_inodes(s->base->index) + 1, s->label, &s->log, &l);
+	r = layer_open(s->layersfd, ml->id, ml->sealed == 0 && s->purpose != SESSION_LOOK,
+	               index_n_inodes(s->base->index) + 1, s->label, &s->log, &l);
 	if (r < 0)
 		return r;
 	out->layers[out->n++] = l;

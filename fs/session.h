@@ -13,7 +13,15 @@
 
 enum { SESSION_DIRTY_MAX = 120 }; /* files whose run of writes is not closed by a record yet */
 
+/* Why layers are loaded. */
+enum session_purpose {
+	SESSION_SERVE, /* to be used: a torn tail is cut, inodes without names are forgotten with their content */
+	SESSION_LOOK,  /* to be read: nothing on disk changes, nothing is forgotten */
+	SESSION_MEND,  /* to be changed by a repair: a torn tail is cut, nothing is forgotten */
+};
+
 struct session {
+	enum session_purpose purpose;
 	int dirfd, layersfd;
 	char *label; /* how messages call it */
 	struct log log;

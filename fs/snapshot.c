@@ -156,8 +156,10 @@ static int load_what_can_be(struct store *store, struct manifest *m, const struc
 	s->log = (struct log){0};
 	r = store_load(store);
 	s->log = loud;
-	if (r != -EUCLEAN || !s->base)
-		return r == -EUCLEAN ? store_load(store) : r;
+	if (r == 0)
+		return 0;
+	if ((r != -EUCLEAN && r != -ENOENT) || !s->base)
+		return store_load(store); /* it says why this time */
 	log_warning(log, "%s: damaged layers are left out", s->label);
 	s->next_ino = (s->next_ino > m->next_ino ? s->next_ino : m->next_ino) + (UINT64_C(1) << 32);
 	s->next_serial = (s->next_serial > m->next_serial ? s->next_serial : m->next_serial) + (UINT64_C(1) << 32);

@@ -23,15 +23,20 @@
 
 enum { FIRST_LAYER = 1 };
 
-static int lock(struct store *store, const struct log *log)
+static int lock(struct store *store, bool look, const struct log *log)
 {
+	int flags = (look ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC | O_NOFOLLOW;
 	char text[24] = "";
 	ssize_t n;
 
-	store->lockfd = openat(store->session.dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	store->lockfd = openat(store->session.dirfd, "lock", flags, 0600);
+	if (store->lockfd < 0 && errno == ENOENT && look)
+		return 0; /* nobody ever had it */
 	if (store->lockfd < 0)
 		return log_errno(log, -errno, "%s/lock", store->session.label);
-	if (flock(store->lockfd, LOCK_EX | LOCK_NB) == 0) {
+	if (flock(store->lockfd, (look ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0) {
+		if (look)
+			return 0;
 		/* In place and always as long, so that a full disk matters only to a new session, which fails anyway. */
 		snprintf(text, sizeof(text), "%-10d\n", (int)getpid());
 		io_write_all(store->lockfd, text, strlen(text), 0);
@@ -40,6 +45,10 @@ static int lock(struct store *store, const struct log *log)
 	n = pread(store->lockfd, text, sizeof(text) - 1, 0);
 	text[n > 0 ? n - 1 : 0] = '\0';
 	text[strcspn(text, " ")] = '\0';
+	/* Who only looks shares the lock and leaves the pid of who had it before. */
+	if (flock(store->lockfd, LOCK_SH | LOCK_NB) == 0)
+		return log_error(log, -EBUSY, "%s: in use by a command that only looks: try again when it has ended",
+		                 store->session.label);
 	if (faccessat(store->session.dirfd, "control", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return log_error(log, -EBUSY, "%s: mounted already by process %s: unmount it with `umlfs umount %s`",
 		                 store->session.label, text, store->session.label);
@@ -143,12 +152,15 @@ static int make_session(struct store *store, const struct log *log)
 	return 0;
 }
 
-static int read_manifest(struct store *store, const struct log *log)
+/* look: as it is, without going back to the one before. */
+static int read_manifest(struct store *store, bool look, const struct log *log)
 {
 	char label[PATH_MAX];
 	int r;
 
 	snprintf(label, sizeof(label), "%s/manifest", store->session.label);
+	if (look)
+		return manifest_read(store->session.dirfd, label, log, &store->session.manifest);
 	r = recovery_read_manifest(&store->session, label, log);
 	if (r == 0 && manifest_has_old(store->session.dirfd))
 		commit_inherit(&store->session.commit);
@@ -195,6 +207,11 @@ int store_load_base(struct store *store)
 	return store->session.base ? 0 : store_base_from_copy(store, &store->session.log);
 }
 
+int store_mend_base(struct store *store, const struct log *log)
+{
+	return store_base_open(store, store->session.manifest.base_path, false, log);
+}
+
 int store_load(struct store *store)
 {
 	int r;
@@ -219,7 +236,7 @@ static int settle_manifest(struct store *store)
 /* The session on its base: made when it is not there. */
 static int open_on_base(struct store *store, const char *base, const struct log *log)
 {
-	int r = read_manifest(store, log);
+	int r = read_manifest(store, false, log);
 	bool is_new = r == -ENOENT;
 
 	if (r < 0 && !is_new)
@@ -239,9 +256,9 @@ static int open_on_base(struct store *store, const char *base, const struct log 
 	return r < 0 ? r : load_layers(store);
 }
 
-static int open_alone(struct store *store, const struct log *log)
+static int open_alone(struct store *store, bool look, const struct log *log)
 {
-	int r = read_manifest(store, log);
+	int r = read_manifest(store, look, log);
 
 	if (r == -ENOENT)
 		return log_error(log, -ENOENT,
@@ -301,13 +318,13 @@ static int open_parts(struct store *store, const struct store_options *o)
 	if (r == 0)
 		r = check_directory(store, o->base, o->log);
 	if (r == 0)
-		r = lock(store, o->log);
+		r = lock(store, o->look, o->log);
 	session_look_back(&store->session);
 	if (r == 0)
 		r = handles_new(o->max_files, &store->session.handles);
 	if (r < 0)
 		return r;
-	return o->base ? open_on_base(store, o->base, o->log) : open_alone(store, o->log);
+	return o->base ? open_on_base(store, o->base, o->log) : open_alone(store, o->look, o->log);
 }
 
 int store_open(const struct store_options *o, struct store **out)

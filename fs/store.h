@@ -3,7 +3,8 @@
  *
  *     session/manifest     see manifest.h; beside it for a moment manifest.old, see commit.h
  *     session/running      see mark.h
- *     session/lock         flock(2), held by the daemon or one command at a time; holds the holder's pid
+ *     session/lock         flock(2), held by the daemon or one command at a time; holds the holder's pid. Shared by
+ *                          commands that only look, which leave no pid
  *     session/layers/N/    journal, content/
  *     session/base.index   the index of the base as it was when the session was made
  *     session/rootfs/      the default mountpoint
@@ -28,6 +29,7 @@ struct store_options {
 		base; /* path; NULL: no base is looked at, the session's copy of the index serves (nothing can be read) */
 	const struct log *log;
 	unsigned int max_files; /* descriptors to keep open */
+	bool look;              /* without a base: nothing on disk is changed, not even the lock's pid */
 };
 
 /*
@@ -47,6 +49,12 @@ void store_unmake(struct store *store);
 
 /* Loads the session's copy of the base's index, unless the base is open. */
 int store_load_base(struct store *store);
+
+/*
+ * Makes session/base.index again from the base at the path where it was last; the base is open then. Errors as
+ * those of store_open().
+ */
+int store_mend_base(struct store *store, const struct log *log);
 
 /* Loads base index and layers of a session that was opened without a base. */
 int store_load(struct store *store);

@@ -141,10 +141,14 @@ static int refuse(const struct store *store, const struct index *now, const char
 static bool copy_is_whole(const struct store *store)
 {
 	struct index *copy = NULL;
+	struct checksum_id want = store->session.manifest.base;
+	struct checksum_id id = {0};
 	int r = index_open(store->session.dirfd, copy_name, copy_name, NULL, &copy);
 
+	if (r == 0)
+		id = index_id(copy);
 	index_free(copy);
-	return r == 0;
+	return r == 0 && id.low == want.low && id.high == want.high;
 }
 
 static int match(const struct store *store, const struct index *index, int treefd, const char *path, bool is_new,

@@ -1,7 +1,6 @@
 """Whatever is given, missing, full or damaged: one line that says what, why and what to do, and nothing is left behind."""
 
 import contextlib
-import ctypes
 import errno
 import gzip
 import json
@@ -16,6 +15,7 @@ import tarfile
 
 import pytest
 
+from newer import newer, newer_manifest
 from umlfs_cli import (PATIENCE, ROOT, differences, dump, identity, ids, kill_and_wait, mounts_below, processes_of,
                        program, run, small_archive, small_members, wait_pid, write_archive)
 
@@ -631,19 +631,6 @@ def cuts(data, count, seed=2):
         yield at, data[:at]
 
 
-def xxh3(data):
-    call = ctypes.CDLL('libxxhash.so.0').XXH3_64bits
-    call.restype, call.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t]
-    return call(data, len(data))
-
-
-def newer(data):
-    """The bytes of an index or a journal as the next version may have them: the header's checksum is right."""
-    end = {b'umlfsidx': 96, b'umlfsjnl': 24}[data[:8]]
-    header = data[:8] + b'\2' + data[9:end]
-    return header + xxh3(header).to_bytes(8, 'little') + data[end + 8:]
-
-
 def the_line(result, path):
     """The one line of a refusal, which must begin with the file's path."""
     assert result.status == 1 and result.stdout == '', result
@@ -666,8 +653,7 @@ def test_a_damaged_manifest_is_named_and_nothing_is_lost(place, kept):
 
 def test_a_manifest_of_a_newer_version_asks_for_an_update(place, kept):
     path = f'{kept.session}/manifest'
-    text = read(path).replace(b'umlfs manifest 1', b'umlfs manifest 2', 1).rpartition(b'end ')[0]
-    with damaged(path, text + b'end %016x\n' % xxh3(text)):
+    with damaged(path, newer_manifest(read(path))):
         for result in kept.mount(), run('list', kept.session, user=place.user):
             line = the_line(result, path)
             assert 'newer' in line and 'update' in line

@@ -18,7 +18,7 @@ import pytest
 from umlfs_cli import (PATIENCE, ROOT, Mount, differences, dump, identity, ids, kill_and_wait, mounts_below,
                        processes_of, program, run, small_members, start, wait_pid, write_archive)
 
-COMMANDS = ['import', 'mount', 'umount', 'snapshot', 'reset', 'list', 'delete', 'status']
+COMMANDS = ['import', 'mount', 'umount', 'snapshot', 'reset', 'list', 'delete', 'status', 'check']
 
 as_root = pytest.mark.parametrize('user', ['root'], indirect=True)
 as_ordinary = pytest.mark.parametrize('user', ['ordinary'], indirect=True)

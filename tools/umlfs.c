@@ -1,6 +1,6 @@
 /*
  * umlfs: the program. Looks a command up and runs it.
- * Invariant: exit status 0 done, 1 failed, 2 wrong usage.
+ * Invariant: exit status 0 done, 1 failed, 2 wrong usage; check has more.
  */
 #define FUSE_USE_VERSION 312
 #include <fuse_lowlevel.h>
@@ -9,7 +9,8 @@
 #include "cmd.h"
 
 const struct command *const commands[] = {
-	&cmd_import, &cmd_mount, &cmd_umount, &cmd_snapshot, &cmd_reset, &cmd_list, &cmd_delete, &cmd_status, NULL,
+	&cmd_import, &cmd_mount,  &cmd_umount, &cmd_snapshot, &cmd_reset,
+	&cmd_list,   &cmd_delete, &cmd_status, &cmd_check,    NULL,
 };
 
 static int print_help(FILE *out)

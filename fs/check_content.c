@@ -1,0 +1,197 @@
+/*
+ * check_content: compares a layer's folder with its maps, both ways.
+ * Invariant: opens no content file; sizes come from stat(2).
+ * Called by check_session.
+ */
+#include "check_content.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+
+static bool is_here(const struct check_content *c, const struct inode *inode)
+{
+	return S_ISREG(inode->mode) && inode->content_layer == c->layer->id;
+}
+
+/* A content file's number; 0 when this is no content file's name. */
+static uint64_t number_of(const char *name)
+{
+	char canonical[24];
+	uint64_t ino = strtoull(name, NULL, 10);
+
+	snprintf(canonical, sizeof(canonical), "%" PRIu64, ino);
+	return strcmp(canonical, name) == 0 ? ino : 0;
+}
+
+static struct found *tell(const struct check_content *c, uint64_t ino, const char *what)
+{
+	cleanup_free char *path = c->tree ? check_tree_path(c->tree, ino) : NULL;
+	struct found *found = findings_add(c->findings, "content",
+	                                   findings_where("%s/layers/%u/content/%" PRIu64, c->label, c->layer->id, ino),
+	                                   "%s%s%s%s", what, path ? " (" : "", path ? path : "", path ? ")" : "");
+
+	found->layer = c->layer->id;
+	found->ino = ino;
+	return found;
+}
+
+/* The file of an inode that has its bytes here. */
+static void compare_size(const struct check_content *c, const struct inode *inode, const struct stat *st)
+{
+	struct found *found;
+
+	if (inode->nlink == 0)
+		return; /* whatever is left of it goes at the next mount */
+	if ((uint64_t)st->st_size < inode->size)
+		tell(c, inode->ino, "is shorter than its file: reading that gives an error");
+	if ((uint64_t)st->st_size <= inode->size)
+		return;
+	found = tell(c, inode->ino, "is longer than its file: bytes behind the end, that nothing shows");
+	if (!c->listed->sealed) {
+		found_mend(found, MEND_CUT_CONTENT);
+		found->number = inode->size;
+	}
+}
+
+static int check_file(const struct check_content *c, int dirfd, const char *name)
+{
+	uint64_t ino = number_of(name);
+	const struct layer_inode *inode = ino ? layer_inode(c->layer, ino) : NULL;
+	struct stat st;
+
+	if (ino == 0) {
+		findings_add(c->findings, "stray",
+		             findings_where("%s/layers/%u/content/%s", c->label, c->layer->id, name),
+		             "is no content file: their names are numbers");
+		return 0;
+	}
+	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return log_errno(c->log, -errno, "%s/layers/%u/content/%s", c->label, c->layer->id, name);
+	if (!S_ISREG(st.st_mode))
+		tell(c, ino, "is no regular file");
+	else if (!inode || inode->attr.content_layer != c->layer->id)
+		found_mend(tell(c, ino, "no record names it: an interrupted operation left it"), MEND_REMOVE_CONTENT);
+	else if (is_here(c, &inode->attr))
+		compare_size(c, &inode->attr, &st);
+	return 0;
+}
+
+/* What must have a content file. */
+struct wanted {
+	const struct check_content *check;
+	uint64_t *list;
+	size_t n;
+	bool no_memory;
+};
+
+static void want(struct map_node *node, void *arg)
+{
+	const struct inode *inode = &((const struct layer_inode *)node)->attr;
+	struct wanted *w = arg;
+
+	if (inode->nlink > 0 && is_here(w->check, inode))
+		w->list[w->n++] = inode->ino;
+}
+
+static int compare_numbers(const void *a, const void *b)
+{
+	uint64_t one = *(const uint64_t *)a;
+	uint64_t other = *(const uint64_t *)b;
+
+	return (one > other) - (one < other);
+}
+
+static int check_missing(const struct check_content *c, int dirfd)
+{
+	cleanup_free uint64_t *list = calloc(c->layer->inodes.n + 1, sizeof(*list));
+	struct wanted w = {.check = c, .list = list};
+
+	if (!list)
+		return -ENOMEM;
+	map_each(&c->layer->inodes, want, &w);
+	qsort(list, w.n, sizeof(*list), compare_numbers);
+	for (size_t i = 0; i < w.n; i++) {
+		char name[24];
+
+		snprintf(name, sizeof(name), "%" PRIu64, list[i]);
+		if (faccessat(dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+			continue;
+		if (errno != ENOENT)
+			return log_errno(c->log, -errno, "%s/layers/%u/content/%s", c->label, c->layer->id, name);
+		tell(c, list[i], "missing: the bytes of a file are lost");
+	}
+	return 0;
+}
+
+static int check_content_dir(const struct check_content *c, int layerfd)
+{
+	int fd = openat(layerfd, "content", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+	int r = 0;
+
+	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)) {
+		findings_add(c->findings, "content", findings_where("%s/layers/%u/content", c->label, c->layer->id),
+		             "missing: the bytes of all files that the layer wrote are lost");
+		return 0;
+	}
+	if (!dir)
+		return log_errno(c->log, -errno, "%s/layers/%u/content", c->label, c->layer->id);
+	while (r == 0 && (entry = readdir(dir))) {
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+			r = check_file(c, fd, entry->d_name);
+	}
+	return r < 0 ? r : check_missing(c, fd);
+}
+
+/* The layer's folder holds a journal and the content. */
+static void check_names(const struct check_content *c, DIR *dir)
+{
+	struct dirent *entry;
+
+	while ((entry = readdir(dir))) {
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+		    strcmp(entry->d_name, "journal") != 0 && strcmp(entry->d_name, "content") != 0)
+			findings_add(c->findings, "stray",
+			             findings_where("%s/layers/%u/%s", c->label, c->layer->id, entry->d_name),
+			             "is not umlfs's: a layer holds a journal and content");
+	}
+}
+
+static void check_sealed_end(const struct check_content *c, int layerfd)
+{
+	struct found *found;
+	struct stat st;
+
+	if (!c->listed->sealed || fstatat(layerfd, "journal", &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    (uint64_t)st.st_size <= c->listed->sealed)
+		return;
+	found = findings_add(c->findings, "journal", findings_where("%s/layers/%u/journal", c->label, c->layer->id),
+	                     "goes on behind its sealed end at byte %" PRIu64 ": nothing shows that",
+	                     c->listed->sealed);
+	found_mend(found, MEND_CUT_JOURNAL);
+	found->layer = c->layer->id;
+	found->number = c->listed->sealed;
+}
+
+int check_content(const struct check_content *c)
+{
+	cleanup_dir DIR *dir = NULL;
+	char name[16];
+	int fd;
+
+	snprintf(name, sizeof(name), "%u", c->layer->id);
+	fd = openat(c->layer->layersfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir)
+		return log_errno(c->log, -errno, "%s/layers/%s", c->label, name);
+	check_names(c, dir);
+	check_sealed_end(c, fd);
+	return check_content_dir(c, fd);
+}
