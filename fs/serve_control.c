@@ -61,21 +61,26 @@ int serve_control_new(const struct serve_control_options *options, struct serve_
 	c->o = *options;
 	unlinkat(c->o.store->session.dirfd, "control", 0); /* a dead daemon's: the lock is ours */
 	c->listen_fd = control_listen(c->o.store->session.dirfd);
-	r = c->listen_fd < 0 ? c->listen_fd : worker_new(&c->notifier);
-	if (r == 0)
-		r = worker_new(&c->reaper);
-	if (r == 0)
-		r = set_events(c, EPOLL_CTL_ADD, c->listen_fd, EPOLLIN);
-	if (r == 0)
-		r = set_events(c, EPOLL_CTL_ADD, worker_fd(c->notifier), EPOLLIN);
-	if (r == 0)
-		r = set_events(c, EPOLL_CTL_ADD, worker_fd(c->reaper), EPOLLIN);
+	r = c->listen_fd < 0 ? c->listen_fd : set_events(c, EPOLL_CTL_ADD, c->listen_fd, EPOLLIN);
 	if (r < 0) {
 		serve_control_free(c);
 		return r;
 	}
 	*out = c;
 	return 0;
+}
+
+int serve_control_start(struct serve_control *c)
+{
+	int r = worker_new(&c->notifier);
+
+	if (r == 0)
+		r = worker_new(&c->reaper);
+	if (r == 0)
+		r = set_events(c, EPOLL_CTL_ADD, worker_fd(c->notifier), EPOLLIN);
+	if (r == 0)
+		r = set_events(c, EPOLL_CTL_ADD, worker_fd(c->reaper), EPOLLIN);
+	return r;
 }
 
 static void drop_client(struct serve_control *c, struct client *client)

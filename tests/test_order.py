@@ -19,7 +19,7 @@ pin tree tree_attr tree_dir tree_file tree_rename
 store_base merge store snapshot users
 import_report import_member import_acl import_meter import_source import_gzip import_file import_target
 import_place import_stream import_archive import_dir import
-mounts request
+mounts request confine unmounter
 worker follow twin notify fuse_ops_attr fuse_ops_reply fuse_ops_dir fuse_ops_file fuse_ops
 control_socket control mountpoint serve_control serve
 """.split()

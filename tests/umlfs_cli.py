@@ -146,6 +146,15 @@ def processes_of(directory):
     return pids
 
 
+def children(pid):
+    """Pids of a process's children, of whichever of its threads."""
+    found = []
+    for thread in os.listdir(f'/proc/{pid}/task'):
+        with open(f'/proc/{pid}/task/{thread}/children', encoding='ascii') as stream:
+            found += map(int, stream.read().split())
+    return found
+
+
 def unescape_mount(text):
     return os.fsdecode(re.sub(rb'\\([0-7]{3})', lambda match: bytes([int(match[1], 8)]), os.fsencode(text)))
 

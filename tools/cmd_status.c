@@ -42,7 +42,9 @@ static void print_json_pair(const char *key, const char *value)
 {
 	cmd_json_string(stdout, key);
 	printf(": ");
-	if (is_number(value) && strcmp(key, "standing") != 0)
+	if (strcmp(key, "confined") == 0)
+		fputs(strcmp(value, "yes") == 0 ? "true" : "false", stdout);
+	else if (is_number(value) && strcmp(key, "standing") != 0)
 		fputs(value, stdout);
 	else
 		cmd_json_string(stdout, value);
@@ -184,7 +186,7 @@ const struct command cmd_status = {
 		"Shows base, mountpoint, pid, the snapshot that the session stands on, what changed since, space\n"
 		"used, descriptors kept open, and the FUSE requests that came, by kind.\n\n"
 		"  --json  {schema, session, base, standing, entries, bytes, disk, files, mountpoint, pid, profile,\n"
-		"          problem, requests: {kind: number}}; without SESSION {schema, mounts: [{session,\n"
+		"          confined, problem, requests: {kind: number}}; without SESSION {schema, mounts: [{session,\n"
 		"          mountpoint}]}\n",
 	.run = run_status,
 };
