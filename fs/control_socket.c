@@ -127,14 +127,16 @@ static int decode(char *in, size_t len, struct request *out)
 
 int control_receive(struct control_client *c, struct request *out)
 {
-	ssize_t n = recv(c->fd, c->in + c->in_len, sizeof(c->in) - c->in_len, 0);
+	while (c->in_len < sizeof(c->in)) {
+		ssize_t n = recv(c->fd, c->in + c->in_len, sizeof(c->in) - c->in_len, 0);
 
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-	if (n == 0)
-		return decode(c->in, c->in_len, out);
-	c->in_len += (size_t)n;
-	return c->in_len == sizeof(c->in) ? -EMSGSIZE : 0;
+		if (n < 0)
+			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+		if (n == 0)
+			return decode(c->in, c->in_len, out);
+		c->in_len += (size_t)n;
+	}
+	return -EMSGSIZE;
 }
 
 void control_data(struct control_client *c, const char *text)

@@ -107,7 +107,7 @@ static int check_sections(int fd, const char *label, const struct log *log, cons
 		if (checksum != from_le64(header->sections[s].checksum))
 			return log_error(log, -EUCLEAN,
 			                 "%s: damaged between bytes %llu and %llu; import the base again", label,
-			                 (unsigned long long)offset, (unsigned long long)(offset + len));
+			                 (unsigned long long)offset, (unsigned long long)offset + len);
 		ix->offset[s] = offset;
 		ix->len[s] = len;
 		offset += len;

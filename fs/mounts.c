@@ -183,13 +183,14 @@ static int resolve(const char *what, char **session_out, char **mountpoint_out)
 /* A dead mountpoint that was not given as an absolute path: its directory can still be resolved. */
 static int resolve_by_parent(const char *what, char **session_out, char **mountpoint_out)
 {
-	cleanup_free char *copy = strdup(what);
-	char *slash = copy ? strrchr(copy, '/') : NULL;
+	char copy[PATH_MAX];
 	cleanup_free char *parent = NULL;
 	cleanup_free char *path = NULL;
+	char *slash;
 
-	if (!copy)
-		return -ENOMEM;
+	if (snprintf(copy, sizeof(copy), "%s", what) >= (int)sizeof(copy))
+		return -ENAMETOOLONG;
+	slash = strrchr(copy, '/');
 	if (slash)
 		*slash = '\0';
 	parent = realpath(!slash ? "." : *copy ? copy : "/", NULL);

@@ -19,6 +19,7 @@
 #include <sys/signalfd.h>
 
 #include "cleanup.h"
+#include "confine.h"
 #include "follow.h"
 #include "fuse_ops.h"
 #include "mountpoint.h"
@@ -26,6 +27,7 @@
 #include "serve_control.h"
 #include "tree.h"
 #include "twin.h"
+#include "unmounter.h"
 
 enum {
 	FILES_MAX = 256,       /* content descriptors kept open */
@@ -45,6 +47,8 @@ struct server {
 	struct fuse_buf buf, other_buf; /* the other one for requests that are answered within one */
 	struct serve_control *control;
 	struct follow follow;
+	struct unmounter unmounter;
+	int confined; /* as confine_process() answered */
 	char *mountpoint;
 	int epoll, signals;
 	bool agreed, told;
@@ -183,6 +187,8 @@ static int mount_fuse(struct server *s)
 	}
 	fuse_opt_free_args(&args);
 	if (r == 0)
+		r = unmounter_name(&s->unmounter, s->store->path, s->mountpoint);
+	if (r == 0)
 		r = mount_silently(s, why, sizeof(why));
 	if (r < 0)
 		return log_error(&s->log, r, "%s: cannot be mounted%s%s", s->mountpoint, *why ? ": " : "", why);
@@ -233,12 +239,17 @@ static void print_status(void *arg, FILE *out)
 		fprintf(out, "size_limit %llu\n", o->bytes_max);
 	if (o->inodes_max)
 		fprintf(out, "inodes_limit %llu\n", o->inodes_max);
+	if (s->confined < 0)
+		fprintf(out, "confined no: %s\n", confine_why_not(s->confined));
+	else
+		fprintf(out, "confined yes\n");
 	if (*s->problem)
 		fprintf(out, "problem %s\n", s->problem);
 	fuse_ops_print_counts(s->ops, out);
 }
 
-static int start(struct server *s)
+/* Opens the session and mounts it. */
+static int mount_session(struct server *s)
 {
 	const struct serve_options *o = s->options;
 	struct store_options options = {
@@ -247,22 +258,35 @@ static int start(struct server *s)
 		.log = &s->log,
 		.max_files = files_to_keep(),
 	};
-	struct serve_control_options control = {.tree = &s->tree, .status = print_status, .status_arg = s};
-	int r = mountpoint_check_fuse(&s->log);
+	int r = store_open(&options, &s->store);
 
-	if (r == 0)
-		r = store_open(&options, &s->store);
 	if (r < 0)
 		return r;
 	s->store->session.quota = (struct quota){.bytes = o->bytes_max, .inodes = o->inodes_max};
+	if (!o->read_only)
+		session_mark(&s->store->session); /* confined, it could not */
 	tree_init(&s->tree, &s->store->session);
 	s->signals = block_signals();
 	s->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (s->signals < 0 || s->epoll < 0)
 		return log_errno(&s->log, s->signals < 0 ? s->signals : -errno, "%s", o->session);
 	r = mountpoint_prepare(s->store, o->mountpoint, o->base, &s->log, &s->mountpoint);
-	if (r == 0)
-		r = mount_fuse(s);
+	return r < 0 ? r : mount_fuse(s);
+}
+
+/* In this order: the unmounter has nothing of the session, and threads are confined when they start. */
+static int start(struct server *s)
+{
+	const struct serve_options *o = s->options;
+	struct serve_control_options control = {.tree = &s->tree, .status = print_status, .status_arg = s};
+	int r = mountpoint_check_fuse(&s->log);
+
+	if (r < 0)
+		return r;
+	r = unmounter_fork(&s->unmounter);
+	if (r < 0)
+		return log_errno(&s->log, r, "%s", o->session);
+	r = mount_session(s);
 	if (r < 0)
 		return r;
 	control.store = s->store;
@@ -273,6 +297,12 @@ static int start(struct server *s)
 		r = watch(s, fuse_session_fd(s->fuse));
 	if (r == 0)
 		r = watch(s, s->signals);
+	if (r == 0)
+		r = watch(s, s->unmounter.fd);
+	if (r == 0) {
+		s->confined = confine_process(s->store->session.dirfd, s->store->session.base->treefd);
+		r = serve_control_start(s->control);
+	}
 	if (r == 0 && o->opened)
 		o->opened(o->ready_arg);
 	return r < 0 ? log_errno(&s->log, r, "%s/control", o->session) : 0;
@@ -292,23 +322,34 @@ static void serve_fuse(struct server *s)
 			return;
 		}
 		fuse_session_process_buf(s->fuse, &s->buf);
-		if (follow_turn(&s->follow, fuse_ops_client(s->ops))) {
-			s->pass = true;
-			return;
-		}
 		if (s->agreed && !s->told) {
 			s->told = true;
 			if (s->options->ready)
 				s->options->ready(s->options->ready_arg, s->mountpoint);
 		}
+		if (follow_turn(&s->follow, fuse_ops_client(s->ops))) {
+			s->pass = true;
+			return;
+		}
 	}
 }
 
+/* The loop goes on until it is unmounted, because the kernel may have something to write before. The second signal is meant. */
 static void stop_by_signal(struct server *s)
 {
 	struct signalfd_siginfo info;
 
-	if (read(s->signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
+	if (read(s->signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
+		return;
+	if (s->unmounter.asked || unmounter_ask(&s->unmounter) < 0)
+		s->stop = true;
+}
+
+/* It is unmounted, though processes may still be in there; or somebody has killed the unmounter, which matters later. */
+static void unmounter_ended(struct server *s)
+{
+	epoll_ctl(s->epoll, EPOLL_CTL_DEL, s->unmounter.fd, NULL);
+	if (s->unmounter.asked)
 		s->stop = true;
 }
 
@@ -318,6 +359,8 @@ static void serve_event(struct server *s, int fd)
 		serve_fuse(s);
 	else if (fd == s->signals)
 		stop_by_signal(s);
+	else if (fd == s->unmounter.fd)
+		unmounter_ended(s);
 	else
 		serve_control_ready(s->control, fd);
 }
@@ -345,13 +388,41 @@ static enum twin_next loop(void *arg, bool gives_way)
 	return TWIN_END;
 }
 
+/*
+ * Closes /dev/fuse. libfuse would then unmount what it mounted, which this process may not: so it finds a descriptor in the
+ * place that says, by POLLERR, that there is no such mount any more.
+ */
+static void close_fuse(struct fuse_session *fuse)
+{
+	int fds[2];
+
+	if (fuse_session_fd(fuse) >= 0 && pipe2(fds, O_CLOEXEC) == 0) {
+		close_fd(fds[0]);
+		dup3(fds[1], fuse_session_fd(fuse), O_CLOEXEC);
+		close_fd(fds[1]);
+	}
+	fuse_session_unmount(fuse);
+}
+
+static void unmount(struct server *s)
+{
+	int r = 0;
+
+	if (s->fuse) {
+		close_fuse(s->fuse);
+		r = unmounter_ask(&s->unmounter);
+	}
+	if (unmounter_wait(&s->unmounter) < 0 || r < 0)
+		log_error(&s->log, r, "%s: cannot be unmounted: do it with `umlfs umount %s`", s->mountpoint,
+		          s->mountpoint);
+}
+
 /* In the order in which things depend on each other: the kernel first, the lock last. */
 static int finish(struct server *s, bool started)
 {
 	int r = 0;
 
-	if (s->fuse)
-		fuse_session_unmount(s->fuse);
+	unmount(s);
 	serve_control_free(s->control);
 	if (s->store) {
 		if (s->store->loaded)
@@ -377,7 +448,7 @@ static int finish(struct server *s, bool started)
 
 int serve_run(const struct serve_options *options)
 {
-	struct server s = {.options = options, .epoll = -1, .signals = -1};
+	struct server s = {.options = options, .epoll = -1, .signals = -1, .unmounter.fd = -1};
 	bool started;
 	int r, end;
 

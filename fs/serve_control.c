@@ -1,6 +1,7 @@
 /*
  * serve_control: owns the control socket, its clients, and the two threads that work for them.
- * Invariant: one request is carried out at a time; a reset is answered when the kernel has forgotten the old state.
+ * Invariant: one request is carried out at a time; a reset is answered when the kernel has forgotten the old state; clients
+ * that say nothing, or too much, cost a bounded number of descriptors and no time.
  * Called by serve's loop.
  */
 #include "serve_control.h"
@@ -16,8 +17,13 @@
 #include "request.h"
 #include "worker.h"
 
+enum {
+	CLIENTS_MAX = 32,
+	ACCEPT_AT_ONCE = 16, /* before the loop looks at anything else */
+};
+
 struct client {
-	struct client *next;
+	struct client *next; /* the one that came before */
 	struct control_client *socket;
 	struct request request;                                 /* borrows from socket */
 	enum { CLIENT_ASKS, CLIENT_WAITS, CLIENT_READS } state; /* while it waits, it is not in the epoll */
@@ -27,6 +33,7 @@ struct serve_control {
 	struct serve_control_options o;
 	int listen_fd;
 	struct client *clients;
+	unsigned int n_clients;
 	struct worker *notifier, *reaper;
 	bool busy;            /* a reset is being told to the kernel, and nobody else is listened to */
 	unsigned int telling; /* jobs that talk to the kernel, which may ask back before it answers */
@@ -79,23 +86,26 @@ int serve_control_new(const struct serve_control_options *options, struct serve_
 	c->o = *options;
 	unlinkat(c->o.store->session.dirfd, "control", 0); /* a dead daemon's: the lock is ours */
 	c->listen_fd = control_listen(c->o.store->session.dirfd);
-	r = c->listen_fd < 0 ? c->listen_fd : worker_new(&c->notifier);
-	if (r == 0)
-		r = worker_new(&c->reaper);
-	if (r == 0)
-		r = set_events(c, EPOLL_CTL_ADD, c->listen_fd, EPOLLIN);
-	if (r == 0)
-		r = set_events(c, EPOLL_CTL_ADD, worker_fd(c->notifier), EPOLLIN);
-	if (r == 0)
-		r = set_events(c, EPOLL_CTL_ADD, worker_fd(c->reaper), EPOLLIN);
-	if (r == 0)
-		r = sync_manifest(c);
+	r = c->listen_fd < 0 ? c->listen_fd : set_events(c, EPOLL_CTL_ADD, c->listen_fd, EPOLLIN);
 	if (r < 0) {
 		serve_control_free(c);
 		return r;
 	}
 	*out = c;
 	return 0;
+}
+
+int serve_control_start(struct serve_control *c)
+{
+	int r = worker_new(&c->notifier);
+
+	if (r == 0)
+		r = worker_new(&c->reaper);
+	if (r == 0)
+		r = set_events(c, EPOLL_CTL_ADD, worker_fd(c->notifier), EPOLLIN);
+	if (r == 0)
+		r = set_events(c, EPOLL_CTL_ADD, worker_fd(c->reaper), EPOLLIN);
+	return r < 0 ? r : sync_manifest(c);
 }
 
 static void drop_client(struct serve_control *c, struct client *client)
@@ -105,6 +115,7 @@ static void drop_client(struct serve_control *c, struct client *client)
 	while (*slot != client)
 		slot = &(*slot)->next;
 	*slot = client->next;
+	c->n_clients--;
 	control_client_free(client->socket);
 	free(client);
 }
@@ -245,49 +256,81 @@ static void run_waiting(struct serve_control *c)
 	}
 }
 
-static void accept_clients(struct serve_control *c)
+/* Reads what is there of a request, and carries it out when that is all. False when more must come. */
+static bool receive(struct serve_control *c, struct client *client)
 {
-	struct control_client *socket;
-	struct client *client;
-	int r;
+	int r = control_receive(client->socket, &client->request);
 
-	while ((r = control_accept(c->listen_fd, &socket)) != -EAGAIN) {
-		if (r == -EACCES)
-			continue;
-		if (r < 0)
-			return;
-		client = calloc(1, sizeof(*client));
-		if (!client || set_events(c, EPOLL_CTL_ADD, control_client_fd(socket), EPOLLIN) < 0) {
-			free(client);
-			control_client_free(socket);
-			continue;
-		}
-		client->socket = socket;
-		client->next = c->clients;
-		c->clients = client;
-	}
-}
-
-static void client_ready(struct serve_control *c, struct client *client)
-{
-	int r;
-
-	if (client->state == CLIENT_READS) {
-		if (control_send(client->socket) != 0)
-			drop_client(c, client);
-		return;
-	}
-	r = control_receive(client->socket, &client->request);
 	if (r == 0)
-		return;
+		return false;
 	if (r < 0) {
 		drop_client(c, client);
-		return;
+		return true;
 	}
 	client->state = CLIENT_WAITS;
 	set_events(c, EPOLL_CTL_DEL, control_client_fd(client->socket), 0);
 	if (!c->busy)
 		carry_out(c, client);
+	return true;
+}
+
+/* The client that has been idle for longest goes, unless its request has come meanwhile. False when none is idle. */
+static bool make_room(struct serve_control *c)
+{
+	struct client *oldest = NULL;
+
+	for (struct client *client = c->clients; client; client = client->next) {
+		if (client->state != CLIENT_WAITS)
+			oldest = client;
+	}
+	if (!oldest)
+		return false;
+	if (oldest->state == CLIENT_READS || !receive(c, oldest))
+		drop_client(c, oldest);
+	return true;
+}
+
+static void add_client(struct serve_control *c, struct control_client *socket)
+{
+	struct client *client = calloc(1, sizeof(*client));
+
+	if (!client || set_events(c, EPOLL_CTL_ADD, control_client_fd(socket), EPOLLIN) < 0) {
+		free(client);
+		control_client_free(socket);
+		return;
+	}
+	client->socket = socket;
+	client->next = c->clients;
+	c->clients = client;
+	c->n_clients++;
+}
+
+static void accept_clients(struct serve_control *c)
+{
+	for (int i = 0; i < ACCEPT_AT_ONCE; i++) {
+		struct control_client *socket;
+		int r;
+
+		while (c->n_clients >= CLIENTS_MAX && make_room(c))
+			continue;
+		r = control_accept(c->listen_fd, &socket);
+		if (r == -EMFILE || r == -ENFILE)
+			make_room(c);
+		else if (r == 0 && c->n_clients >= CLIENTS_MAX)
+			control_client_free(socket); /* all of them wait for an answer */
+		else if (r == 0)
+			add_client(c, socket);
+		else if (r == -EAGAIN)
+			return;
+	}
+}
+
+static void client_ready(struct serve_control *c, struct client *client)
+{
+	if (client->state == CLIENT_ASKS)
+		receive(c, client);
+	else if (control_send(client->socket) != 0)
+		drop_client(c, client);
 }
 
 bool serve_control_busy(const struct serve_control *c)

@@ -18,7 +18,11 @@ struct serve_control_options {
 	void *status_arg;
 };
 
+/* Makes the socket; nobody is answered before it is started. */
 int serve_control_new(const struct serve_control_options *options, struct serve_control **out);
+
+/* Starts its threads. Call before the loop. */
+int serve_control_start(struct serve_control *c);
 
 /* Finishes what is under way, and removes the socket. NULL is none. */
 void serve_control_free(struct serve_control *c);

@@ -64,6 +64,13 @@ static int prepare(const struct stack *stack, const unsigned char *payload, size
 	return r < 0 ? r : n;
 }
 
+void session_mark(struct session *s)
+{
+	if (!s->marked)
+		mark_set(s->dirfd);
+	s->marked = true;
+}
+
 int session_apply(struct session *s)
 {
 	struct layer_change changes[RECORD_EFFECTS];
@@ -73,10 +80,7 @@ int session_apply(struct session *s)
 
 	if (n < 0)
 		return n;
-	if (!s->marked) {
-		mark_set(s->dirfd);
-		s->marked = true;
-	}
+	session_mark(s);
 	r = journal_append(top->journal, s->next_serial, s->record.bytes, s->record.len);
 	if (r == 0)
 		layer_commit(top, changes, (unsigned int)n, s->next_serial++);

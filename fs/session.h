@@ -49,6 +49,9 @@ int session_load(struct session *s, const struct manifest *m, uint32_t top, cons
 /* Looks who had the session last, before anything is loaded. */
 void session_look_back(struct session *s);
 
+/* From now on there may be changes that are not on disk, until session_sync(). A change does it by itself, if it still can. */
+void session_mark(struct session *s);
+
 /* Frees the layers of old that are not in kept (NULL: all), and old's array. */
 void session_unload(struct stack *old, const struct stack *kept);
 

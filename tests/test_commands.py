@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from umlfs_cli import (PATIENCE, ROOT, Mount, differences, dump, identity, ids, kill_and_wait, mounts_below,
+from umlfs_cli import (PATIENCE, ROOT, Mount, children, differences, dump, identity, ids, kill_and_wait, mounts_below,
                        processes_of, program, run, small_members, start, wait_pid, write_archive)
 
 COMMANDS = ['import', 'mount', 'umount', 'snapshot', 'reset', 'list', 'delete', 'status', 'check']
@@ -650,7 +650,8 @@ def test_status_says_what_help_promises(bench):
     assert ('pid' in status) == bench.live and ('mountpoint' in status) == bench.live
     if bench.live:
         assert status['mountpoint'] == bench.mounted.path
-        assert processes_of(bench.mounted.session) == [status['pid']]
+        assert set(processes_of(bench.mounted.session)) == {status['pid'], *children(status['pid'])}
+        assert len(children(status['pid'])) == 1, 'beside the daemon there is only who unmounts'
         assert status['requests']['write'] == 2
     text = bench.run('status')
     for word in (bench.base, bench.mounted.session, 'one'):

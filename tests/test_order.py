@@ -20,7 +20,7 @@ store_base merge store snapshot users
 finding findings check_index check_base check_tree check_content check_mend check_session check
 import_report import_member import_acl import_meter import_source import_gzip import_file import_target
 import_place import_stream import_archive import_dir import
-mounts request
+mounts request confine unmounter
 worker follow twin notify fuse_ops_attr fuse_ops_reply fuse_ops_dir fuse_ops_file fuse_ops
 control_socket control mountpoint serve_control serve
 """.split()

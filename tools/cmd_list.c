@@ -57,7 +57,7 @@ static void print_age(int64_t seconds, char *text, size_t size)
 		snprintf(text, size, "%" PRId64 " s", seconds < 0 ? 0 : seconds);
 	else if (seconds < 3600)
 		snprintf(text, size, "%" PRId64 " min", seconds / 60);
-	else if (seconds < 2 * 86400)
+	else if (seconds < 2 * 86400L)
 		snprintf(text, size, "%" PRId64 " h", seconds / 3600);
 	else
 		snprintf(text, size, "%" PRId64 " days", seconds / 86400);

@@ -135,7 +135,7 @@ static void tell_ready(void *arg, const char *mountpoint)
 	if (snprintf(path, sizeof(path), "%s/log", d->flags->serve.session) < PATH_MAX)
 		fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	if (fd < 0)
-		fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+		fd = dup(STDOUT_FILENO); /* which leads nowhere */
 	if (write(d->pipe, mountpoint, len) == (ssize_t)len)
 		close(d->pipe);
 	dup2(fd, STDERR_FILENO);
@@ -245,7 +245,7 @@ static int run_in_background(const struct mount_flags *flags)
 		return EXIT_FAILED;
 	}
 	if (pid == 0)
-		_exit(run_daemon(flags, fds[1]));
+		return run_daemon(flags, fds[1]);
 	close(fds[1]);
 	return wait_for_mount(flags, fds[0], pid);
 }
@@ -265,7 +265,10 @@ static int run_mount(const struct command *self, int argc, char **argv)
 	flags.serve.base = argv[first];
 	flags.serve.session = argv[first + 1];
 	flags.serve.mountpoint = argc - first > 2 ? argv[first + 2] : NULL;
-	return flags.foreground ? cmd_exit(serve_run(&flags.serve)) : run_in_background(&flags);
+	if (!flags.foreground)
+		return run_in_background(&flags);
+	close_range(STDERR_FILENO + 1, UINT_MAX, 0); /* what the caller forgot to close is not the daemon's */
+	return cmd_exit(serve_run(&flags.serve));
 }
 
 const struct command cmd_mount = {

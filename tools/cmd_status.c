@@ -42,7 +42,9 @@ static void print_json_pair(const char *key, const char *value)
 {
 	cmd_json_string(stdout, key);
 	printf(": ");
-	if (is_number(value) && strcmp(key, "standing") != 0)
+	if (strcmp(key, "confined") == 0)
+		fputs(strcmp(value, "yes") == 0 ? "true" : "false", stdout);
+	else if (is_number(value) && strcmp(key, "standing") != 0)
 		fputs(value, stdout);
 	else
 		cmd_json_string(stdout, value);
@@ -191,7 +193,7 @@ const struct command cmd_status = {
 		"Shows base, mountpoint, pid, the snapshot that the session stands on, what changed since, space\n"
 		"used, descriptors kept open, and the FUSE requests that came, by kind.\n\n"
 		"  --json  {schema, session, base, standing, entries, bytes, disk, files, mountpoint, pid, profile,\n"
-		"          size_limit, inodes_limit, problem, requests: {kind: number}}; without SESSION {schema,\n"
-		"          mounts: [{session, mountpoint}]}\n",
+		"          size_limit, inodes_limit, confined, problem, requests: {kind: number}}; without SESSION\n"
+		"          {schema, mounts: [{session, mountpoint}]}\n",
 	.run = run_status,
 };

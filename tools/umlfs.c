@@ -3,8 +3,10 @@
  * Invariant: exit status 0 done, 1 failed, 2 wrong usage; check has more.
  */
 #define FUSE_USE_VERSION 312
+#include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cmd.h"
 
@@ -37,8 +39,21 @@ static int print_version(void)
 	return EXIT_DONE;
 }
 
+/* A standard descriptor that is closed would become a file of ours, and get what is meant for people. */
+static void fill_standard_descriptors(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
+	fill_standard_descriptors();
 	if (argc < 2)
 		return print_help(stderr);
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)

@@ -6,8 +6,9 @@
  *                                                               CURRENT 1 where the session stands)
  *     session PARENT CHANGES BYTES                             (what changed since)
  * Each line of STATUS: base PATH, mountpoint PATH, pid NUMBER, profile WORD, standing NAME, changes NUMBER, bytes NUMBER,
- * disk NUMBER, files NUMBER, size_limit BYTES, inodes_limit NUMBER, requests KIND NUMBER, option WORD, problem TEXT; the ones
- * that only a daemon knows are missing without one. In paths, control characters and '%' stand as %XX.
+ * disk NUMBER, files NUMBER, size_limit BYTES, inodes_limit NUMBER, requests KIND NUMBER, option WORD, confined TEXT ("yes",
+ * or "no: " and why), problem TEXT; the ones that only a daemon knows are missing without one. In paths, control characters
+ * and '%' stand as %XX.
  */
 #pragma once
 
