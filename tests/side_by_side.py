@@ -13,11 +13,13 @@ The plain directory is mounted with noatime, because umlfs changes a time of acc
 """
 
 import contextlib
+import itertools
 import os
 import resource
 import stat
 import subprocess
 import time
+import zlib
 from typing import NamedTuple
 
 from calls import CLOCK_REALTIME_COARSE, clock_has_moved, outcome, write_file
@@ -34,6 +36,9 @@ ACTORS = {
     'member': (MEMBER, MEMBER, [GROUP, OTHER]),     # supplementary
     'peer': (PEER, GROUP, []),
 }
+
+# Which three bits of the mode are theirs, of what belongs to OWNER and GROUP.
+SHIFTS = {'root': 0, 'owner': 6, 'other': 0, 'member': 3, 'peer': 3}
 
 LONG_AGO = 1_000_000_000 * 10**9    # ns; what things' times are before a call
 CHUNK = 400                         # cases whose inodes are held open at one time
@@ -99,6 +104,12 @@ def things(kind, name, mode=None, uid=0, gid=0):
                              mode=mode if given else thing.mode, uid=uid, gid=gid)
 
 
+def modes_for(actor):
+    """What a user may be allowed, when nobody else is allowed anything, or everybody else is."""
+    theirs = [bits << SHIFTS[actor] for bits in (range(8) if actor in ('owner', 'member', 'other') else (0, 6))]
+    return theirs + [0o777 & ~(7 << SHIFTS[actor])]
+
+
 # --- before and after ------------------------------------------------------------------------------------------
 
 def make_case(directory, case):
@@ -117,9 +128,9 @@ def make_case(directory, case):
     os.chdir('..')
 
 
-def make_cases(cases):
+def make_cases(numbered):
     os.umask(0o022)
-    for number, case in enumerate(cases):
+    for number, case in numbered:
         make_case(f'{number:04}', case)
 
 
@@ -223,30 +234,36 @@ def unlike(case, got, want):
 # --- the two sides ---------------------------------------------------------------------------------------------
 
 class Pair:
-    """cases are run on what the base brings along (where='base') or on what was just made in the session ('new')."""
+    """A mount and a plain directory. Of half of the cases the base brings the things along, of the others they are new."""
 
-    def __init__(self, place, where, options='posix'):
-        self.place, self.where, self.options = place, where, options
-        self.mountpoint, self.twin, self.base = f'{place.path}/mountpoint', f'{place.path}/twin', f'{place.path}/base'
+    def __init__(self, place, name, options='posix'):
+        self.place, self.session, self.options = place, f'session-{name}', options
+        self.read_only = 'ro' in options.split(',')
+        self.mountpoint, self.twin, self.base = (f'{place.path}/{name}/{side}' for side in ('mountpoint', 'twin', 'base'))
         for path in (self.mountpoint, self.twin, self.base):
-            os.mkdir(path, 0o755)
+            os.makedirs(path, 0o755)
+        if self.read_only:      # a bind mount that is read-only lets the file system itself believe that it is not
+            self.mount_twin('-t', 'tmpfs', 'tmpfs')
+        else:
+            self.mount_twin('--bind', self.twin)
         for path in (self.base, self.twin):
             write_file(f'{path}/hostname')      # an empty directory is no base
 
+    def mount_twin(self, *words):
+        subprocess.run(['mount', *words, self.twin], check=True)
+
     def mount(self):
-        self.place.mount(self.base, options=self.options, mountpoint=self.mountpoint)
-        read_only = ['ro'] if 'ro' in self.options.split(',') else []
-        subprocess.run(['mount', '--bind', self.twin, self.twin], check=True)
-        subprocess.run(['mount', '-o', ','.join(['remount', 'bind', 'noatime', *read_only]), self.twin], check=True)
+        self.place.mount(self.base, self.session, options=self.options, mountpoint=self.mountpoint)
+        self.mount_twin('-o', 'remount,ro,noatime' if self.read_only else 'remount,bind,noatime')
 
     def differences(self, cases):
         cases = list(cases)
-        if self.where == 'new':
-            self.mount()
-        for top in (self.twin, self.base if self.where == 'base' else self.mountpoint):
-            in_process(ACTORS['root'], top, make_cases, cases)
-        if self.where == 'base':
-            self.mount()
+        numbered = list(enumerate(cases))
+        in_base = [self.read_only or zlib.crc32(b'%d' % number) % 2 == 0 for number in range(len(cases))]
+        in_process(ACTORS['root'], self.base, make_cases, itertools.compress(numbered, in_base))
+        in_process(ACTORS['root'], self.twin, make_cases, numbered)
+        self.mount()
+        in_process(ACTORS['root'], self.mountpoint, make_cases, [pair for pair, old in zip(numbered, in_base) if not old])
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
         got, want = (in_process(ACTORS['root'], top, run_cases, top, cases) for top in (self.mountpoint, self.twin))
         return [line for case, *answers in zip(cases, got, want) for line in unlike(case, *answers)]

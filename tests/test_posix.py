@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from calls import RENAME_EXCHANGE, RENAME_NOREPLACE, open_and_close, renameat2, utimensat, UTIME_NOW, UTIME_OMIT, AT_SYMLINK_NOFOLLOW
-from side_by_side import ACTORS, GROUP, KINDS, OTHER, OWNER, Case, Pair, Thing, things
+from side_by_side import ACTORS, GROUP, KINDS, OTHER, OWNER, Case, Pair, Thing, modes_for, things
 from umlfs_cli import ROOT, Place
 
 pytestmark = pytest.mark.skipif(not ROOT, reason='needs root: several users')
@@ -15,10 +15,16 @@ pytestmark = pytest.mark.skipif(not ROOT, reason='needs root: several users')
 product = itertools.product
 
 
-@pytest.fixture(params=['base', 'new'])
-def pair(request):
+@pytest.fixture(scope='module')
+def room():
+    """One place for all: a file system makes files slowly while it still remembers many that were just removed."""
     with Place('root') as place:
-        yield Pair(place, request.param)
+        yield place
+
+
+@pytest.fixture
+def pair(room, request):
+    return Pair(room, request.node.name)
 
 
 def access_of(path):
@@ -95,7 +101,7 @@ def calls_on(path, other):
 # --- names -----------------------------------------------------------------------------------------------------
 
 LONG = 'n' * 255
-PATHS = ['x', 'x/', 'x/.', 'x/..', 'x/y', 'x/y/', 'x/y/z', './x']
+PATHS = ['x', 'x/', 'x/.', 'x/..', 'x/y', 'x/y/z']
 ODD_PATHS = ['', '.', '..', './', '/', LONG, LONG + 'n', f'{LONG}n/x', './' * 2047 + 'x', './' * 2047 + 'xx',
              'other/' + LONG, f'{LONG}/x']
 
@@ -137,18 +143,14 @@ def test_every_call_in_a_directory_of_every_mode(pair):
         for call in [(os.mkdir, 'd/new'), (symlink, 'd/new'), (open_and_close, 'd/new', RDWR | os.O_CREAT), (os.unlink, 'd/new'),
                      (os.mkfifo, 'd/new'), (list_all, 'd'), (os.rename, 'other', 'd/new'), (link, 'other', 'd/new')]:
             yield Case(actor, directory, call)
-    shifts = {'owner': 6, 'peer': 3, 'member': 3, 'other': 0, 'root': 0}
-    pair.must_be_alike([case for actor, shift in shifts.items() for bits in (range(8) if actor != 'root' else [0, 7])
-                 for case in in_directory(actor, bits << shift | (0 if bits else 0o777 & ~(7 << shift)))])
+    pair.must_be_alike(case for actor in USERS for mode in modes_for(actor) for case in in_directory(actor, mode))
 
 
 def test_every_call_on_a_file_of_every_mode(pair):
-    shifts = {'owner': 6, 'peer': 3, 'member': 3, 'other': 0, 'root': 0}
     other = [*things('file', 'other', 0o666, OWNER, GROUP)]
     calls = [call for call in calls_on('x', 'other') if call[0] not in (os.mkdir, os.mkfifo, symlink)]
-    pair.must_be_alike([Case(actor, [*things(kind, 'x', bits << shift, OWNER, GROUP), *other], call)
-                 for actor, shift in shifts.items() for bits in range(8) for kind in ('file', 'dir', 'fifo')
-                 for call in calls])
+    pair.must_be_alike([Case(actor, [*things(kind, 'x', mode, OWNER, GROUP), *other], call)
+                 for actor in USERS for mode in modes_for(actor) for kind in ('file', 'dir') for call in calls])
 
 
 def test_who_may_take_names_from_a_sticky_directory(pair):
@@ -160,7 +162,7 @@ def test_who_may_take_names_from_a_sticky_directory(pair):
                      (os.rename, 'e/y', 'd/x'), (renameat2, 'd/x', 'e/y', RENAME_EXCHANGE), (os.rename, 'e/y', 's/y'),
                      (renameat2, 'e/y', 'd/x', RENAME_NOREPLACE), (os.mkdir, 's/new')]:
             yield Case('owner', made, call)
-    pair.must_be_alike([case for kind in ('file', 'dir', 'full', 'dangling', 'fifo', 'socket', 'char', 'linked')
+    pair.must_be_alike([case for kind in ('file', 'dir', 'full', 'dangling', 'fifo', 'linked')
                  for mode in (0o777, 0o1777) for dir_owner, owner in product((0, OWNER, OTHER), repeat=2)
                  for case in cases(kind, mode, dir_owner, owner)])
 
@@ -174,5 +176,5 @@ def test_a_directory_that_moves_must_be_writable_itself(pair):
 
 def test_who_may_link_what(pair):
     pair.must_be_alike([Case(actor, [Thing('d', 'dir', 0o777), *things(kind, 'x', mode, uid, GROUP)], (call, 'x', 'd/new'))
-                 for actor in USERS for kind in KINDS for mode in (0o666, 0o644, 0o4755, 0o2755, 0o600)
+                 for actor in USERS for kind in KINDS for mode in (0o666, 0o4755, 0o600)
                  for uid in (0, OWNER) for call in (link, link_through) if kind != 'nothing'])
