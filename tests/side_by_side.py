@@ -10,6 +10,7 @@ before: type, mode, owner, links, size, blocks, device, link target, and for eac
 now, or what was asked for. Nothing is waited for: times before the calls are long ago, of ctime the clock's next tick.
 
 The plain directory is mounted with noatime, because umlfs changes a time of access only when it is told to.
+A test file imports the fixtures `room` and `pair`.
 """
 
 import contextlib
@@ -21,6 +22,8 @@ import subprocess
 import time
 import zlib
 from typing import NamedTuple
+
+import pytest
 
 from calls import CLOCK_REALTIME_COARSE, clock_has_moved, outcome, write_file
 from places import in_process
@@ -271,3 +274,15 @@ class Pair:
     def must_be_alike(self, cases):
         problems = self.differences(cases)
         assert not problems, f'{len(problems)} differences:\n' + '\n'.join(problems[:60])
+
+
+@pytest.fixture(scope='module')
+def room():
+    """One place for all: a file system makes files slowly while it still remembers many that were just removed."""
+    with Place('root') as place:
+        yield place
+
+
+@pytest.fixture
+def pair(room, request):
+    return Pair(room, request.node.name)

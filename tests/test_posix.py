@@ -6,25 +6,13 @@ import stat
 
 import pytest
 
-from calls import RENAME_EXCHANGE, RENAME_NOREPLACE, open_and_close, renameat2, utimensat, UTIME_NOW, UTIME_OMIT, AT_SYMLINK_NOFOLLOW
-from side_by_side import ACTORS, GROUP, KINDS, OTHER, OWNER, Case, Pair, Thing, modes_for, things
-from umlfs_cli import ROOT, Place
+from calls import AT_SYMLINK_NOFOLLOW, RENAME_EXCHANGE, RENAME_NOREPLACE, UTIME_NOW, open_and_close, renameat2, utimensat
+from side_by_side import ACTORS, GROUP, KINDS, OTHER, OWNER, Case, Thing, modes_for, pair, room, things
+from umlfs_cli import ROOT
 
-pytestmark = pytest.mark.skipif(not ROOT, reason='needs root: several users')
+pytestmark = pytest.mark.skipif(not ROOT, reason='needs root')
 
 product = itertools.product
-
-
-@pytest.fixture(scope='module')
-def room():
-    """One place for all: a file system makes files slowly while it still remembers many that were just removed."""
-    with Place('root') as place:
-        yield place
-
-
-@pytest.fixture
-def pair(room, request):
-    return Pair(room, request.node.name)
 
 
 def access_of(path):

@@ -10,27 +10,15 @@ import pytest
 
 from calls import (AT_SYMLINK_NOFOLLOW, FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, UTIME_NOW,
                    UTIME_OMIT, call_all, facts, fallocate, on, open_and_close, opened, outcome, utimensat)
-from side_by_side import ACTORS, GROUP, KINDS, OTHER, OWNER, Case, Pair, Thing, modes_for, things
-from umlfs_cli import ROOT, Place
+from side_by_side import ACTORS, GROUP, KINDS, OTHER, OWNER, Case, Pair, Thing, modes_for, pair, room, things
+from umlfs_cli import ROOT
 
-pytestmark = pytest.mark.skipif(not ROOT, reason='needs root: several users')
+pytestmark = pytest.mark.skipif(not ROOT, reason='needs root')
 
 product = itertools.product
 USERS = list(ACTORS)
 WAYS = [os.O_RDONLY, os.O_WRONLY, os.O_RDWR]
 REAL = [kind for kind in KINDS if kind != 'nothing']
-
-
-@pytest.fixture(scope='module')
-def room():
-    """One place for all: a file system makes files slowly while it still remembers many that were just removed."""
-    with Place('root') as place:
-        yield place
-
-
-@pytest.fixture
-def pair(room, request):
-    return Pair(room, request.node.name)
 
 
 def subsets(flags):
