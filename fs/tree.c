@@ -95,7 +95,10 @@ int tree_lookup(struct tree *t, uint64_t parent, const char *name, struct inode 
 	}
 	if (strcmp(name, "..") == 0)
 		return stack_inode(&t->session->stack, dir.parent, out);
-	return find(t, parent, name, strlen(name), out);
+	r = find(t, parent, name, strlen(name), out);
+	if (r == 0)
+		tree_count_blocks(t, out);
+	return r;
 }
 
 /* Checks that parent/name is free to become a new name: the name's length, -EEXIST or what else forbids it. */
@@ -238,9 +241,11 @@ int tree_link(struct tree *t, uint64_t ino, uint64_t parent, const char *name, s
 	record_entry(&s->record, parent, name, (size_t)len, ino);
 	touch_dir(s, &dir, 0, now);
 	r = session_apply(s);
-	if (r == 0)
-		*out = inode;
-	return r;
+	if (r < 0)
+		return r;
+	tree_count_blocks(t, &inode);
+	*out = inode;
+	return 0;
 }
 
 /* Takes away a name whose inode was looked at already. */

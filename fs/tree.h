@@ -88,5 +88,8 @@ struct timespec tree_now(void);
 /* For the tree_*.c files: checks and measures a name: its length, -ENAMETOOLONG, -EINVAL. */
 int tree_name_length(const char *name);
 
+/* For the tree_*.c files: of an inode that is being written, the blocks that its content has by now. */
+void tree_count_blocks(struct tree *t, struct inode *inode);
+
 /* For the tree_*.c files: drops an inode whose last name just went, unless somebody holds it. */
 void tree_drop_if_dead(struct tree *t, uint64_t ino);

@@ -11,22 +11,25 @@
 
 #include "cleanup.h"
 
+void tree_count_blocks(struct tree *t, struct inode *inode)
+{
+	struct stat st;
+	int fd;
+
+	if (!inode->dirty)
+		return;
+	fd = session_content(t->session, inode);
+	if (fd >= 0 && fstat(fd, &st) == 0)
+		inode->blocks = (uint64_t)st.st_blocks;
+}
+
 int tree_getattr(struct tree *t, uint64_t ino, struct inode *out)
 {
-	struct inode inode;
-	int r = stack_inode(&t->session->stack, ino, &inode);
+	int r = stack_inode(&t->session->stack, ino, out);
 
-	if (r < 0)
-		return r;
-	if (inode.dirty) {
-		int fd = session_content(t->session, &inode);
-		struct stat st;
-
-		if (fd >= 0 && fstat(fd, &st) == 0)
-			inode.blocks = (uint64_t)st.st_blocks;
-	}
-	*out = inode;
-	return 0;
+	if (r == 0)
+		tree_count_blocks(t, out);
+	return r;
 }
 
 static int set_fields(struct tree *t, uint64_t ino, const struct tree_change *change)
@@ -64,7 +67,8 @@ int tree_setattr(struct tree *t, uint64_t ino, const struct tree_change *change,
 
 	if (change->fields & INODE_SIZE)
 		r = tree_truncate(t, ino, change->attr.size);
-	if (r == 0 && change->fields & ~(unsigned int)INODE_SIZE)
+	/* A chown to nobody sets nothing, and still counts as a change. */
+	if (r == 0 && change->fields != INODE_SIZE)
 		r = set_fields(t, ino, change);
 	return r < 0 ? r : tree_getattr(t, ino, out);
 }
@@ -74,13 +78,29 @@ int tree_readlink(struct tree *t, uint64_t ino, const char **target_out, size_t 
 	return stack_target(&t->session->stack, ino, target_out, len_out);
 }
 
+/* The name spaces of xattr(7); the kernel keeps those of access control lists to itself. */
+static int check_xattr_name(const char *name)
+{
+	static const char *const spaces[] = {"user.", "trusted.", "security.", "system."};
+
+	for (size_t i = 0; i < sizeof(spaces) / sizeof(spaces[0]); i++) {
+		size_t len = strlen(spaces[i]);
+
+		if (strncmp(name, spaces[i], len) == 0)
+			return name[len] ? 0 : -EINVAL;
+	}
+	return -EOPNOTSUPP;
+}
+
 ssize_t tree_getxattr(struct tree *t, uint64_t ino, const char *name, void *value, size_t size)
 {
 	const void *found;
 	struct xattr_set set;
 	ssize_t len;
-	int r = stack_xattrs(&t->session->stack, ino, &set);
+	int r = check_xattr_name(name);
 
+	if (r == 0)
+		r = stack_xattrs(&t->session->stack, ino, &set);
 	if (r < 0)
 		return r;
 	len = xattr_set_get(set, name, &found);
@@ -115,20 +135,6 @@ static int store_set(struct tree *t, uint64_t ino, struct xattr_set set)
 	return session_apply(s);
 }
 
-/* The name spaces of xattr(7); the kernel keeps those of access control lists to itself. */
-static int check_xattr_name(const char *name)
-{
-	static const char *const spaces[] = {"user.", "trusted.", "security.", "system."};
-
-	for (size_t i = 0; i < sizeof(spaces) / sizeof(spaces[0]); i++) {
-		size_t len = strlen(spaces[i]);
-
-		if (strncmp(name, spaces[i], len) == 0)
-			return name[len] ? 0 : -EINVAL;
-	}
-	return -EOPNOTSUPP;
-}
-
 static int change_xattr(struct tree *t, uint64_t ino, const char *name, const void *value, size_t size, int flags)
 {
 	cleanup_free unsigned char *bytes = NULL;
@@ -136,8 +142,10 @@ static int change_xattr(struct tree *t, uint64_t ino, const char *name, const vo
 	const void *found;
 	bool exists;
 	size_t len;
-	int r = stack_xattrs(&t->session->stack, ino, &set);
+	int r = check_xattr_name(name);
 
+	if (r == 0)
+		r = stack_xattrs(&t->session->stack, ino, &set);
 	if (r < 0)
 		return r;
 	exists = xattr_set_get(set, name, &found) >= 0;
@@ -151,9 +159,7 @@ static int change_xattr(struct tree *t, uint64_t ino, const char *name, const vo
 
 int tree_setxattr(struct tree *t, uint64_t ino, const char *name, const void *value, size_t size, int flags)
 {
-	int r = check_xattr_name(name);
-
-	return r < 0 ? r : change_xattr(t, ino, name, value ? value : "", size, flags);
+	return change_xattr(t, ino, name, value ? value : "", size, flags);
 }
 
 int tree_removexattr(struct tree *t, uint64_t ino, const char *name)

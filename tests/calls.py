@@ -21,6 +21,10 @@ FALLOC_ZERO_RANGE = 0x10
 FALLOC_INSERT_RANGE = 0x20
 
 AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
+
+UTIME_NOW = (0, (1 << 30) - 1)
+UTIME_OMIT = (0, (1 << 30) - 2)
 CLOCK_REALTIME_COARSE = 5      # what file systems take times from
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -28,6 +32,7 @@ _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c
 _libc.renameat2.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
 _libc.getdents64.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
 _libc.getdents64.restype = ctypes.c_ssize_t
+_libc.utimensat.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int64 * 4, ctypes.c_int]
 
 
 def _check(result):
@@ -44,6 +49,11 @@ def renameat2(source, target, flags):
 
 def fallocate(fd, mode, offset, length):
     _check(_libc.fallocate(fd, mode, offset, length))
+
+
+def utimensat(path, atime, mtime, flags=0):
+    """Times are (seconds, nanoseconds), UTIME_NOW or UTIME_OMIT; relative to the current directory."""
+    _check(_libc.utimensat(AT_FDCWD, os.fsencode(path), (ctypes.c_int64 * 4)(*atime, *mtime), flags))
 
 
 def getdents(fd, size=32768):

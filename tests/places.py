@@ -26,9 +26,9 @@ SECONDS_MAX = 60
 
 # --- other users -----------------------------------------------------------------------------------------------
 
-def become(uid, gid):
+def become(uid, gid, groups=()):
     """For good, in this process."""
-    os.setgroups([])
+    os.setgroups(groups)
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
 
@@ -48,7 +48,7 @@ def _answer(owner, directory, call, args):
 
 
 def in_process(owner, directory, call, *args):
-    """Runs call(*args) as (uid, gid) in a directory, in a process of its own, and gives back what it gives back."""
+    """Runs call(*args) as (uid, gid[, groups]) in a directory, in a process of its own, and gives back what it gives back."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
