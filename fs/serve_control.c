@@ -6,6 +6,7 @@
 #include "serve_control.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -30,6 +31,7 @@ struct serve_control {
 	struct worker *notifier, *reaper;
 	bool busy;            /* a reset is being told to the kernel, and nobody else is listened to */
 	unsigned int telling; /* jobs that talk to the kernel, which may ask back before it answers */
+	atomic_uint syncs;    /* how many were given to the reaper */
 };
 
 /* A change of layers from the moment when it is committed to the moment when nothing of it is left to do. */
@@ -40,8 +42,8 @@ struct follow_up {
 	struct notify *notify;
 	struct snapshot_change change;
 	int dirfd, layersfd;
-	bool sync;   /* a snapshot: it shall survive a power cut, soon */
-	bool forced; /* somebody may be in what is gone */
+	unsigned int sync; /* a snapshot's number among them: it shall survive a power cut, soon; 0: none */
+	bool forced;       /* somebody may be in what is gone */
 };
 
 static int set_events(struct serve_control *c, int op, int fd, uint32_t events)
@@ -122,7 +124,8 @@ static void clean_up(struct job *job)
 	if (after->notify)
 		notify_evict(after->notify, after->control->o.fuse);
 	snapshot_clean_up(after->layersfd, &after->change);
-	if (after->sync)
+	/* The last one that waits does for all before it: a burst of snapshots is no row of syncs. */
+	if (after->sync && after->sync == atomic_load(&after->control->syncs))
 		syncfs(after->dirfd);
 }
 
@@ -178,7 +181,8 @@ static int begin_follow_up(struct serve_control *c, struct client *client, struc
 	after->change = *change;
 	after->dirfd = c->o.store->session.dirfd;
 	after->layersfd = c->o.store->session.layersfd;
-	after->sync = client->request.kind == REQUEST_SNAPSHOT;
+	if (client->request.kind == REQUEST_SNAPSHOT)
+		after->sync = atomic_fetch_add(&c->syncs, 1) + 1;
 	after->forced = client->request.force;
 	*change = (struct snapshot_change){0};
 	if (client->request.kind != REQUEST_RESET) {

@@ -66,7 +66,7 @@ def compile_project(top):
     assert subprocess.run([f'{top}/sum'], check=False).returncode == sum(range(12))
 
 
-def post_mail(top, seed, count=700):
+def post_mail(top, seed, count=250):
     """Files are made, appended to, read and removed, and hold what they should."""
     dice, mails, number = random.Random(seed), {}, 0
     for number in range(4):
@@ -95,7 +95,7 @@ STORM = [f'storm/{directory}{name}' for directory in ('', 'a/', 'b/') for name i
 STORM_ERRORS = {'ENOENT', 'EEXIST', 'ENOTDIR', 'EISDIR', 'ENOTEMPTY', 'EINVAL', 'ESTALE'}
 
 
-def rename_in_a_storm(seed, count=1500):
+def rename_in_a_storm(seed, count=700):
     """Names go to and fro between directories that others rename too; a file's content goes with it."""
     dice = random.Random(seed)
 
@@ -109,7 +109,7 @@ def rename_in_a_storm(seed, count=1500):
         assert not isinstance(result, str) or result in STORM_ERRORS, result
 
 
-def make_and_remove_the_same(seed, count=1500):
+def make_and_remove_the_same(seed, count=700):
     """Of those who make a name, or take it away, exactly one is told that it was done: see who_won()."""
     made = removed = 0
     dice = random.Random(seed)
@@ -274,11 +274,11 @@ def test_files_that_are_gone_leave_nothing_in_the_daemon(here):
     here.within(churn, 500)
     fds, kib = facts_of(here.mount.pid)
     contents = len(here.contents())
-    here.within(churn, 6000)
+    here.within(churn, 3000)
     after = facts_of(here.mount.pid)
     assert len(here.contents()) <= contents + 2
     assert after[0] <= fds + 2
-    assert after[1] - kib < 3 << 10
+    assert after[1] - kib < 2 << 10
 
 
 # --- processes that stop in the middle ---------------------------------------------------------------------------
