@@ -323,6 +323,7 @@ def mistreat(seed):
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         ended(pids)
+    link_counts_are_right()
     for number in range(4):
         for name in (f'endless-{number}', f'renamed-{number}'):
             if os.path.exists(name):
