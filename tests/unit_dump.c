@@ -10,12 +10,13 @@
 #include <inttypes.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "checksum.h"
 #include "unit.h"
 
-enum { LINE = 8192, CHUNK = 1 << 16 };
+enum { LINE = 8192, CHUNK = 1 << 16, MORE = 1024, LONG_AGO = 1000000000 };
 
 struct lines {
 	char **list;
@@ -25,6 +26,7 @@ struct lines {
 		char *path;
 	} * links; /* first names of inodes that have several */
 	size_t n_links;
+	unsigned int what;
 };
 
 static void add_line(struct lines *lines, const char *line)
@@ -138,15 +140,66 @@ static void hash_tree_file(struct world *w, const struct inode *i, char text[24]
 	checksum_content_free(sum);
 }
 
+/* Where an inode's attributes are: in a world, or under a path. */
+struct attributes {
+	struct world *w;
+	uint64_t ino;
+	const char *path;
+};
+
+static ssize_t list_of(const struct attributes *of, char *names, size_t size)
+{
+	ssize_t n = of->w ? tree_listxattr(&of->w->tree, of->ino, names, size) : llistxattr(of->path, names, size);
+
+	return n < 0 ? 0 : n;
+}
+
+static ssize_t value_of(const struct attributes *of, const char *name, void *value, size_t size)
+{
+	return of->w ? tree_getxattr(&of->w->tree, of->ino, name, value, size) : lgetxattr(of->path, name, value, size);
+}
+
+/* mtime and the user's attributes, in an order of their own. */
+static void describe_kept(const struct attributes *of, const struct inode *i, char more[MORE])
+{
+	static unsigned char value[CHUNK];
+	struct names names = {0};
+	size_t used = (size_t)snprintf(more, MORE, " now");
+	char list[CHUNK / 8];
+	ssize_t n = list_of(of, list, sizeof(list));
+
+	if (i->mtime.tv_sec < LONG_AGO)
+		used = (size_t)snprintf(more, MORE, " %lld.%09ld", (long long)i->mtime.tv_sec, i->mtime.tv_nsec);
+	for (const char *name = list; name < list + n; name += strlen(name) + 1) {
+		if (strncmp(name, "user.", 5) == 0)
+			add_name(&names, name, strlen(name));
+	}
+	sort_names(&names);
+	for (size_t k = 0; k < names.n; k++) {
+		ssize_t len = value_of(of, names.list[k], value, sizeof(value));
+
+		if (len < 0)
+			fail_msg("the value of a listed attribute: %s: %zd", names.list[k], len);
+		used += (size_t)snprintf(more + used, MORE - used, " %s=%zd:%016" PRIx64, names.list[k], len,
+		                         len ? checksum64(value, (size_t)len, 0) : 0);
+		assert_true(used < MORE);
+		free(names.list[k]);
+	}
+	free(names.list);
+}
+
 static void describe_more(struct world *w, const struct inode *i, unsigned int what, char *more, size_t size)
 {
 	struct xattr_set set;
-	size_t used = 0;
+	size_t used;
 
 	more[0] = '\0';
+	if (what & DUMP_KEPT)
+		describe_kept(&(struct attributes){.w = w, .ino = i->ino}, i, more);
+	used = strlen(more);
 	if (what & DUMP_INOS) {
 		assert_int_equal(stack_xattrs(&w->store->session.stack, i->ino, &set), 0);
-		used += (size_t)snprintf(more, size, " ino %" PRIu64 " xattrs %016" PRIx64, i->ino,
+		used += (size_t)snprintf(more + used, size - used, " ino %" PRIu64 " xattrs %016" PRIx64, i->ino,
 		                         set.len ? checksum64(set.bytes, set.len, 0) : 0);
 	}
 	if (what & DUMP_TIMES)
@@ -161,7 +214,7 @@ static void walk_world(struct world *w, unsigned int what, struct lines *lines, 
 	struct names names = {0};
 	const char *target;
 	struct inode i;
-	char more[256];
+	char more[MORE];
 	size_t len;
 
 	expect_status(tree_getattr(&w->tree, ino, &i), 0, "getattr %s", path);
@@ -228,6 +281,7 @@ static struct inode host_inode(const struct stat *st)
 		.gid = st->st_gid,
 		.nlink = (uint32_t)st->st_nlink,
 		.size = (uint64_t)st->st_size,
+		.mtime = st->st_mtim,
 	};
 
 	i.uid = i.uid == geteuid() ? 0 : i.uid;
@@ -241,6 +295,7 @@ static void walk_host(int dirfd, struct lines *lines, const char *path)
 {
 	char content[LINE / 2] = "-";
 	struct names names = {0};
+	char more[MORE] = "", whole[LINE / 2];
 	struct dirent *entry;
 	struct inode i;
 	struct stat st;
@@ -252,7 +307,11 @@ static void walk_host(int dirfd, struct lines *lines, const char *path)
 		hash_host_file(dirfd, path, i.size, content);
 	if (S_ISLNK(st.st_mode))
 		content[readlinkat(dirfd, path, content, sizeof(content) - 1)] = '\0';
-	put_line(lines, path, &i, content, "");
+	if (lines->what & DUMP_KEPT) {
+		snprintf(whole, sizeof(whole), "/proc/self/fd/%d/%s", dirfd, path);
+		describe_kept(&(struct attributes){.path = whole}, &i, more);
+	}
+	put_line(lines, path, &i, content, more);
 	if (!S_ISDIR(st.st_mode))
 		return;
 	dir = fdopendir(openat(dirfd, *path ? path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -275,7 +334,12 @@ static void walk_host(int dirfd, struct lines *lines, const char *path)
 
 char *dump_host(const char *path)
 {
-	struct lines lines = {0};
+	return dump_host_as(path, DUMP_PLAIN);
+}
+
+char *dump_host_as(const char *path, unsigned int what)
+{
+	struct lines lines = {.what = what};
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	assert_true(fd >= 0);

@@ -16,13 +16,15 @@ enum dump_what {
 	DUMP_INOS = 1,  /* and inode numbers, xattrs */
 	DUMP_TIMES = 2, /* and atime, mtime, ctime */
 	DUMP_ALL = DUMP_INOS | DUMP_TIMES,
+	DUMP_KEPT = 4, /* and mtime, where it was set to before 2001 (else "now"), and user xattrs: on hosts too */
 };
 
 /* The merged tree: on the heap. Fails the test when the tree cannot be read. */
 char *dump_world(struct world *w, unsigned int what);
 
-/* A host directory in DUMP_PLAIN form. */
+/* A host directory in DUMP_PLAIN form, or in that of what: DUMP_PLAIN or DUMP_KEPT. */
 char *dump_host(const char *path);
+char *dump_host_as(const char *path, unsigned int what);
 
 /* Fails the test with the first line that differs. */
 void dump_expect(const char *got, const char *want, const char *when);

@@ -9,15 +9,28 @@
 #include <inttypes.h>
 #include <linux/fs.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "io.h"
 #include "unit.h"
 
 static const char *const kinds[OP_KINDS] = {
-	"mkdir",  "mkfile", "mkfifo",   "symlink", "link", "unlink", "rmdir",
-	"rename", "write",  "truncate", "punch",   "copy", "chmod",  "chown",
+	"mkdir",    "mkfile", "mkfifo", "symlink", "link",  "unlink",   "rmdir",  "rename",   "write",
+	"truncate", "punch",  "copy",   "chmod",   "chown", "allocate", "utimes", "setxattr", "removexattr",
 };
+
+const char *op_name(enum op_kind kind)
+{
+	return kinds[kind];
+}
+
+const char *op_xattr(uint64_t number)
+{
+	static const char *const names[] = {"user.a", "user.b", "user.c", "user.long name of an attribute"};
+
+	return names[number % ARRAY_LEN(names)];
+}
 
 const char *op_text(const struct op *op, char text[2 * OP_PATH_MAX])
 {
@@ -72,9 +85,17 @@ static int tree_change_attr(struct world *w, const struct op *op, uint64_t ino)
 	struct tree_change change = {0};
 	struct inode out;
 
+	if (op->kind == OP_SETXATTR)
+		return tree_setxattr(&w->tree, ino, op_xattr(op->number), pattern(op), op->len, 0);
+	if (op->kind == OP_REMOVEXATTR)
+		return tree_removexattr(&w->tree, ino, op_xattr(op->number));
 	if (op->kind == OP_CHMOD) {
 		change.fields = INODE_MODE;
 		change.attr.mode = (uint32_t)op->number;
+	} else if (op->kind == OP_UTIMES) {
+		change.fields = INODE_ATIME | INODE_MTIME;
+		change.attr.mtime = (struct timespec){(time_t)op->number, (long)op->offset};
+		change.attr.atime = change.attr.mtime;
 	} else {
 		change.fields = INODE_UID | INODE_GID;
 		change.attr.uid = (uint32_t)(op->number >> 16);
@@ -101,6 +122,8 @@ static int tree_change_file(struct world *w, const struct op *op, const struct i
 	case OP_PUNCH:
 		return tree_fallocate(&w->tree, inode->ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, op->offset,
 		                      op->len);
+	case OP_ALLOCATE:
+		return tree_fallocate(&w->tree, inode->ino, (int)op->number, op->offset, op->len);
 	case OP_COPY:
 		r = world_find(w, op->b, &to);
 		if (r == 0 && !S_ISREG(to.mode))
@@ -112,6 +135,26 @@ static int tree_change_file(struct world *w, const struct op *op, const struct i
 	default:
 		return tree_change_attr(w, op, inode->ino);
 	}
+}
+
+static bool needs_a_file(enum op_kind kind)
+{
+	return kind == OP_WRITE || kind == OP_TRUNCATE || kind == OP_PUNCH || kind == OP_COPY || kind == OP_ALLOCATE;
+}
+
+static bool is_about_xattrs(enum op_kind kind)
+{
+	return kind == OP_SETXATTR || kind == OP_REMOVEXATTR;
+}
+
+/* What the kernel refuses before a file system is asked: 0 or -errno. */
+static int refusal(enum op_kind kind, mode_t mode)
+{
+	if (needs_a_file(kind) && !S_ISREG(mode))
+		return S_ISDIR(mode) ? -EISDIR : -EINVAL;
+	if (is_about_xattrs(kind) && !S_ISREG(mode) && !S_ISDIR(mode))
+		return -EPERM;
+	return kind == OP_CHMOD && S_ISLNK(mode) ? -EOPNOTSUPP : 0;
 }
 
 int op_tree(struct world *w, const struct op *op)
@@ -140,10 +183,8 @@ int op_tree(struct world *w, const struct op *op)
 		break;
 	}
 	r = tree_lookup(&w->tree, dir, name, &inode);
-	if (r == 0 && op->kind != OP_CHMOD && op->kind != OP_CHOWN && !S_ISREG(inode.mode))
-		r = S_ISDIR(inode.mode) ? -EISDIR : -EINVAL;
-	if (r == 0 && op->kind == OP_CHMOD && S_ISLNK(inode.mode))
-		r = -EOPNOTSUPP;
+	if (r == 0)
+		r = refusal(op->kind, inode.mode);
 	return r < 0 ? r : tree_change_file(w, op, &inode);
 }
 
@@ -205,6 +246,8 @@ static int host_change_file(int dirfd, const struct op *op, int dir, const char 
 		r = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)op->offset, (off_t)op->len) < 0
 		            ? -errno
 		            : 0;
+	else if (op->kind == OP_ALLOCATE)
+		r = fallocate(fd, (int)op->number, (off_t)op->offset, (off_t)op->len) < 0 ? -errno : 0;
 	else
 		r = host_copy(dirfd, op, fd);
 	close(fd);
@@ -228,14 +271,35 @@ static int host_two_names(int dirfd, const struct op *op, int dir, const char *n
 	return r;
 }
 
+static int host_change_xattr(const struct op *op, int dir, const char *name)
+{
+	const char *xattr = op_xattr(op->number);
+	char path[64 + OP_PATH_MAX];
+	int r;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dir, name);
+	if (op->kind == OP_SETXATTR)
+		r = lsetxattr(path, xattr, pattern(op), op->len, 0);
+	else
+		r = lremovexattr(path, xattr);
+	return r < 0 ? -errno : 0;
+}
+
 static int host_change_attr(const struct op *op, int dir, const char *name)
 {
+	const struct timespec time = {(time_t)op->number, (long)op->offset};
 	struct stat st;
+	int r;
 
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
-	if (op->kind == OP_CHMOD && S_ISLNK(st.st_mode))
-		return -EOPNOTSUPP;
+	r = refusal(op->kind, st.st_mode);
+	if (r < 0)
+		return r;
+	if (is_about_xattrs(op->kind))
+		return host_change_xattr(op, dir, name);
+	if (op->kind == OP_UTIMES)
+		return utimensat(dir, name, (struct timespec[]){time, time}, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 	if (op->kind == OP_CHMOD)
 		return fchmodat(dir, name, (mode_t)op->number, 0) < 0 ? -errno : 0;
 	return fchownat(dir, name, (uid_t)(op->number >> 16), (gid_t)(op->number & 0xffff), AT_SYMLINK_NOFOLLOW) < 0
@@ -261,11 +325,9 @@ static int host_at(int dirfd, const struct op *op, int dir, const char *name)
 		return unlinkat(dir, name, 0) < 0 ? -errno : 0;
 	case OP_RMDIR:
 		return unlinkat(dir, name, AT_REMOVEDIR) < 0 ? -errno : 0;
-	case OP_CHMOD:
-	case OP_CHOWN:
-		return host_change_attr(op, dir, name);
 	default:
-		return host_change_file(dirfd, op, dir, name);
+		return needs_a_file(op->kind) ? host_change_file(dirfd, op, dir, name)
+		                              : host_change_attr(op, dir, name);
 	}
 }
 

@@ -15,13 +15,17 @@ enum op_kind {
 	OP_LINK,    /* a gets the name b */
 	OP_UNLINK,
 	OP_RMDIR,
-	OP_RENAME,   /* a to b; number: flags of renameat2(2) */
-	OP_WRITE,    /* len bytes at offset, filled from number */
-	OP_TRUNCATE, /* to offset */
-	OP_PUNCH,    /* a hole of len bytes at offset */
-	OP_COPY,     /* len bytes at offset of a to number of b */
-	OP_CHMOD,    /* number */
-	OP_CHOWN,    /* number: uid << 16 | gid */
+	OP_RENAME,      /* a to b; number: flags of renameat2(2) */
+	OP_WRITE,       /* len bytes at offset, filled from number */
+	OP_TRUNCATE,    /* to offset */
+	OP_PUNCH,       /* a hole of len bytes at offset */
+	OP_COPY,        /* len bytes at offset of a to number of b */
+	OP_CHMOD,       /* number */
+	OP_CHOWN,       /* number: uid << 16 | gid */
+	OP_ALLOCATE,    /* len bytes at offset; number: the mode of fallocate(2) */
+	OP_UTIMES,      /* atime and mtime: number seconds, offset nanoseconds */
+	OP_SETXATTR,    /* a value of len bytes, filled from number, to the attribute op_xattr(number) */
+	OP_REMOVEXATTR, /* op_xattr(number) */
 	OP_KINDS,
 };
 
@@ -36,6 +40,9 @@ struct op {
 
 int op_tree(struct world *w, const struct op *op);
 int op_host(int dirfd, const struct op *op);
+
+const char *op_name(enum op_kind kind);
+const char *op_xattr(uint64_t number);
 
 /* The operation in words. */
 const char *op_text(const struct op *op, char text[2 * OP_PATH_MAX]);

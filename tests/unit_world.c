@@ -12,7 +12,7 @@
 #include "format.h"
 #include "unit.h"
 
-void world_make(struct world *w, void (*fill)(int basefd))
+void world_make_base(struct world *w, void (*fill)(int basefd))
 {
 	int basefd;
 
@@ -28,6 +28,11 @@ void world_make(struct world *w, void (*fill)(int basefd))
 	else
 		place_put(basefd, "file", "base", 4);
 	close(basefd);
+}
+
+void world_make(struct world *w, void (*fill)(int basefd))
+{
+	world_make_base(w, fill);
 	world_open(w);
 }
 

@@ -18,6 +18,9 @@ struct world {
 
 /* Makes base/ (with the files that fill puts there; NULL: one file "file") and opens a new session on it. */
 void world_make(struct world *w, void (*fill)(int basefd));
+
+/* The same without opening anything: w->base is there, w->session is not. */
+void world_make_base(struct world *w, void (*fill)(int basefd));
 void world_fini(struct world *w);
 
 /* store_open() and tree_init(); world_open() expects it to succeed. */
