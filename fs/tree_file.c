@@ -26,6 +26,7 @@ static int regular(struct tree *t, uint64_t ino, struct inode *out)
 ssize_t tree_read(struct tree *t, uint64_t ino, void *buf, size_t len, uint64_t offset)
 {
 	struct inode inode;
+	size_t done = 0;
 	ssize_t n;
 	int fd;
 	int r = regular(t, ino, &inode);
@@ -37,10 +38,15 @@ ssize_t tree_read(struct tree *t, uint64_t ino, void *buf, size_t len, uint64_t 
 		return 0;
 	if (fd < 0)
 		return fd;
+	/* Not to stop before the end of the file: the kernel takes a short answer for that. */
 	do {
-		n = pread(fd, buf, len, (off_t)offset);
-	} while (n < 0 && errno == EINTR);
-	return n < 0 ? -errno : n;
+		n = pread(fd, (char *)buf + done, len - done, (off_t)(offset + done));
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0)
+			done += (size_t)n;
+	} while (n != 0 && done < len && offset + done < inode.size);
+	return (ssize_t)done;
 }
 
 ssize_t tree_write(struct tree *t, uint64_t ino, const void *buf, size_t len, uint64_t offset)
