@@ -419,6 +419,8 @@ void session_write_failed(struct session *s, const struct inode *before)
 	record_inode(&s->record, before, INODE_CLEAN | INODE_SIZE | INODE_BLOCKS | INODE_MTIME | INODE_CTIME);
 	if (session_apply(s) == 0)
 		remove_dirty(s, before->ino);
+	else /* the run stays open, and what closes it later tells this */
+		layer_wrote(stack_top(&s->stack), before->ino, before->size, before->mtime, before->ctime);
 }
 
 void session_forget(struct session *s, uint64_t ino)

@@ -91,10 +91,24 @@ static int truncate_empty(struct tree *t, struct inode *inode, struct timespec n
 	return session_apply(s);
 }
 
-int tree_truncate(struct tree *t, uint64_t ino, uint64_t size)
+/* Records the fields that are neither size nor a time of the content. */
+static int record_others(struct tree *t, const struct inode *inode, unsigned int fields)
 {
+	if (fields == 0)
+		return 0;
+	record_start(&t->session->record);
+	record_inode(&t->session->record, inode, fields | INODE_CTIME);
+	return session_apply(t->session);
+}
+
+int tree_set_size(struct tree *t, uint64_t ino, const struct tree_change *change)
+{
+	struct session *s = t->session;
+	unsigned int others = change->fields & (INODE_MODE | INODE_UID | INODE_GID | INODE_ATIME);
+	uint64_t size = change->attr.size;
 	struct timespec now = tree_now();
 	struct inode before, inode;
+	bool is_cut;
 	int fd;
 	int r = regular(t, ino, &before);
 
@@ -102,19 +116,37 @@ int tree_truncate(struct tree *t, uint64_t ino, uint64_t size)
 		return r;
 	if (size > INT64_MAX)
 		return -EFBIG;
-	if (size == 0 && before.content_layer == CONTENT_NONE)
+	if (size == 0 && before.content_layer == CONTENT_NONE && change->fields == INODE_SIZE)
 		return truncate_empty(t, &before, now);
 	inode = before;
-	fd = session_begin_write(t->session, &inode, size, now);
+	fd = session_begin_write(s, &inode, others ? before.size : size, now);
 	if (fd < 0)
 		return fd;
-	if (ftruncate(fd, (off_t)size) < 0) {
+	/* What was copied up in part is no longer than size: nothing may fail any more that would leave it so. */
+	is_cut = !others && inode.content_layer != before.content_layer && size <= before.size;
+	tree_assign(&inode, change);
+	r = record_others(t, &inode, others);
+	if (r == 0 && !is_cut && ftruncate(fd, (off_t)size) < 0) {
 		r = -errno;
-		session_write_failed(t->session, &before);
+		record_others(t, &before, others);
+	}
+	if (r < 0) {
+		session_write_failed(s, &before);
 		return r;
 	}
-	session_wrote(t->session, ino, size, now);
+	layer_wrote(stack_top(&s->stack), ino, size, change->fields & INODE_MTIME ? change->attr.mtime : now,
+	            change->fields & INODE_CTIME ? change->attr.ctime : now);
+	/* Times that were asked for end the run of writes; where that fails, what ends it later tells them. */
+	if (change->fields & (INODE_MTIME | INODE_CTIME))
+		session_settle_inode(s, ino);
 	return 0;
+}
+
+int tree_truncate(struct tree *t, uint64_t ino, uint64_t size)
+{
+	const struct tree_change change = {.fields = INODE_SIZE, .attr.size = size};
+
+	return tree_set_size(t, ino, &change);
 }
 
 int tree_fallocate(struct tree *t, uint64_t ino, int mode, uint64_t offset, uint64_t len)
