@@ -225,7 +225,7 @@ static int empty_dir(int top, const char *name, unsigned int *serial)
 		close_fd(fd);
 		return r;
 	}
-	while ((entry = readdir(dir))) {
+	while ((errno = 0, entry = readdir(dir))) {
 		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
 			continue;
 		if (unlinkat(fd, entry->d_name, 0) == 0 || errno == ENOENT)
@@ -252,7 +252,7 @@ static int empty_dir(int top, const char *name, unsigned int *serial)
 				return -errno;
 		}
 	}
-	return 0;
+	return -errno;
 }
 
 int io_remove_tree(int dirfd, const char *name)
@@ -334,11 +334,11 @@ int io_dir_empty(int dirfd, const char *name)
 		close_fd(fd);
 		return r;
 	}
-	while ((entry = readdir(dir))) {
+	while ((errno = 0, entry = readdir(dir))) {
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
 			return -ENOTEMPTY;
 	}
-	return 0;
+	return -errno;
 }
 
 int io_make_dir(int dirfd, const char *name, mode_t mode)

@@ -24,19 +24,23 @@ enum { FIRST_LAYER = 1 };
 
 static int lock(struct store *store, const struct log *log)
 {
+	cleanup_fd int fd = -1;
 	char text[24] = "";
 	ssize_t n;
 
-	store->lockfd = openat(store->session.dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (store->lockfd < 0)
+	fd = openat(store->session.dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
 		return log_errno(log, -errno, "%s/lock", store->session.label);
-	if (flock(store->lockfd, LOCK_EX | LOCK_NB) == 0) {
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
 		/* In place and always as long, so that a full disk matters only to a new session, which fails anyway. */
 		snprintf(text, sizeof(text), "%-10d\n", (int)getpid());
-		io_write_all(store->lockfd, text, strlen(text), 0);
+		io_write_all(fd, text, strlen(text), 0);
+		store->lockfd = take_fd(&fd);
 		return 0;
 	}
-	n = pread(store->lockfd, text, sizeof(text) - 1, 0);
+	if (errno != EWOULDBLOCK)
+		return log_errno(log, -errno, "%s/lock", store->session.label);
+	n = pread(fd, text, sizeof(text) - 1, 0);
 	text[n > 0 ? n - 1 : 0] = '\0';
 	text[strcspn(text, " ")] = '\0';
 	if (faccessat(store->session.dirfd, "control", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
@@ -46,24 +50,46 @@ static int lock(struct store *store, const struct log *log)
 	                 text);
 }
 
-/* True when the directory holds no session but may become one: empty, or what a dead process began to make. */
-static bool may_become_session(const struct store *store)
+/* A directory below dirfd to be read: 0, or -errno and nothing is open. */
+static int open_dir(int dirfd, const char *name, DIR **out)
 {
-	int fd = openat(store->session.dirfd, "layers", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup_dir DIR *layers = fd < 0 ? NULL : fdopendir(fd);
+	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	*out = fdopendir(fd);
+	if (*out)
+		return 0;
+	r = -errno;
+	close_fd(fd);
+	return r;
+}
+
+/*
+ * 0 when the directory holds no session but may become one: it is empty, or has what a dead process began to make.
+ * -ENOTEMPTY, or why it cannot be told.
+ */
+static int check_no_session(const struct store *store)
+{
+	cleanup_dir DIR *layers = NULL;
 	struct dirent *entry;
 	struct stat st;
+	int r = open_dir(store->session.dirfd, "layers", &layers);
 
-	if (!layers)
-		return true;
-	while ((entry = readdir(layers))) {
+	if (r < 0)
+		return r == -ENOENT || r == -ENOTDIR ? 0 : r;
+	while ((errno = 0, entry = readdir(layers))) {
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
 		    strcmp(entry->d_name, "1") != 0)
-			return false;
+			return -ENOTEMPTY;
 	}
-	if (fstatat(fd, "1/journal", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size > JOURNAL_HEADER_BYTES)
-		return false;
-	return io_dir_empty(fd, "1/content") != -ENOTEMPTY;
+	if (errno)
+		return -errno;
+	if (fstatat(dirfd(layers), "1/journal", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size > JOURNAL_HEADER_BYTES)
+		return -ENOTEMPTY;
+	r = io_dir_empty(dirfd(layers), "1/content");
+	return r == -ENOENT ? 0 : r;
 }
 
 /* 0 when the directory has nothing but what umlfs itself puts there. */
@@ -71,13 +97,13 @@ static int check_only_ours(int dirfd)
 {
 	static const char *const ours[] = {
 		".", "..", "lock", "layers", "rootfs", "base.index", "base.index.new", "log", "manifest.new"};
-	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	cleanup_dir DIR *dir = NULL;
 	struct dirent *entry;
+	int r = open_dir(dirfd, ".", &dir);
 
-	if (!dir)
-		return -errno;
-	while ((entry = readdir(dir))) {
+	if (r < 0)
+		return r;
+	while ((errno = 0, entry = readdir(dir))) {
 		bool known = false;
 
 		for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
@@ -85,7 +111,7 @@ static int check_only_ours(int dirfd)
 		if (!known)
 			return -ENOTEMPTY;
 	}
-	return 0;
+	return -errno;
 }
 
 static void remove_half_made(const struct store *store)
@@ -194,10 +220,12 @@ static int open_on_base(struct store *store, const char *base, const struct log 
 		r = make_session(store, log);
 	if (r == 0 && !is_new)
 		r = open_layers(store, false, log);
-	if (r == 0)
-		r = store_remove_dropped(s->layersfd, &s->manifest);
-	if (r == 0)
-		r = merge_layers(store);
+	if (r < 0)
+		return r;
+	r = store_remove_dropped(s->layersfd, &s->manifest);
+	if (r < 0)
+		return log_errno(log, r, "%s/layers: what was dropped cannot be removed", s->label);
+	r = merge_layers(store);
 	return r < 0 ? r : load_layers(store);
 }
 
@@ -229,22 +257,27 @@ static int open_directory(struct store *store, const struct store_options *o)
 static int check_directory(const struct store *store, const char *base, const struct log *log)
 {
 	const char *label = store->session.label;
+	int r;
 
 	if (faccessat(store->session.dirfd, "manifest", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return 0;
-	if (!may_become_session(store))
+	r = errno == ENOENT ? check_no_session(store) : -errno;
+	if (r == -ENOTEMPTY)
 		return log_error(log, -EUCLEAN,
 		                 "%s/manifest: missing, though the session has layers: restore it from a "
 		                 "backup, or remove the session",
 		                 label);
+	if (r < 0)
+		return log_errno(log, r, "%s", label);
 	if (!base)
 		return log_error(log, -ENOENT,
 		                 "%s: is no session: it has no manifest; make one with `umlfs mount BASE %s`", label,
 		                 label);
-	if (check_only_ours(store->session.dirfd) < 0)
-		return log_error(log, -ENOTEMPTY,
-		                 "%s: holds other files and is no session: give an empty or a new directory", label);
-	return 0;
+	r = check_only_ours(store->session.dirfd);
+	if (r == -ENOTEMPTY)
+		return log_error(log, r, "%s: holds other files and is no session: give an empty or a new directory",
+		                 label);
+	return r < 0 ? log_errno(log, r, "%s", label) : 0;
 }
 
 static int open_parts(struct store *store, const struct store_options *o)
@@ -290,6 +323,8 @@ void store_unmake(struct store *store)
 {
 	if (store->made_session)
 		remove_half_made(store);
+	else if (store->made_dir && store->lockfd >= 0) /* ours, so nobody else made anything there */
+		unlinkat(store->session.dirfd, "lock", 0);
 	if (store->made_dir && rmdir(store->session.label) < 0 && store->path)
 		rmdir(store->path); /* the working directory may have changed */
 }
@@ -323,16 +358,13 @@ int store_commit(struct store *store, struct manifest *m)
 
 int store_remove_dropped(int layersfd, const struct manifest *m)
 {
-	int fd = openat(layersfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	cleanup_dir DIR *dir = NULL;
 	struct dirent *entry;
-	int result = 0;
+	int result = open_dir(layersfd, ".", &dir);
 
-	if (!dir) {
-		close_fd(fd);
-		return -EIO;
-	}
-	while ((entry = readdir(dir))) {
+	if (result < 0)
+		return result;
+	while ((errno = 0, entry = readdir(dir))) {
 		char *end;
 		unsigned long id = strtoul(entry->d_name, &end, 10);
 		int r;
@@ -343,5 +375,5 @@ int store_remove_dropped(int layersfd, const struct manifest *m)
 		if (r < 0)
 			result = r;
 	}
-	return result;
+	return errno ? -errno : result;
 }
