@@ -159,7 +159,8 @@ static int recover_dirty(struct session *s, struct layer *l, uint64_t ino)
 		return log_errno(&s->log, fd == -ENOENT ? -EUCLEAN : fd, "%s/layers/%u/content/%llu", s->label, l->id,
 		                 (unsigned long long)ino);
 	if (fstat(fd, &st) < 0)
-		return -errno;
+		return log_errno(&s->log, -errno, "%s/layers/%u/content/%llu", s->label, l->id,
+		                 (unsigned long long)ino);
 	if (later(st.st_mtim, mtime))
 		mtime = st.st_mtim;
 	layer_wrote(l, ino, (uint64_t)st.st_size, mtime, later(mtime, ctime) ? mtime : ctime);
