@@ -141,6 +141,18 @@ static void expect_no_leftovers(struct world *w, const char *when)
 	closedir(dir);
 }
 
+/* Behind the last frame is nothing: a shorter one than was tried before would not cover it. */
+static void expect_journal_ends(struct world *w, const char *when)
+{
+	const struct layer *top = stack_top(&w->store->session.stack);
+	char path[32];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%u/journal", top->id);
+	assert_int_equal(fstatat(w->store->session.layersfd, path, &st, 0), 0);
+	expect_status((long)st.st_size, (long)journal_size(top->journal), "%s: the journal's length", when);
+}
+
 static void make(struct world *w, const struct fault_case *c)
 {
 	fault_make_world(w);
@@ -196,6 +208,9 @@ static void expect_answer(struct tries *t, struct world *w, enum fault fault, in
 	}
 	fault_expect_errno(fault, r, when);
 	expect_state(w, DUMP_ALL, before, when);
+	expect_no_leftovers(w, when);
+	if (fault != FAULT_TORN)
+		expect_journal_ends(w, when);
 }
 
 static bool try_once(struct tries *t, enum fault fault, unsigned int nr, bool reload_first)
