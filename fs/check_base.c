@@ -93,12 +93,12 @@ static void compare_found(const struct compare *c, const char *dir, uint64_t dir
 
 static int read_names(const struct compare *c, int fd, const char *dir, uint64_t ino)
 {
-	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup_dir DIR *stream = copy < 0 ? NULL : fdopendir(copy);
+	cleanup_dir DIR *stream = NULL;
 	struct dirent *entry;
+	int r = io_open_dir(fd, ".", &stream);
 
-	if (!stream)
-		return log_errno(c->log, -errno, "%s/%s", c->label, dir);
+	if (r < 0)
+		return log_errno(c->log, r, "%s/%s", c->label, dir);
 	while ((errno = 0, entry = readdir(stream)))
 		compare_found(c, dir, ino, entry->d_name);
 	return errno ? log_errno(c->log, -errno, "%s/%s", c->label, dir) : 0;
@@ -133,12 +133,12 @@ static int compare_dir(const struct compare *c, uint64_t ino)
 /* umlfs's own folder: the index and nothing else. */
 static int compare_own(const struct compare *c)
 {
-	int fd = openat(c->treefd, FORMAT_OWN_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	cleanup_dir DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+	cleanup_dir DIR *stream = NULL;
 	struct dirent *entry;
+	int r = io_open_dir(c->treefd, FORMAT_OWN_DIR, &stream);
 
-	if (!stream)
-		return log_errno(c->log, -errno, "%s/" FORMAT_OWN_DIR, c->label);
+	if (r < 0)
+		return log_errno(c->log, r, "%s/" FORMAT_OWN_DIR, c->label);
 	while ((entry = readdir(stream))) {
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
 		    strcmp(entry->d_name, "index") != 0)

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "cleanup.h"
+#include "io.h"
 
 static bool is_here(const struct check_content *c, const struct inode *inode)
 {
@@ -131,23 +132,22 @@ static int check_missing(const struct check_content *c, int dirfd)
 
 static int check_content_dir(const struct check_content *c, int layerfd)
 {
-	int fd = openat(layerfd, "content", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	cleanup_dir DIR *dir = NULL;
 	struct dirent *entry;
-	int r = 0;
+	int r = io_open_dir(layerfd, "content", &dir);
 
-	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)) {
+	if (r == -ENOENT || r == -ENOTDIR || r == -ELOOP) {
 		findings_add(c->findings, "content", findings_where("%s/layers/%u/content", c->label, c->layer->id),
 		             "missing: the bytes of all files that the layer wrote are lost");
 		return 0;
 	}
-	if (!dir)
-		return log_errno(c->log, -errno, "%s/layers/%u/content", c->label, c->layer->id);
+	if (r < 0)
+		return log_errno(c->log, r, "%s/layers/%u/content", c->label, c->layer->id);
 	while (r == 0 && (entry = readdir(dir))) {
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-			r = check_file(c, fd, entry->d_name);
+			r = check_file(c, dirfd(dir), entry->d_name);
 	}
-	return r < 0 ? r : check_missing(c, fd);
+	return r < 0 ? r : check_missing(c, dirfd(dir));
 }
 
 /* The layer's folder holds a journal and the content. */
@@ -184,14 +184,13 @@ int check_content(const struct check_content *c)
 {
 	cleanup_dir DIR *dir = NULL;
 	char name[16];
-	int fd;
+	int r;
 
 	snprintf(name, sizeof(name), "%u", c->layer->id);
-	fd = openat(c->layer->layersfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir)
-		return log_errno(c->log, -errno, "%s/layers/%s", c->label, name);
+	r = io_open_dir(c->layer->layersfd, name, &dir);
+	if (r < 0)
+		return log_errno(c->log, r, "%s/layers/%s", c->label, name);
 	check_names(c, dir);
-	check_sealed_end(c, fd);
-	return check_content_dir(c, fd);
+	check_sealed_end(c, dirfd(dir));
+	return check_content_dir(c, dirfd(dir));
 }

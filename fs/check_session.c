@@ -17,6 +17,7 @@
 #include "check_index.h"
 #include "check_mend.h"
 #include "cleanup.h"
+#include "io.h"
 
 enum { MAX_FILES = 16 };
 
@@ -199,12 +200,12 @@ static void check_layer_name(struct look *k, const char *name)
 
 static int check_layer_names(struct look *k)
 {
-	int fd = openat(k->store->session.layersfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	cleanup_dir DIR *dir = NULL;
 	struct dirent *entry;
+	int r = io_open_dir(k->store->session.layersfd, ".", &dir);
 
-	if (!dir)
-		return log_errno(k->log, -errno, "%s/layers", k->label);
+	if (r < 0)
+		return log_errno(k->log, r, "%s/layers", k->label);
 	while ((errno = 0, entry = readdir(dir))) {
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
 			check_layer_name(k, entry->d_name);

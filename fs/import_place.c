@@ -83,27 +83,43 @@ static int resolve(struct import_place *p, const char *base)
 	return 0;
 }
 
-static bool has_index(int dir)
+/* 1 or 0, or -errno when it cannot be told. */
+static int has_index(int dir)
 {
 	cleanup_fd int own = openat(dir, FORMAT_OWN_DIR, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
 
-	return own >= 0 && fstatat(own, "index", &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
+	if (own < 0)
+		return errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == EACCES ? 0 : -errno;
+	if (fstatat(own, "index", &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	return S_ISREG(st.st_mode);
 }
 
 static int look(struct import_place *p, bool force)
 {
 	cleanup_fd int dir = -1;
 	struct stat st;
+	int r;
 
 	if (fstatat(p->parent, p->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : log_errno(p->log, -errno, "%s", p->path);
 	dir = openat(p->parent, p->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (dir >= 0 && io_dir_empty(p->parent, p->name) == 0) {
+	if (dir < 0 && errno != ENOTDIR && errno != ELOOP && errno != EACCES)
+		return log_errno(p->log, -errno, "%s", p->path);
+	r = dir < 0 ? -ENOTDIR : io_dir_empty(p->parent, p->name);
+	if (r == 0) {
 		p->there = THERE_EMPTY;
 		return 0;
 	}
-	if (dir < 0 || !has_index(dir))
+	if (r == -ENOTEMPTY) {
+		r = has_index(dir);
+		if (r < 0)
+			return log_errno(p->log, r, "%s", p->path);
+	} else if (r != -ENOTDIR) {
+		return log_errno(p->log, r, "%s", p->path);
+	}
+	if (r <= 0)
 		return log_error(p->log, -EEXIST,
 		                 "%s: is there and is no base of umlfs: give another name, or remove it", p->path);
 	if (!force)

@@ -218,47 +218,48 @@ static int lift(int top, int dir, const char *name, unsigned int *serial)
 	return -errno;
 }
 
+int io_open_dir(int dirfd, const char *name, DIR **out)
+{
+	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	*out = fdopendir(fd);
+	if (*out)
+		return 0;
+	r = -errno;
+	close_fd(fd);
+	return r;
+}
+
 static int empty_dir(int top, const char *name, unsigned int *serial)
 {
-	int fd = openat(top, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	cleanup_dir DIR *dir = NULL;
 	bool is_top = strcmp(name, ".") == 0;
 	struct dirent *entry;
+	int r = io_open_dir(top, name, &dir);
 
-	if (!dir) {
-		int r = -errno;
-
-		close_fd(fd);
+	if (r < 0)
 		return r;
-	}
-	while ((entry = readdir(dir))) {
+	while ((errno = 0, entry = readdir(dir))) {
 		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
 			continue;
-		if (unlinkat(fd, entry->d_name, 0) == 0 || errno == ENOENT)
+		if (unlinkat(dirfd(dir), entry->d_name, 0) == 0 || errno == ENOENT)
 			continue;
 		if (errno != EISDIR && errno != EPERM)
 			return -errno;
-		if (unlinkat(fd, entry->d_name, AT_REMOVEDIR) == 0)
+		if (unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR) == 0)
 			continue;
 		if (errno != ENOTEMPTY && errno != EEXIST)
 			return -errno;
-		if (!is_top) {
-			int r = lift(top, fd, entry->d_name, serial);
-
-			if (r < 0)
-				return r;
-			continue;
-		}
-		{
-			int r = empty_dir(top, entry->d_name, serial);
-
-			if (r < 0)
-				return r;
-			if (unlinkat(top, entry->d_name, AT_REMOVEDIR) < 0)
-				return -errno;
-		}
+		r = is_top ? empty_dir(top, entry->d_name, serial) : lift(top, dirfd(dir), entry->d_name, serial);
+		if (r == 0 && is_top && unlinkat(top, entry->d_name, AT_REMOVEDIR) < 0)
+			r = -errno;
+		if (r < 0)
+			return r;
 	}
-	return 0;
+	return -errno;
 }
 
 int io_remove_tree(int dirfd, const char *name)
@@ -330,21 +331,17 @@ int io_read_file(int dirfd, const char *name, size_t max, char **bytes_out, size
 
 int io_dir_empty(int dirfd, const char *name)
 {
-	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	cleanup_dir DIR *dir = NULL;
 	struct dirent *entry;
+	int r = io_open_dir(dirfd, name, &dir);
 
-	if (!dir) {
-		int r = -errno;
-
-		close_fd(fd);
+	if (r < 0)
 		return r;
-	}
-	while ((entry = readdir(dir))) {
+	while ((errno = 0, entry = readdir(dir))) {
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
 			return -ENOTEMPTY;
 	}
-	return 0;
+	return -errno;
 }
 
 int io_make_dir(int dirfd, const char *name, mode_t mode)
@@ -357,28 +354,25 @@ int io_make_dir(int dirfd, const char *name, mode_t mode)
 	return fd < 0 ? -errno : fd;
 }
 
-int io_disk_use(int dirfd, const char *name, uint64_t *bytes_out)
+int io_disk_use(int topfd, const char *name, uint64_t *bytes_out)
 {
-	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	cleanup_dir DIR *dir = NULL;
 	struct dirent *entry;
 	uint64_t bytes = 0;
+	int r = io_open_dir(topfd, name, &dir);
 
-	if (!dir) {
-		int r = -errno;
-
-		close_fd(fd);
+	if (r < 0)
 		return r;
-	}
 	while ((entry = readdir(dir))) {
 		uint64_t below = 0;
 		struct stat st;
 
-		if (strcmp(entry->d_name, "..") == 0 || fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		if (strcmp(entry->d_name, "..") == 0 ||
+		    fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
 		bytes += (uint64_t)st.st_blocks * 512;
 		if (S_ISDIR(st.st_mode) && strcmp(entry->d_name, ".") != 0 &&
-		    io_disk_use(fd, entry->d_name, &below) == 0)
+		    io_disk_use(dirfd(dir), entry->d_name, &below) == 0)
 			bytes += below - (uint64_t)st.st_blocks * 512; /* it counted itself as "." */
 	}
 	*bytes_out = bytes;

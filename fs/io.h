@@ -1,6 +1,7 @@
 /* io: whole reads and writes, beneath-only opens, copies that keep holes, and trees that vanish. */
 #pragma once
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -43,6 +44,9 @@ int io_replace_file(int dirfd, const char *name, const void *bytes, size_t len);
 
 /* The whole of dirfd/name, with a NUL behind it, on the heap. -EFBIG above max bytes. */
 int io_read_file(int dirfd, const char *name, size_t max, char **bytes_out, size_t *len_out);
+
+/* A directory to be read, itself and not through a link: 0, or -errno and nothing is open. */
+int io_open_dir(int dirfd, const char *name, DIR **out);
 
 /* 0 when dirfd/name has no entries but "." and "..", -ENOTEMPTY when it has. */
 int io_dir_empty(int dirfd, const char *name);

@@ -218,8 +218,9 @@ int journal_append(struct journal *j, uint64_t serial, const unsigned char *payl
 	};
 	ssize_t n;
 
-	if (j->broken)
-		return -EIO;
+	if (j->broken && ftruncate(j->fd, (off_t)j->end) < 0)
+		return -errno;
+	j->broken = false;
 	do {
 		n = pwritev(j->fd, parts, 2, (off_t)j->end);
 	} while (n < 0 && errno == EINTR);

@@ -199,13 +199,15 @@ int manifest_write(int dirfd, const struct manifest *m)
 	cleanup_free char *text = NULL;
 	size_t len = 0;
 	FILE *out = open_memstream(&text, &len);
+	bool whole;
 
 	if (!out)
 		return -ENOMEM;
 	print(out, m);
-	if (fflush(out) == 0)
+	whole = fflush(out) == 0;
+	if (whole)
 		fprintf(out, "end %016" PRIx64 "\n", checksum64(text, len, 0));
-	if (fclose(out) != 0)
+	if (fclose(out) != 0 || !whole)
 		return -ENOMEM;
 	return io_replace_file(dirfd, file_name, text, len);
 }

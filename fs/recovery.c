@@ -202,15 +202,14 @@ int recovery_sweep(struct session *s)
 {
 	const struct layer *top = stack_top(&s->stack);
 	char path[32];
-	int fd;
 	cleanup_dir DIR *dir = NULL;
 	struct dirent *entry;
+	int r;
 
 	snprintf(path, sizeof(path), "%u/content", top->id);
-	fd = openat(s->layersfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir)
-		return -errno;
+	r = io_open_dir(s->layersfd, path, &dir);
+	if (r < 0)
+		return r;
 	while ((entry = readdir(dir))) {
 		char *end;
 		unsigned long long ino = strtoull(entry->d_name, &end, 10);

@@ -97,10 +97,12 @@ static int read_xattrs(struct scan *s, int dir, const char *name, struct build_n
 		return 0;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dir, name);
 	len = llistxattr(path, NULL, 0); /* most have none, and the kernel makes room for as much as it is offered */
-	if (len < 0 && errno == EOPNOTSUPP)
-		s->no_xattrs = true;
 	if (len > 0)
 		len = llistxattr(path, s->xattr_names, sizeof(s->xattr_names));
+	if (len < 0 && errno != EOPNOTSUPP && errno != ENOENT)
+		return -errno;
+	if (len < 0 && errno == EOPNOTSUPP)
+		s->no_xattrs = true;
 	for (ssize_t at = 0; at < len; at += (ssize_t)strlen(s->xattr_names + at) + 1) {
 		const char *xattr = s->xattr_names + at;
 		ssize_t value_len = lgetxattr(path, xattr, s->xattr_value, sizeof(s->xattr_value));
@@ -108,8 +110,11 @@ static int read_xattrs(struct scan *s, int dir, const char *name, struct build_n
 		size_t grown_len;
 		int r;
 
-		if (value_len < 0)
+		/* It went meanwhile, or is one that only others may read. */
+		if (value_len < 0 && (errno == ENODATA || errno == ENOENT || errno == EACCES || errno == EPERM))
 			continue;
+		if (value_len < 0)
+			return -errno;
 		r = xattr_set_with((struct xattr_set){set, set_len}, xattr, s->xattr_value, (size_t)value_len, &grown,
 		                   &grown_len);
 		if (r < 0)
@@ -243,8 +248,9 @@ static int walk(struct scan *s)
 	s->dev = st.st_dev;
 	fill(s, build_root(s->build), &st);
 	r = read_xattrs(s, s->root, ".", build_root(s->build));
-	if (r == 0)
-		r = push(s, build_root(s->build), "", "");
+	if (r < 0)
+		return log_errno(s->log, r, "%s", s->label);
+	r = push(s, build_root(s->build), "", "");
 	while (r == 0 && s->todo) {
 		struct pending *p = s->todo;
 

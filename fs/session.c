@@ -172,7 +172,8 @@ static int recover_dirty(struct session *s, struct layer *l, uint64_t ino)
 	if (fd < 0)
 		return log_errno(&s->log, fd, "%s/layers/%u/content/%llu", s->label, l->id, (unsigned long long)ino);
 	if (fstat(fd, &st) < 0)
-		return -errno;
+		return log_errno(&s->log, -errno, "%s/layers/%u/content/%llu", s->label, l->id,
+		                 (unsigned long long)ino);
 	if ((uint64_t)st.st_size < inode->attr.size)
 		return 0;
 	if (later(st.st_mtim, mtime))
@@ -455,6 +456,8 @@ void session_write_failed(struct session *s, const struct inode *before)
 	record_inode(&s->record, before, INODE_CLEAN | INODE_SIZE | INODE_BLOCKS | INODE_MTIME | INODE_CTIME);
 	if (session_apply(s) == 0)
 		remove_dirty(s, before->ino);
+	else /* the run stays open, and what closes it later tells this */
+		layer_wrote(stack_top(&s->stack), before->ino, before->size, before->mtime, before->ctime);
 }
 
 void session_forget(struct session *s, uint64_t ino)

@@ -26,27 +26,32 @@ enum { FIRST_LAYER = 1 };
 static int lock(struct store *store, bool look, const struct log *log)
 {
 	int flags = (look ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC | O_NOFOLLOW;
+	cleanup_fd int fd = openat(store->session.dirfd, "lock", flags, 0600);
 	char text[24] = "";
 	ssize_t n;
 
-	store->lockfd = openat(store->session.dirfd, "lock", flags, 0600);
-	if (store->lockfd < 0 && errno == ENOENT && look)
+	if (fd < 0 && errno == ENOENT && look)
 		return 0; /* nobody ever had it */
-	if (store->lockfd < 0)
+	if (fd < 0)
 		return log_errno(log, -errno, "%s/lock", store->session.label);
-	if (flock(store->lockfd, (look ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0) {
-		if (look)
+	if (flock(fd, (look ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0) {
+		if (look) {
+			store->lockfd = take_fd(&fd);
 			return 0;
+		}
 		/* In place and always as long, so that a full disk matters only to a new session, which fails anyway. */
 		snprintf(text, sizeof(text), "%-10d\n", (int)getpid());
-		io_write_all(store->lockfd, text, strlen(text), 0);
+		io_write_all(fd, text, strlen(text), 0);
+		store->lockfd = take_fd(&fd);
 		return 0;
 	}
-	n = pread(store->lockfd, text, sizeof(text) - 1, 0);
+	if (errno != EWOULDBLOCK)
+		return log_errno(log, -errno, "%s/lock", store->session.label);
+	n = pread(fd, text, sizeof(text) - 1, 0);
 	text[n > 0 ? n - 1 : 0] = '\0';
 	text[strcspn(text, " ")] = '\0';
 	/* Who only looks shares the lock and leaves the pid of who had it before. */
-	if (flock(store->lockfd, LOCK_SH | LOCK_NB) == 0)
+	if (flock(fd, LOCK_SH | LOCK_NB) == 0)
 		return log_error(log, -EBUSY, "%s: in use by a command that only looks: try again when it has ended",
 		                 store->session.label);
 	if (faccessat(store->session.dirfd, "control", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
@@ -56,24 +61,30 @@ static int lock(struct store *store, bool look, const struct log *log)
 	                 text);
 }
 
-/* True when the directory holds no session but may become one: empty, or what a dead process began to make. */
-static bool may_become_session(const struct store *store)
+/*
+ * 0 when the directory holds no session but may become one: it is empty, or has what a dead process began to make.
+ * -ENOTEMPTY, or why it cannot be told.
+ */
+static int check_no_session(const struct store *store)
 {
-	int fd = openat(store->session.dirfd, "layers", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup_dir DIR *layers = fd < 0 ? NULL : fdopendir(fd);
+	cleanup_dir DIR *layers = NULL;
 	struct dirent *entry;
 	struct stat st;
+	int r = io_open_dir(store->session.dirfd, "layers", &layers);
 
-	if (!layers)
-		return true;
-	while ((entry = readdir(layers))) {
+	if (r < 0)
+		return r == -ENOENT || r == -ENOTDIR ? 0 : r;
+	while ((errno = 0, entry = readdir(layers))) {
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
 		    strcmp(entry->d_name, "1") != 0)
-			return false;
+			return -ENOTEMPTY;
 	}
-	if (fstatat(fd, "1/journal", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size > JOURNAL_HEADER_BYTES)
-		return false;
-	return io_dir_empty(fd, "1/content") != -ENOTEMPTY;
+	if (errno)
+		return -errno;
+	if (fstatat(dirfd(layers), "1/journal", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size > JOURNAL_HEADER_BYTES)
+		return -ENOTEMPTY;
+	r = io_dir_empty(dirfd(layers), "1/content");
+	return r == -ENOENT ? 0 : r;
 }
 
 /* 0 when the directory has nothing but what umlfs itself puts there. */
@@ -82,13 +93,13 @@ static int check_only_ours(int dirfd)
 	static const char *const ours[] = {
 		".",   "..",           "lock",         "layers", "rootfs", "base.index", "base.index.new",
 		"log", "manifest.new", "manifest.old", "running"};
-	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	cleanup_dir DIR *dir = NULL;
 	struct dirent *entry;
+	int r = io_open_dir(dirfd, ".", &dir);
 
-	if (!dir)
-		return -errno;
-	while ((entry = readdir(dir))) {
+	if (r < 0)
+		return r;
+	while ((errno = 0, entry = readdir(dir))) {
 		bool known = false;
 
 		for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
@@ -96,7 +107,7 @@ static int check_only_ours(int dirfd)
 		if (!known)
 			return -ENOTEMPTY;
 	}
-	return 0;
+	return -errno;
 }
 
 static void remove_half_made(const struct store *store)
@@ -230,7 +241,10 @@ static int settle_manifest(struct store *store)
 
 	if (r == 0 && !store->made_session)
 		r = session_sync_manifest(s);
-	return r < 0 ? r : store_remove_dropped(s);
+	if (r < 0)
+		return r;
+	r = store_remove_dropped(s);
+	return r < 0 ? log_errno(&s->log, r, "%s/layers: what was dropped cannot be removed", s->label) : 0;
 }
 
 /* The session on its base: made when it is not there. */
@@ -290,25 +304,31 @@ static int check_directory(const struct store *store, const char *base, const st
 {
 	const char *label = store->session.label;
 	struct stat st;
+	int r;
 
 	if (fstatat(store->session.dirfd, "manifest", &st, AT_SYMLINK_NOFOLLOW) == 0) {
-		if (!base || st.st_size > 0 || !may_become_session(store))
+		if (!base || st.st_size > 0 || check_no_session(store) < 0)
 			return 0;
 		unlinkat(store->session.dirfd, "manifest", 0); /* the host went down while the session was made */
+		errno = ENOENT;
 	}
-	if (!may_become_session(store))
+	r = errno == ENOENT ? check_no_session(store) : -errno;
+	if (r == -ENOTEMPTY)
 		return log_error(log, -EUCLEAN,
 		                 "%s/manifest: missing, though the session has layers: restore it from a "
 		                 "backup, or remove the session",
 		                 label);
+	if (r < 0)
+		return log_errno(log, r, "%s", label);
 	if (!base)
 		return log_error(log, -ENOENT,
 		                 "%s: is no session: it has no manifest; make one with `umlfs mount BASE %s`", label,
 		                 label);
-	if (check_only_ours(store->session.dirfd) < 0)
-		return log_error(log, -ENOTEMPTY,
-		                 "%s: holds other files and is no session: give an empty or a new directory", label);
-	return 0;
+	r = check_only_ours(store->session.dirfd);
+	if (r == -ENOTEMPTY)
+		return log_error(log, r, "%s: holds other files and is no session: give an empty or a new directory",
+		                 label);
+	return r < 0 ? log_errno(log, r, "%s", label) : 0;
 }
 
 static int open_parts(struct store *store, const struct store_options *o)
@@ -356,6 +376,8 @@ void store_unmake(struct store *store)
 {
 	if (store->made_session)
 		remove_half_made(store);
+	else if (store->made_dir && store->lockfd >= 0) /* ours, so nobody else made anything there */
+		unlinkat(store->session.dirfd, "lock", 0);
 	if (store->made_dir && rmdir(store->session.label) < 0 && store->path)
 		rmdir(store->path); /* the working directory may have changed */
 }
@@ -390,18 +412,13 @@ int store_commit(struct store *store, struct manifest *m, bool seals)
 
 int store_remove_dropped(struct session *s)
 {
-	int fd = commit_pending(&s->commit) ? -1 : openat(s->layersfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	cleanup_dir DIR *dir = NULL;
 	struct dirent *entry;
-	int result = 0;
+	int result = commit_pending(&s->commit) ? 0 : io_open_dir(s->layersfd, ".", &dir);
 
-	if (commit_pending(&s->commit))
-		return 0;
-	if (!dir) {
-		close_fd(fd);
-		return -EIO;
-	}
-	while ((entry = readdir(dir))) {
+	if (!dir)
+		return result;
+	while ((errno = 0, entry = readdir(dir))) {
 		char *end;
 		unsigned long id = strtoul(entry->d_name, &end, 10);
 		int r;
@@ -412,5 +429,5 @@ int store_remove_dropped(struct session *s)
 		if (r < 0)
 			result = r;
 	}
-	return result;
+	return errno ? -errno : result;
 }

@@ -220,7 +220,7 @@ int store_base_from_copy(struct store *store, const struct log *log)
 	if (r == -EPROTONOSUPPORT)
 		return log_error(log, r, "%s: made by a newer umlfs: update umlfs", label);
 	if (r < 0)
-		return r;
+		return log_errno(log, r, "%s", label);
 	r = base_new(index, -1, s->manifest.base_path, &s->base);
 	if (r < 0)
 		index_free(index);

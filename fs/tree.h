@@ -91,5 +91,11 @@ int tree_name_length(const char *name);
 /* For the tree_*.c files: of an inode that is being written, the blocks that its content has by now. */
 void tree_count_blocks(struct tree *t, struct inode *inode);
 
+/* For the tree_*.c files: puts the fields that change sets into inode; without CTIME, ctime is now. */
+void tree_assign(struct inode *inode, const struct tree_change *change);
+
+/* For the tree_*.c files: a change with SIZE in it, all of it or nothing. */
+int tree_set_size(struct tree *t, uint64_t ino, const struct tree_change *change);
+
 /* For the tree_*.c files: drops an inode whose last name just went, unless somebody holds it. */
 void tree_drop_if_dead(struct tree *t, uint64_t ino);

@@ -32,6 +32,23 @@ int tree_getattr(struct tree *t, uint64_t ino, struct inode *out)
 	return r;
 }
 
+void tree_assign(struct inode *inode, const struct tree_change *change)
+{
+	unsigned int fields = change->fields;
+
+	if (fields & INODE_MODE)
+		inode->mode = (inode->mode & S_IFMT) | (change->attr.mode & 07777);
+	if (fields & INODE_UID)
+		inode->uid = change->attr.uid;
+	if (fields & INODE_GID)
+		inode->gid = change->attr.gid;
+	if (fields & INODE_ATIME)
+		inode->atime = change->attr.atime;
+	if (fields & INODE_MTIME)
+		inode->mtime = change->attr.mtime;
+	inode->ctime = fields & INODE_CTIME ? change->attr.ctime : tree_now();
+}
+
 static int set_fields(struct tree *t, uint64_t ino, const struct tree_change *change)
 {
 	struct session *s = t->session;
@@ -45,17 +62,7 @@ static int set_fields(struct tree *t, uint64_t ino, const struct tree_change *ch
 		r = stack_inode(&s->stack, ino, &inode);
 	if (r < 0)
 		return r;
-	if (fields & INODE_MODE)
-		inode.mode = (inode.mode & S_IFMT) | (change->attr.mode & 07777);
-	if (fields & INODE_UID)
-		inode.uid = change->attr.uid;
-	if (fields & INODE_GID)
-		inode.gid = change->attr.gid;
-	if (fields & INODE_ATIME)
-		inode.atime = change->attr.atime;
-	if (fields & INODE_MTIME)
-		inode.mtime = change->attr.mtime;
-	inode.ctime = fields & INODE_CTIME ? change->attr.ctime : tree_now();
+	tree_assign(&inode, change);
 	record_start(&s->record);
 	record_inode(&s->record, &inode, fields | INODE_CTIME);
 	return session_apply(s);
@@ -66,9 +73,8 @@ int tree_setattr(struct tree *t, uint64_t ino, const struct tree_change *change,
 	int r = 0;
 
 	if (change->fields & INODE_SIZE)
-		r = tree_truncate(t, ino, change->attr.size);
-	/* A chown to nobody sets nothing, and still counts as a change. */
-	if (r == 0 && change->fields != INODE_SIZE)
+		r = tree_set_size(t, ino, change);
+	else /* a chown to nobody sets nothing, and still counts as a change */
 		r = set_fields(t, ino, change);
 	return r < 0 ? r : tree_getattr(t, ino, out);
 }

@@ -37,6 +37,7 @@ static int check_room(struct tree *t, const struct inode *inode, uint64_t offset
 ssize_t tree_read(struct tree *t, uint64_t ino, void *buf, size_t len, uint64_t offset)
 {
 	struct inode inode;
+	size_t done = 0;
 	ssize_t n;
 	int fd;
 	int r = regular(t, ino, &inode);
@@ -48,10 +49,15 @@ ssize_t tree_read(struct tree *t, uint64_t ino, void *buf, size_t len, uint64_t 
 		return 0;
 	if (fd < 0)
 		return fd;
+	/* Not to stop before the end of the file: the kernel takes a short answer for that. */
 	do {
-		n = pread(fd, buf, len, (off_t)offset);
-	} while (n < 0 && errno == EINTR);
-	return n < 0 ? -errno : n;
+		n = pread(fd, (char *)buf + done, len - done, (off_t)(offset + done));
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0)
+			done += (size_t)n;
+	} while (n != 0 && done < len && offset + done < inode.size);
+	return (ssize_t)done;
 }
 
 ssize_t tree_write(struct tree *t, uint64_t ino, const void *buf, size_t len, uint64_t offset)
@@ -101,10 +107,24 @@ static int truncate_empty(struct tree *t, struct inode *inode, struct timespec n
 	return session_apply(s);
 }
 
-int tree_truncate(struct tree *t, uint64_t ino, uint64_t size)
+/* Records the fields that are no time of the content, if any, and the size with them. */
+static int record_others(struct tree *t, const struct inode *inode, unsigned int fields)
 {
+	if (fields == 0)
+		return 0;
+	record_start(&t->session->record);
+	record_inode(&t->session->record, inode, fields | INODE_SIZE | INODE_CTIME);
+	return session_apply(t->session);
+}
+
+int tree_set_size(struct tree *t, uint64_t ino, const struct tree_change *change)
+{
+	struct session *s = t->session;
+	unsigned int others = change->fields & (INODE_MODE | INODE_UID | INODE_GID | INODE_ATIME);
+	uint64_t size = change->attr.size;
 	struct timespec now = tree_now();
 	struct inode before, inode;
+	bool is_cut;
 	int fd;
 	int r = regular(t, ino, &before);
 
@@ -112,19 +132,40 @@ int tree_truncate(struct tree *t, uint64_t ino, uint64_t size)
 		return r;
 	if (size > INT64_MAX)
 		return -EFBIG;
-	if (size == 0 && before.content_layer == CONTENT_NONE)
+	if (size == 0 && before.content_layer == CONTENT_NONE && change->fields == INODE_SIZE)
 		return truncate_empty(t, &before, now);
 	inode = before;
-	fd = session_begin_write(t->session, &inode, size, now);
+	fd = session_begin_write(s, &inode, others ? before.size : size, now);
 	if (fd < 0)
 		return fd;
-	if (ftruncate(fd, (off_t)size) < 0) {
+	/* What was copied up in part is no longer than size: nothing may fail any more that would leave it so. */
+	is_cut = !others && inode.content_layer != before.content_layer && size <= before.size;
+	tree_assign(&inode, change);
+	inode.size = size < before.size ? size : before.size; /* told before it is cut, see session_begin_write() */
+	r = record_others(t, &inode, others);
+	if (r == 0 && !is_cut && ftruncate(fd, (off_t)size) < 0) {
 		r = -errno;
-		session_write_failed(t->session, &before);
+		record_others(t, &before, others);
+	}
+	if (r < 0) {
+		session_write_failed(s, &before);
 		return r;
 	}
-	session_wrote(t->session, fd, ino, size, now);
+	session_wrote(s, fd, ino, size, now);
+	/* Times that were asked for end the run of writes; where that fails, what ends it later tells them. */
+	if (change->fields & (INODE_MTIME | INODE_CTIME)) {
+		layer_wrote(stack_top(&s->stack), ino, size, change->fields & INODE_MTIME ? change->attr.mtime : now,
+		            change->fields & INODE_CTIME ? change->attr.ctime : now);
+		session_settle_inode(s, ino);
+	}
 	return 0;
+}
+
+int tree_truncate(struct tree *t, uint64_t ino, uint64_t size)
+{
+	const struct tree_change change = {.fields = INODE_SIZE, .attr.size = size};
+
+	return tree_set_size(t, ino, &change);
 }
 
 int tree_fallocate(struct tree *t, uint64_t ino, int mode, uint64_t offset, uint64_t len)
