@@ -467,9 +467,10 @@ def test_a_walk_that_reopens_sees_every_name_once_whatever_changes(here):
     os.mkdir('new')
     for number in range(2000):
         write_file(f'new/old-{number:05}')
-    for top, count in (('new', 2000), ('many', 60)):
-        stay = {name for number, name in enumerate(sorted(os.listdir(os.fsencode(top)))) if number % 3 != 1}
-        go = set(os.listdir(os.fsencode(top))) - stay
+    # Nobody has listed them before: the kernel would walk through what it has kept of that.
+    for top, there in (('new', [b'old-%05d' % number for number in range(2000)]), ('many', [b'%03d' % number for number in range(60)])):
+        stay = {name for number, name in enumerate(there) if number % 3 == 1}
+        go = set(there) - stay
         state = {'made': 0}
 
         def disturb(names):
@@ -485,7 +486,6 @@ def test_a_walk_that_reopens_sees_every_name_once_whatever_changes(here):
         assert len(names) == len(set(names)), 'a name came twice'
         assert stay <= set(names), 'a name that was there all the time did not come'
         assert set(names) <= stay | go | {name for name in names if name.startswith((b'made-', b'renamed-'))}
-        assert len(stay | go) == count
 
 
 def list_twenty_thousand():
