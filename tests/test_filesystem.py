@@ -468,7 +468,8 @@ def test_a_walk_that_reopens_sees_every_name_once_whatever_changes(here):
     for number in range(2000):
         write_file(f'new/old-{number:05}')
     # Nobody has listed them before: the kernel would walk through what it has kept of that.
-    for top, there in (('new', [b'old-%05d' % number for number in range(2000)]), ('many', [b'%03d' % number for number in range(60)])):
+    for top, form, count in (('new', b'old-%05d', 2000), ('many', b'%03d', 60)):
+        there = [form % number for number in range(count)]
         stay = {name for number, name in enumerate(there) if number % 3 == 1}
         go = set(there) - stay
         state = {'made': 0}
