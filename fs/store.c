@@ -239,10 +239,12 @@ static int settle_manifest(struct store *store)
 	struct session *s = &store->session;
 	int r = recovery_choose(s);
 
-	if (r == 0 && !store->made_session)
+	if (r < 0)
+		return r; /* it said why */
+	if (!store->made_session)
 		r = session_sync_manifest(s);
 	if (r < 0)
-		return r;
+		return log_errno(&s->log, r, "%s/manifest: cannot be synced", s->label);
 	r = store_remove_dropped(s);
 	return r < 0 ? log_errno(&s->log, r, "%s/layers: what was dropped cannot be removed", s->label) : 0;
 }

@@ -225,6 +225,7 @@ def test_two_sessions_share_a_base_and_nothing_else(place, base):
     one.do(shutil.rmtree, one / 'home')
     assert differences(other.dump(), other_before) == []
     assert 'home' in place.do(os.listdir, base)
+    assert differences(settle(other), other_before) == [], 'only the kernel had kept it'
 
 
 def test_a_mount_changes_nothing_in_the_base(place, base):

@@ -467,9 +467,11 @@ def test_a_walk_that_reopens_sees_every_name_once_whatever_changes(here):
     os.mkdir('new')
     for number in range(2000):
         write_file(f'new/old-{number:05}')
-    for top, count in (('new', 2000), ('many', 60)):
-        stay = {name for number, name in enumerate(sorted(os.listdir(os.fsencode(top)))) if number % 3 != 1}
-        go = set(os.listdir(os.fsencode(top))) - stay
+    # Nobody has listed them before: the kernel would walk through what it has kept of that.
+    for top, form, count in (('new', b'old-%05d', 2000), ('many', b'%03d', 60)):
+        there = [form % number for number in range(count)]
+        stay = {name for number, name in enumerate(there) if number % 3 == 1}
+        go = set(there) - stay
         state = {'made': 0}
 
         def disturb(names):
@@ -485,17 +487,16 @@ def test_a_walk_that_reopens_sees_every_name_once_whatever_changes(here):
         assert len(names) == len(set(names)), 'a name came twice'
         assert stay <= set(names), 'a name that was there all the time did not come'
         assert set(names) <= stay | go | {name for name in names if name.startswith((b'made-', b'renamed-'))}
-        assert len(stay | go) == count
 
 
 def list_twenty_thousand():
     os.mkdir('new')
-    names = {b'%05d' % number for number in range(20_000)}
+    names = {b'%05d' % number + b'n' * (number * 7 % 50) for number in range(20_000)}
     for name in names:
         os.mknod(b'new/' + name)
     assert set(reopening_walk('new')) == set(os.listdir(b'new')) == names
     assert len(reopening_walk('new', size=4096)) == 20_000
-    half = {name for name in names if int(name) % 2}
+    half = {name for name in names if int(name[:5]) % 2}
     for name in half:
         os.unlink(b'new/' + name)
     assert sorted(reopening_walk('new')) == sorted(names - half)
@@ -529,3 +530,7 @@ def test_positions_in_a_listing_can_be_returned_to(here):
                 again += found
             assert [entry for entry in again if entry[0] != b'new'] == entries
             assert len(again) == len(entries) + 1
+        # Two names that one operation has put into the directory have a position each.
+        write_file(f'{top}/newer')
+        renameat2(f'{top}/new', f'{top}/newer', RENAME_EXCHANGE)
+        assert sorted(reopening_walk(top, size=40)) == sorted(os.listdir(os.fsencode(top)))

@@ -192,9 +192,16 @@ def configured(site, worked):
     return snapshot
 
 
+def names_that_are_there(top, paths):
+    return {path for path in paths if os.path.lexists(os.path.join(top, path))}
+
+
 def comes_back(site, snapshot, damaged):
-    """The listing after a reset is the snapshot's; it was another one before."""
+    """What is there after a reset is the snapshot; it was something else before."""
     assert differences(snapshot.entries, damaged) != []
+    # One by one first: a listing mends what the kernel believes of names.
+    there = site.mount.do(names_that_are_there, site.mount.path, snapshot.entries.keys() | damaged.keys())
+    assert sorted(there ^ snapshot.entries.keys()) == []
     assert differences(snapshot.entries, site.mount.dump()) == []
     assert snapshot.inodes == site.mount.do(inode_numbers, site.mount.path)
 
