@@ -46,11 +46,13 @@ static int run(struct model *m, const char *const *words)
 static char *output(struct model *m)
 {
 	size_t len;
-	char *text = (char *)place_get(m->w.place.fd, "output", &len);
+	unsigned char *bytes = place_get(m->w.place.fd, "output", &len);
+	char *text = malloc(len + 1);
 
-	text = realloc(text, len + 1);
 	assert_non_null(text);
+	memcpy(text, bytes, len);
 	text[len] = '\0';
+	free(bytes);
 	return text;
 }
 
