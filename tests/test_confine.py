@@ -1,5 +1,6 @@
 """Keeping out: what a daemon has given up, what it keeps open, and who unmounts when it may not."""
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -34,7 +35,11 @@ def threads(pid):
 
 def descriptors(pid):
     """{number: what it is} of a process."""
-    return {int(fd): os.readlink(f'/proc/{pid}/fd/{fd}') for fd in os.listdir(f'/proc/{pid}/fd')}
+    found = {}
+    for fd in os.listdir(f'/proc/{pid}/fd'):
+        with contextlib.suppress(FileNotFoundError):        # a file that was open for a moment
+            found[int(fd)] = os.readlink(f'/proc/{pid}/fd/{fd}')
+    return found
 
 
 def write(path, data):
