@@ -40,7 +40,7 @@ struct init_user {
 	char name[64], home[256], shell[256];
 };
 
-/* Tells the host about a failure: "error WHAT: WHY" on the status console; answers r. */
+/* Tells the host about a failure: "error WHAT: WHY" on the status console (WHY is r's, none for 0); answers r. */
 int init_failed(int r, const char *what);
 
 /* Reads /job. 0 or -errno; everything stays allocated for good. */

@@ -50,8 +50,9 @@ int init_find_user(const char *name, struct init_user *user_out)
 	if (number < 0 && strcmp(name, "root") == 0)
 		number = 0;
 	if (number < 0) {
-		snprintf(what, sizeof(what), "--user %s: /etc/passwd of the root has no such user", name);
-		return init_failed(-ENOENT, what);
+		snprintf(what, sizeof(what), "--user %s: no such user in its /etc/passwd", name);
+		init_failed(0, what);
+		return -ENOENT;
 	}
 	user_out->uid = user_out->gid = (uid_t)number;
 	set(user_out, name, number == 0 ? "/root" : "/", NULL);

@@ -54,10 +54,11 @@ struct run_plan {
 	bool mounted;  /* SESSION is mounted already, at mountpoint */
 	char *mountpoint;
 	struct run_share *shares, *files;
-	bool terminal; /* the command gets the terminal */
-	bool apart;    /* standard error goes elsewhere than standard output */
-	int lock;      /* SESSION's, held to the end, or -1 */
-	int log;       /* where the kernel\'s log goes, or -1 */
+	bool terminal;             /* the command gets the terminal */
+	unsigned short rows, cols; /* the terminal\'s */
+	bool apart;                /* standard error goes elsewhere than standard output */
+	int lock;                  /* SESSION's, held to the end, or -1 */
+	int log;                   /* where the kernel\'s log goes, or -1 */
 };
 
 /*
@@ -143,6 +144,9 @@ struct run_tail {
 };
 
 void run_tail_add(struct run_tail *tail, const char *bytes, size_t len);
+
+/* The line that says why the kernel panicked; empty when it is no longer there. */
+void run_tail_panic(const struct run_tail *tail, char *line, size_t size);
 
 /* Prints the last lines. */
 void run_tail_print(const struct run_tail *tail, FILE *out);

@@ -26,13 +26,11 @@ static void put_options(FILE *job, const struct run_options *o)
 		put(job, "user", o->user);
 }
 
-static void put_terminal(FILE *job)
+static void put_terminal(FILE *job, const struct run_plan *plan)
 {
 	const char *type = getenv("TERM");
-	unsigned short rows, cols;
 
-	run_terminal_size(&rows, &cols);
-	fprintf(job, "terminal=%hu %hu%c", rows, cols, '\0');
+	fprintf(job, "terminal=%hu %hu%c", plan->rows, plan->cols, '\0');
 	fprintf(job, "env=TERM=%s%c", type && *type ? type : "dumb", '\0');
 }
 
@@ -44,7 +42,7 @@ int run_write_job(const struct run_plan *plan, char **text_out, size_t *len_out)
 	if (!job)
 		return -ENOMEM;
 	if (plan->terminal)
-		put_terminal(job); /* before --env, which may say otherwise */
+		put_terminal(job, plan); /* before --env, which may say otherwise */
 	if (plan->apart)
 		put(job, "errors", "apart");
 	put_options(job, o);

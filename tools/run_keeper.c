@@ -83,6 +83,15 @@ static int make(struct keeper *k, int pipes[RUN_PIPES][2])
 	return k->kernel < 0 ? k->kernel : 0;
 }
 
+/* True when the process that serves the session has ended though nobody told it to. */
+static bool server_died(const struct keeper *k)
+{
+	siginfo_t info = {0};
+
+	return k->session.server && waitid(P_PID, (id_t)k->session.server, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	       info.si_pid;
+}
+
 /* Waits for the kernel's end; another word than KEEPER_END comes back, else 0. */
 static char wait_for_kernel(const struct keeper *k)
 {
@@ -94,6 +103,12 @@ static char wait_for_kernel(const struct keeper *k)
 
 		if (waitid(P_PID, (id_t)k->kernel, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid)
 			return 0;
+		if (server_died(k)) {
+			tell(k, KEEPER_FAILED, "server");
+			log_error(&cmd_log, -EIO, "%s: the process that serves it died: see the messages above, if any",
+			          k->session.path);
+			return 0;
+		}
 		if (poll(fds, 2, -1) < 0)
 			continue;
 		if (fds[1].revents && read(k->signals, &signal_info, sizeof(signal_info)) < 0)

@@ -201,6 +201,7 @@ static int plan_streams(struct run_plan *plan)
 		return log_error(&cmd_log, -ENOTTY, "run: standard input and output are no terminal: give a COMMAND%s",
 		                 o->tty ? ", and not --tty" : "");
 	plan->terminal = terminal && (o->init || o->tty || !o->command[0]);
+	run_terminal_size(&plan->rows, &plan->cols);
 	plan->apart = !plan->terminal && !same_file(STDOUT_FILENO, STDERR_FILENO);
 	return 0;
 }

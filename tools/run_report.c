@@ -76,13 +76,16 @@ static void report_json(const struct run_plan *plan, const struct run_result *re
 
 static void report_failure(const struct run_plan *plan, const struct run_result *result, const struct run_tail *tail)
 {
+	char why[256];
+
 	if (tail->len && !(result->end == RUN_END_FAILED && result->why)) {
 		fputs("--- the kernel's last words\n", stderr);
 		run_tail_print(tail, stderr);
 		fputs("---\n", stderr);
 	}
+	run_tail_panic(tail, why, sizeof(why));
 	if (result->end == RUN_END_PANIC)
-		fprintf(stderr, "umlfs: %s: the guest's kernel panicked: --log FILE keeps all it said\n", plan->kernel);
+		fprintf(stderr, "umlfs: guest: %s: --log FILE keeps all it said\n", why);
 	else if (result->why)
 		fprintf(stderr, "umlfs: guest: %s\n", result->why);
 	else if (tail->len)

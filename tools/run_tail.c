@@ -34,6 +34,17 @@ void run_tail_add(struct run_tail *tail, const char *bytes, size_t len)
 		tail->panicked = true;
 }
 
+void run_tail_panic(const struct run_tail *tail, char *line, size_t size)
+{
+	const char *at = memmem(tail->bytes, tail->len, panic, strlen(panic));
+	size_t len = 0;
+
+	while (at && at + len < tail->bytes + tail->len && len + 1 < size && (unsigned char)at[len] >= ' ')
+		len++;
+	memcpy(line, at ? at : "", len);
+	line[len] = '\0';
+}
+
 void run_tail_print(const struct run_tail *tail, FILE *out)
 {
 	size_t from = tail->len;

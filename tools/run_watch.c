@@ -185,6 +185,8 @@ static void decide(struct watch *w)
 
 	if (result->end == RUN_END_NONE && w->plan->options->init && result->started > 0 && powered_off)
 		result->end = RUN_END_EXIT;
+	if (!result->cleaned) /* the keeper has said why */
+		w->tail->len = 0;
 	if (result->end == RUN_END_NONE)
 		result->end = w->tail->panicked ? RUN_END_PANIC : RUN_END_FAILED;
 	failed = result->end != RUN_END_EXIT || result->status != 0;

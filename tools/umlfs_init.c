@@ -67,7 +67,10 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
 
 int init_failed(int r, const char *what)
 {
-	say("error %s: %s\n", what, strerror(-r));
+	if (r)
+		say("error %s: %s\n", what, strerror(-r));
+	else
+		say("error %s\n", what);
 	return r;
 }
 
@@ -141,10 +144,18 @@ static void set_streams(const struct init_job *job)
 		ioctl(STDIN_FILENO, TIOCSCTTY, 0);
 }
 
+static int failed_directory(const char *path, int error)
+{
+	char what[256];
+
+	snprintf(what, sizeof(what), "--chdir %s", path);
+	return init_failed(-error, what);
+}
+
 static int enter_directory(const struct init_job *job, const struct init_user *user)
 {
 	if (job->chdir && chdir(job->chdir) < 0)
-		return init_failed(-errno, job->chdir);
+		return failed_directory(job->chdir, errno);
 	if (!job->chdir && !job->args[0] && chdir(user->home) < 0)
 		return 0; /* a shell is useful in / too */
 	return 0;
