@@ -130,8 +130,10 @@ def test_output_errors_and_status_are_the_commands(site, user):
 
 
 def test_output_and_errors_to_one_place_keep_their_order(site):
-    result = site.script('for i in $(seq 1 200); do echo o$i; echo e$i >&2; done', stderr=subprocess.STDOUT)
-    assert result.stdout.split() == [f'{kind}{i}' for i in range(1, 201) for kind in 'oe']
+    script = 'for i in $(seq 1 200); do echo o$i; echo e$i >&2; done'
+    with site.start(site.base, '--', 'sh', '-c', script, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        seen = process.stdout.read().decode()
+    assert seen.split() == [f'{kind}{i}' for i in range(1, 201) for kind in 'oe']
 
 
 def test_output_comes_while_the_command_runs(site):
@@ -298,7 +300,7 @@ def test_a_session_is_reset_afterwards(site):
     session = site.session('reset')
     script = 'cat /made; rm -r /made /etc/apt; touch /new'
     assert site.run(session, '--', 'sh', '-c', script)[:2] == (0, 'made before\n')
-    assert mounts_below(site.place.path) == [] and site.status(session)['changes'] == 0
+    assert mounts_below(site.place.path) == [] and site.status(session)['entries'] == 0
     mounted = site.place.mount(site.base, session)
     assert site.run(session, '--', 'sh', '-c', script)[:2] == (0, 'made before\n')
     assert mounted.do(os.path.exists, mounted / 'made') and not mounted.do(os.path.exists, mounted / 'new')
@@ -319,7 +321,7 @@ def test_changes_that_no_snapshot_holds_are_not_thrown_away(site):
     session = site.session('changed')
     assert site.run('--keep', 'always', session, '--', 'touch', '/more')[0] == 0
     assert 'has changes that no snapshot holds' in one_line(site.run(session, '--', 'true'))
-    assert site.status(session)['changes'] > 0
+    assert site.status(session)['entries'] > 0
 
 
 def test_a_session_is_one_runs_at_a_time(site):
@@ -387,6 +389,7 @@ def test_without_a_command_there_is_a_shell_with_job_control(site):
         terminal.wait_for('waiting\r\n')
         terminal.type('\x1a')                           # Ctrl-Z, then Ctrl-C: for the guest's shell, not for us
         terminal.wait_for('Stopped')
+        terminal.wait_for('# ')
         terminal.type('fg\r')
         terminal.wait_for('sleep 1000"\r\n')
         terminal.type('\x03')

@@ -58,9 +58,9 @@ static const struct command command = {
 	.name = "run",
 	.usage = "[OPTION...] BASE|SESSION [-- COMMAND ARG...]",
 	.help = "boot a guest, run a command in it, and leave nothing behind",
-	.details = "COMMAND's output and status become this command's own. Without COMMAND: a shell on\n"
-		   "the terminal. With BASE everything happens in a session that is removed at the end;\n"
-		   "SESSION is reset to the snapshot that it stands on.\n\n"
+	.details = "COMMAND's output and status become this command's own. Without COMMAND: a shell\n"
+		   "on the terminal. With BASE everything happens in a session that is removed at\n"
+		   "the end; SESSION is reset to the snapshot that it stands on.\n\n"
 		   "  --kernel FILE      the UML kernel; else $UMLFS_KERNEL, ./linux, ./vmlinux,\n"
 		   "                     linux.uml or linux in PATH\n"
 		   "  --mem SIZE         the guest's memory (256M)\n"
@@ -76,14 +76,14 @@ static const struct command command = {
 		   "  --file HOST:GUEST  a copy of a file, for this run\n"
 		   "  --log FILE         write the kernel's log there\n"
 		   "  -t, --tty          give COMMAND the terminal\n"
-		   "  --raid             let the kernel measure its RAID code, which btrfs and md need\n"
-		   "                     for RAID 5 and 6 (a second)\n"
+		   "  --raid             let the kernel measure its RAID code, which btrfs and md\n"
+		   "                     need for RAID 5 and 6 (a second)\n"
 		   "  --dry-run          print the kernel's command line, do nothing\n"
 		   "  --json-status-fd N write what happened there, a JSON object a line\n"
 		   "  -v                 say what is done\n\n"
-		   "Exit status: COMMAND's own; 128+N when signal N ended it; 124 timeout; 125 umlfs or\n"
-		   "the kernel failed; 126 COMMAND cannot be run; 127 there is no such COMMAND. On a\n"
-		   "terminal Ctrl-] three times ends the guest.\n",
+		   "Exit status: COMMAND's own; 128+N when signal N ended it; 124 timeout; 125 umlfs\n"
+		   "or the kernel failed; 126 COMMAND cannot be run; 127 there is no such COMMAND.\n"
+		   "On a terminal Ctrl-] three times ends the guest.\n",
 };
 
 static int add(struct run_words *words, const char *word)

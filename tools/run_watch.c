@@ -17,7 +17,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PANIC_SECONDS = 1 }; /* for the last lines of a kernel that panicked */
+enum {
+	PANIC_SECONDS = 1, /* for the last lines of a kernel that panicked */
+	RESENDS = 3,       /* of the terminal's size: UML may sit on a line until another one comes */
+	RESEND_MS = 100,
+};
 
 enum { FLOW_OUTPUT, FLOW_ERRORS, FLOW_LOG, FLOW_HOST, FLOW_INPUT, FLOWS };
 
@@ -33,6 +37,7 @@ struct watch {
 	size_t line_len;
 	char guest[PATH_MAX + 64];
 	int kernel_status; /* as of wait(2) */
+	int resends;       /* of the terminal's size, still to come */
 	bool told_end, ended, decided;
 };
 
@@ -73,12 +78,22 @@ static void give_reason(struct watch *w, const char *why)
 		w->result->why = strdup(why);
 }
 
+static void send_size(const struct watch *w)
+{
+	unsigned short rows, cols;
+
+	run_terminal_size(&rows, &cols);
+	dprintf(w->orders, "%hu %hu\n", rows, cols);
+}
+
 static void begin(struct watch *w)
 {
 	w->result->started = seconds() - w->began;
 	run_report_start(w->plan, w->guest);
 	if (w->plan->terminal) {
 		run_terminal_raw();
+		send_size(
+			w); /* it may have changed; and UML sits on the first line that a console gets until a second comes */
 		w->flows[FLOW_INPUT].from = STDIN_FILENO;
 	}
 }
@@ -158,14 +173,14 @@ static void read_keeper(struct watch *w)
 static void take_signal(struct watch *w)
 {
 	struct signalfd_siginfo info;
-	unsigned short rows, cols;
 
 	if (read(w->signals, &info, sizeof(info)) != sizeof(info))
 		return;
 	if (info.ssi_signo == SIGWINCH) {
-		run_terminal_size(&rows, &cols);
-		if (w->plan->terminal)
-			dprintf(w->orders, "%hu %hu\n", rows, cols);
+		if (w->plan->terminal) {
+			send_size(w);
+			w->resends = RESENDS;
+		}
 		return;
 	}
 	if (w->result->end == RUN_END_NONE || w->ended) {
@@ -227,10 +242,11 @@ static void check_flow(struct watch *w, int i, int r)
 static int wait_ms(const struct watch *w)
 {
 	double left = w->deadline - seconds();
+	double most = w->resends > 0 ? RESEND_MS : INT_MAX - 1;
 
 	if (w->deadline <= 0 || w->told_end)
-		return -1;
-	return left > 0 ? (int)(left * 1000 < INT_MAX - 1 ? left * 1000 : INT_MAX - 1) + 1 : 0;
+		return w->resends > 0 ? RESEND_MS : -1;
+	return left > 0 ? (int)(left * 1000 < most ? left * 1000 : most) + 1 : 0;
 }
 
 static void step(struct watch *w)
@@ -241,10 +257,17 @@ static void step(struct watch *w)
 		{.fd = w->status, .events = POLLIN},
 	};
 
+	int ready;
+
 	for (int i = 0; i < FLOWS; i++)
 		run_flow_wants(&w->flows[i], &fds[3 + i]);
-	if (poll(fds, 3 + FLOWS, wait_ms(w)) < 0)
+	ready = poll(fds, 3 + FLOWS, wait_ms(w));
+	if (ready < 0)
 		return;
+	if (ready == 0 && w->resends > 0) {
+		w->resends--;
+		send_size(w);
+	}
 	if (fds[2].revents)
 		read_status(w);
 	for (int i = 0; i < FLOWS; i++)
