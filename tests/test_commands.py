@@ -1210,16 +1210,19 @@ def test_a_session_may_be_reached_through_a_symlink(place):
 
 # --- the command line --------------------------------------------------------------------------------------------
 
+PROGRAMS = [*COMMANDS, 'run']     # run has exit statuses of its own: test_run.py
+
+
 def test_help_tells_of_every_command():
     for words in ['--help'], ['-h'], ['help']:
         result = run(*words)
         assert (result.status, result.stderr) == (0, '')
-        assert all(re.search(rf'^  {command} ', result.stdout, re.MULTILINE) for command in COMMANDS)
+        assert all(re.search(rf'^  {command} ', result.stdout, re.MULTILINE) for command in PROGRAMS)
     result = run()
     assert (result.status, result.stdout) == (2, '') and result.stderr.startswith('usage: ')
 
 
-@pytest.mark.parametrize('command', COMMANDS)
+@pytest.mark.parametrize('command', PROGRAMS)
 def test_every_command_has_help(command):
     for words in [command, '--help'], [command, '-h'], [command, 'x', '--help']:
         result = run(*words)

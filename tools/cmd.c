@@ -36,7 +36,7 @@ int cmd_usage_error(const struct command *self, const char *format, ...)
 	return EXIT_USAGE;
 }
 
-enum { NAMES_MAX = 16 };
+enum { NAMES_MAX = 32 };
 
 /* The command's long names and "help". */
 static void gather_names(const struct option *from, struct option names[NAMES_MAX])

@@ -18,7 +18,7 @@ struct command {
 };
 
 extern const struct command cmd_import, cmd_mount, cmd_umount, cmd_snapshot, cmd_reset, cmd_list, cmd_delete,
-	cmd_status, cmd_check;
+	cmd_status, cmd_check, cmd_run;
 
 /* The commands in the order of `umlfs --help`, NULL at the end. */
 extern const struct command *const commands[];
@@ -41,6 +41,12 @@ struct cmd_flags {
  */
 int cmd_parse(const struct command *self, int argc, char **argv, const struct cmd_flags *flags, int least, int most,
               int *first_out);
+
+/*
+ * Hands over to a program of its own that is part of this one, such as umlfs-import: it stands beside this one or
+ * where it was installed. Answers only when there is none: the exit status.
+ */
+int cmd_become(const char *program, char **argv);
 
 /* Prints "umlfs: text" and where to find help; answers EXIT_USAGE. */
 int cmd_usage_error(const struct command *self, const char *format, ...) __attribute__((format(printf, 2, 3)));

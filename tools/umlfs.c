@@ -11,8 +11,8 @@
 #include "cmd.h"
 
 const struct command *const commands[] = {
-	&cmd_import, &cmd_mount,  &cmd_umount, &cmd_snapshot, &cmd_reset,
-	&cmd_list,   &cmd_delete, &cmd_status, &cmd_check,    NULL,
+	&cmd_import, &cmd_mount,  &cmd_umount, &cmd_snapshot, &cmd_reset, &cmd_list,
+	&cmd_delete, &cmd_status, &cmd_check,  &cmd_run,      NULL,
 };
 
 static int print_help(FILE *out)
@@ -28,7 +28,8 @@ static int print_help(FILE *out)
 	      "  mnt=$(umlfs mount base session)    # then boot with rootfstype=hostfs rootflags=$mnt\n"
 	      "  umlfs snapshot session clean\n"
 	      "  umlfs reset session clean          # milliseconds, the mount stays up\n"
-	      "  umlfs umount session\n",
+	      "  umlfs umount session\n"
+	      "  umlfs run base -- uname -a         # mount, boot, run, and nothing is left\n",
 	      out);
 	return out == stdout ? EXIT_DONE : EXIT_USAGE;
 }

@@ -1,0 +1,524 @@
+"""`umlfs run`: boots a guest, runs a command in it, and leaves nothing: no process, mount, socket or file."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import re
+import select
+import signal
+import struct
+import subprocess
+import tempfile
+import termios
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import guest
+import umlfs_cli
+from umlfs_cli import PATIENCE, ROOT, USERS, Place, identity, mounts_below, program
+
+pytestmark = pytest.mark.skipif(guest.uml_kernel() is None, reason='no linux.uml: apt-get install user-mode-linux')
+
+PANIC = 'echo last words; echo c >/proc/sysrq-trigger; sleep 1000'
+HELP_COLUMNS = 80
+
+
+# --- where it runs -----------------------------------------------------------------------------------------------
+
+class Site:
+    """An imported Debian, and a temporary directory that everything of a run must be in, and gone from at the end.
+
+    The base is an ordinary user's; root uses it as well.
+    """
+
+    def __init__(self, place, base):
+        self.place, self.base, self.tmp = place, base, place / 'tmp'
+        place.do(os.mkdir, self.tmp)
+        os.chmod(self.tmp, 0o777)
+
+    def options(self, options):
+        env = {**os.environ, 'TMPDIR': self.tmp, **options.get('env', {})}
+        return {'stdin': subprocess.DEVNULL, 'cwd': self.tmp, **options, 'env': env}
+
+    def start(self, *words, user='ordinary', **options):
+        return subprocess.Popen([program(), 'run', *words], **identity(user), **self.options(options))
+
+    def run(self, *words, user='ordinary', **options):
+        return umlfs_cli.run('run', *words, user=user, **self.options(options))
+
+    def script(self, script, *flags, **options):
+        return self.run(*flags, self.base, '--', 'sh', '-c', script, **options)
+
+    def left(self):
+        """What a run has left: names in the temporary directory, mounts, processes."""
+        return os.listdir(self.tmp) + mounts_below(self.place.path) + self.processes()
+
+    def processes(self):
+        """The living that were given a path in this place."""
+        found = []
+        for entry in filter(str.isdigit, os.listdir('/proc')):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                words = pathlib.Path(f'/proc/{entry}/cmdline').read_bytes()
+                if os.fsencode(self.place.path) in words:
+                    found.append((int(entry), words))
+        return found
+
+    def session(self, name, snapshot='one'):
+        """A session that stands on a snapshot where /made is there. Not mounted."""
+        mounted = self.place.mount(self.base, name)
+        mounted.do(pathlib.Path(mounted / 'made').write_text, 'made before\n')
+        self.place.run('snapshot', mounted.session, snapshot)
+        mounted.umount()
+        return mounted.session
+
+    def status(self, session):
+        return json.loads(self.place.run('status', '--json', session))
+
+
+@pytest.fixture(scope='module')
+def everything():
+    with tempfile.TemporaryDirectory(prefix='umlfs-debian-') as scratch, Place('ordinary') as place:
+        archive = guest.debian_root(os.environ.get('UMLFS_TEST_CACHE') or scratch).archive
+        with open(archive, 'rb') as stream:     # the cache may lie where the user may not go
+            subprocess.run([program(), 'import', '-', place / 'base'], stdin=stream, check=True, cwd='/',
+                           stderr=subprocess.DEVNULL, **identity('ordinary'))
+        yield Site(place, place / 'base')
+
+
+@pytest.fixture
+def site(everything):
+    """Checks that nothing is left, and sees to it in any case."""
+    assert everything.left() == []
+    yield everything
+    left = everything.left()
+    for pid, words in everything.processes():
+        if not words.startswith(os.fsencode(program())):        # a guest; without it the keeper goes by itself
+            umlfs_cli.kill_and_wait(pid)
+    everything.place._end_mounts()
+    for name in os.listdir(everything.tmp):
+        umlfs_cli.remove_tree(f'{everything.tmp}/{name}')
+    assert left == []
+
+
+def one_line(result, status=125):
+    assert (result.status, result.stdout) == (status, ''), result
+    assert re.fullmatch(r'umlfs: [^\n]+: [^\n]+\n(usage: umlfs run [^\n]+\n)?', result.stderr), result
+    return result.stderr
+
+
+def read_until(stream, words):
+    """Reads a process's output, byte by byte, up to these words."""
+    seen = b''
+    while words not in seen:
+        byte = stream.read(1)
+        assert byte, f'ended after {seen!r}'
+        seen += byte
+    return seen
+
+
+# --- output and status -------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('user', USERS)
+def test_output_errors_and_status_are_the_commands(site, user):
+    result = site.script('echo err >&2; id -u; seq 1 20000; stat -c %u:%a /etc/shadow /bin/su; exit 7', user=user)
+    assert (result.status, result.stderr) == (7, 'err\n'), result
+    assert result.stdout.splitlines() == ['0', *map(str, range(1, 20001)), '0:640', '0:4755']
+
+
+def test_output_and_errors_to_one_place_keep_their_order(site):
+    script = 'for i in $(seq 1 200); do echo o$i; echo e$i >&2; done'
+    with site.start(site.base, '--', 'sh', '-c', script, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        seen = process.stdout.read().decode()
+    assert seen.split() == [f'{kind}{i}' for i in range(1, 201) for kind in 'oe']
+
+
+def test_output_comes_while_the_command_runs(site):
+    with site.start(site.base, '--', 'sh', '-c', 'echo ready; sleep 1000', stdout=subprocess.PIPE) as process:
+        read_until(process.stdout, b'ready\n')
+        assert process.poll() is None
+        process.terminate()
+
+
+@pytest.mark.parametrize('words, status, why', [
+    (['sh', '-c', 'kill -SEGV $$'], 128 + signal.SIGSEGV, ''),
+    (['/does/not/exist'], 127, 'umlfs: guest: /does/not/exist: No such file or directory\n'),
+    (['/etc/passwd'], 126, 'umlfs: guest: /etc/passwd: Permission denied\n'),
+], ids=['signal', 'absent', 'not executable'])
+def test_other_ends_count_as_in_a_shell(site, words, status, why):
+    assert site.run(site.base, '--', *words) == (status, '', why)
+
+
+def test_a_timeout_ends_the_guest(site):
+    result = site.script('echo busy; sleep 1000 & while :; do :; done', '--timeout', '5s')
+    assert (result.status, result.stdout) == (124, 'busy\n'), result
+    assert result.stderr == 'umlfs: run: ended after 5.0 s, as --timeout says\n'
+
+
+def test_a_panic_is_seen_and_shown(site):
+    log = f'{site.place.path}/log'
+    result = site.script(PANIC, '--log', log)
+    assert (result.status, result.stdout) == (125, 'last words\n'), result
+    assert re.search('^umlfs: guest: Kernel panic - not syncing: sysrq triggered crash: ', result.stderr, re.M), result
+    assert 'write_sysrq_trigger' in result.stderr
+    text = pathlib.Path(log).read_text()
+    assert 'Linux version' in text and 'Kernel panic' in text
+    os.unlink(log)
+
+
+def test_a_kernel_that_finds_no_first_process_has_failed(site):
+    result = site.run('--append', 'rdinit=/absent', site.base, '--', 'true')
+    assert result.status == 125 and 'umlfs: guest: Kernel panic' in result.stderr, result
+
+
+def test_a_guest_that_powers_off_before_the_command_ends_has_failed(site):
+    result = site.script('echo o >/proc/sysrq-trigger; sleep 1000')
+    assert result.status == 125 and 'the guest ended without a status' in result.stderr, result
+
+
+# --- interrupted -------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('number, user', [(signal.SIGINT, 'ordinary'), (signal.SIGTERM, USERS[0]),
+                                          (signal.SIGHUP, 'ordinary'), (signal.SIGKILL, 'ordinary')])
+def test_a_signal_ends_guest_mount_and_session(site, number, user):
+    with site.start(site.base, '--', 'sh', '-c', 'sleep 1000 & echo ready; sleep 1000', user=user,
+                    stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        read_until(process.stdout, b'ready\n')
+        assert mounts_below(site.place.path) and os.listdir(site.tmp)
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == -number
+        assert process.stderr.read() == b''      # its end: the keeper, who has it too, has ended
+    assert site.left() == []
+
+
+def test_a_signal_while_it_boots_leaves_nothing_either(site):
+    read_end, write_end = os.pipe()
+    with site.start('--log', '/proc/self/fd/%d' % write_end, site.base, '--', 'true', pass_fds=[write_end],
+                    user=USERS[0]) as process, open(read_end, 'rb', buffering=0) as log:
+        os.close(write_end)
+        read_until(log, b'Linux version')
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == -signal.SIGTERM
+
+
+def test_a_closed_output_ends_the_guest(site):
+    with site.start(site.base, '--', 'yes', stdout=subprocess.PIPE) as process:
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.wait(PATIENCE) == -signal.SIGPIPE
+
+
+# --- options -----------------------------------------------------------------------------------------------------
+
+def test_the_command_gets_what_the_options_say(site):
+    with tempfile.TemporaryDirectory(dir=site.place.path) as host:
+        os.chmod(host, 0o777)
+        for name, text in (('in', 'from the host\n'), ('passwd', 'root:x:0:0::/root:/bin/sh\nann:x:77:78::/home:/bin/sh\n'),
+                           ('tool', '#!/bin/sh\necho tool "$@"\n')):
+            path = pathlib.Path(host, name)
+            path.write_text(text)
+            path.chmod(0o755)
+        result = site.script(
+            'echo "$A|$PATH_TOO|$HOME|$USER"; pwd; id; cat /srv/a/b/in; echo out >/srv/a/b/out; touch /srv/ro/no; '
+            '/usr/local/new/tool x; hostname; uname -n; cat /proc/cmdline; echo there >/dev/shm/x; cat /dev/shm/x; tty',
+            '--env', 'A=b c', '--env', 'PATH_TOO==', '--chdir', '/usr/lib', '--user', 'ann', '--share', f'{host}:/srv/a/b',
+            '--share', f'{host}:/srv/ro:ro', '--file', f'{host}/tool:/usr/local/new/tool',
+            '--file', f'{host}/passwd:/etc/passwd', '--mem', '200M', '--append', 'some.word="a b" other=1')
+        lines = result.stdout.splitlines()
+        assert lines[:6] == ['b c|=|/home|ann', '/usr/lib', 'uid=77(ann) gid=78 groups=78', 'from the host', 'tool x',
+                             lines[5]], result
+        assert 'mem=200M ' in result.stdout and ' some.word="a b" other=1' in result.stdout
+        assert 'there\n' in result.stdout and 'not a tty' in result.stdout
+        assert "touch: cannot touch '/srv/ro/no': Read-only file system" in result.stderr, result
+        assert pathlib.Path(host, 'out').read_text() == 'out\n'
+    assert not os.path.exists(f'{site.base}/usr/local/new')
+
+
+def test_the_guest_sees_nothing_of_the_host_but_root_and_shares(site):
+    result = site.script('mkdir /mnt/x; for at in /root/.. /etc /; do mount -t hostfs none /mnt/x -o $at && ls /mnt/x; done; '
+                         'ls / | wc -l')
+    assert 'umlfs-place' not in result.stdout and 'boot.log' not in result.stdout, result
+
+
+def test_json_tells_what_happened(site):
+    read_end, write_end = os.pipe()
+    result = site.run('--json-status-fd', str(write_end), site.base, '--', 'sh', '-c', 'exit 3', pass_fds=[write_end])
+    os.close(write_end)
+    with open(read_end) as stream:
+        started, ended = map(json.loads, stream)
+    assert result.status == 3 and started['event'] == 'started' and started['directory'].startswith(site.tmp)
+    assert 0 < ended.pop('run_seconds') < ended.pop('boot_seconds') + PATIENCE
+    assert re.match(r'\d+\.\d+', ended.pop('kernel'))
+    assert ended == {'event': 'ended', 'reason': 'exit', 'status': 3, 'session': None}
+
+
+def test_a_dry_run_prints_the_command_line_and_makes_nothing(site):
+    result = site.run('--dry-run', '--mem', '99M', '--append', "a='b c'", site.base, '--', 'true')
+    assert (result.status, result.stderr) == (0, '')
+    assert re.fullmatch(r"TMPDIR=\S+ (LD_PRELOAD=\S+ )?/\S+ mem=99M initrd=\S+ hostfs=\S+ .*'a='\\''b' 'c'\\'''\n",
+                        result.stdout), result
+
+
+def test_the_roots_own_init_can_be_booted(site):
+    result = site.run('--init', '/bin/sh', site.base, '--', '-c',
+                      'echo process $$; echo to the console >/dev/console; echo o >/proc/sysrq-trigger; read x </dev/tty0')
+    assert (result.status, result.stdout) == (0, 'process 1\nto the console\n'), result
+    result = site.run('--init', '/sbin/absent', site.base)
+    assert (result.status, result.stderr) == (127, 'umlfs: guest: /sbin/absent: No such file or directory\n'), result
+
+
+def test_verbose_says_what_is_done(site):
+    result = site.run('-v', site.base, '--', 'true')
+    assert re.fullmatch(r'umlfs: kernel /\S+, Linux \d\S+\n(umlfs: kernels before 6.13 [^\n]+\n)?'
+                        r'umlfs: a session for this run only, on [^\n]+\numlfs: booted in [\d.]+ s\n', result.stderr), result
+
+
+@pytest.mark.parametrize('flags, status, kept', [
+    (['--keep', 'always'], 0, True), (['--keep', 'on-failure'], 1, True), (['--keep', 'on-failure'], 0, False),
+    (['--keep', 'never'], 1, False)], ids=lambda value: value[1] if isinstance(value, list) else str(value))
+def test_a_session_can_be_kept(site, flags, status, kept):
+    result = site.script(f'echo by the guest >/made; exit {status}', *flags)
+    assert result.status == status
+    found = re.fullmatch(r'umlfs: the session stays: (\S+)\n', result.stderr)
+    assert bool(found) == kept, result
+    if kept:
+        assert mounts_below(site.place.path) == [] and site.processes() == []
+        mounted = site.place.mount(site.base, found[1])
+        assert mounted.do(pathlib.Path(mounted / 'made').read_text) == 'by the guest\n'
+        mounted.umount()
+        directory = os.path.dirname(found[1])
+        assert os.listdir(directory) == ['session']
+        umlfs_cli.remove_tree(directory)
+
+
+# --- sessions ----------------------------------------------------------------------------------------------------
+
+def test_a_session_is_reset_afterwards(site):
+    session = site.session('reset')
+    script = 'cat /made; rm -r /made /etc/apt; touch /new'
+    assert site.run(session, '--', 'sh', '-c', script)[:2] == (0, 'made before\n')
+    assert mounts_below(site.place.path) == [] and site.status(session)['entries'] == 0
+    mounted = site.place.mount(site.base, session)
+    assert site.run(session, '--', 'sh', '-c', script)[:2] == (0, 'made before\n')
+    assert mounted.do(os.path.exists, mounted / 'made') and not mounted.do(os.path.exists, mounted / 'new')
+    assert mounts_below(site.place.path) != []
+    mounted.umount()
+
+
+def test_a_run_can_start_from_any_snapshot(site):
+    session = site.session('snapshots')
+    site.place.run('reset', session, '@base')
+    assert site.run('--snapshot', 'one', session, '--', 'cat', '/made')[:2] == (0, 'made before\n')
+    assert json.loads(site.place.run('list', '--json', session))['standing'] == 'one'
+    assert 'two' in one_line(site.run('--snapshot', 'two', session, '--', 'true'))
+    assert mounts_below(site.place.path) == []
+
+
+def test_changes_that_no_snapshot_holds_are_not_thrown_away(site):
+    session = site.session('changed')
+    assert site.run('--keep', 'always', session, '--', 'touch', '/more')[0] == 0
+    assert 'has changes that no snapshot holds' in one_line(site.run(session, '--', 'true'))
+    assert site.status(session)['entries'] > 0
+
+
+def test_a_session_is_one_runs_at_a_time(site):
+    session = site.session('busy')
+    with site.start(session, '--', 'sh', '-c', 'echo ready; sleep 1000', stdout=subprocess.PIPE) as process:
+        read_until(process.stdout, b'ready\n')
+        assert 'another `umlfs run` is using it' in one_line(site.run(session, '--', 'true'))
+        process.terminate()
+    assert site.run(session, '--', 'true')[0] == 0
+
+
+# --- a terminal --------------------------------------------------------------------------------------------------
+
+class Terminal:
+    """`umlfs run` on a terminal of its own, as a context manager."""
+
+    def __init__(self, site, *words):
+        self.site, self.words, self.seen = site, words, b''
+
+    def __enter__(self):
+        self.fd, self.theirs = os.openpty()
+        self.resize(33, 101)
+        self.before = termios.tcgetattr(self.theirs)
+        self.process = self.site.start(
+            *self.words, stdin=self.theirs, stdout=self.theirs, stderr=self.theirs, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), env={'TERM': 'vt220'})
+        return self
+
+    def __exit__(self, *exc):
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(PATIENCE)
+        os.close(self.fd)
+        os.close(self.theirs)
+
+    def resize(self, rows, cols):
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack('HHHH', rows, cols, 0, 0))
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def wait_for(self, words):
+        """Returns when the terminal shows them; what it shows later counts next time."""
+        words, deadline = words.encode(), time.monotonic() + PATIENCE
+        while words not in self.seen:
+            assert select.select([self.fd], [], [], max(0, deadline - time.monotonic()))[0], (words, self.seen)
+            self.seen += os.read(self.fd, 4096)
+        self.seen = self.seen.partition(words)[2]
+
+    def ended(self):
+        """The status; the terminal must be as it was."""
+        status = self.process.wait(PATIENCE)
+        assert termios.tcgetattr(self.theirs) == self.before
+        return status
+
+
+def test_without_a_command_there_is_a_shell_with_job_control(site):
+    with Terminal(site, site.base) as terminal:
+        terminal.wait_for('# ')
+        assert termios.tcgetattr(terminal.theirs) != terminal.before
+        terminal.type('stty size; echo "$TERM $(tty)"\r')
+        terminal.wait_for('33 101\r\n')
+        terminal.wait_for('vt220 /dev/tty0\r\n')
+        terminal.type(r'''perl -e '$| = 1; $SIG{CONT} = sub { print "go", "es on\n" }; print "wai", "ting\n"; sleep 1000 while 1' ''')
+        terminal.type('\r')
+        terminal.wait_for('waiting\r\n')
+        terminal.type('\x1a')                           # Ctrl-Z, then Ctrl-C: for the guest's shell, not for us
+        terminal.wait_for('Stopped')
+        terminal.wait_for('# ')
+        terminal.type('fg\r')
+        terminal.wait_for('goes on\r\n')
+        terminal.type('\x03')
+        terminal.wait_for('# ')
+        terminal.type('echo "interrupted=$?"\r')
+        terminal.wait_for('interrupted=130\r\n')
+        terminal.type("""perl -e '$SIG{WINCH} = sub { system "stty size"; exit }; $| = 1; print "rea", "dy\n"; sleep 1000'\r""")
+        terminal.wait_for('ready\r\n')
+        terminal.resize(40, 120)
+        terminal.wait_for('40 120\r\n')
+        terminal.type('exit 9\r')
+        assert terminal.ended() == 9
+
+
+@pytest.mark.parametrize('end', ['escape', 'signal', 'panic'])
+def test_the_terminal_is_restored_whatever_happens(site, end):
+    with Terminal(site, '--tty', site.base, '--', 'sh', '-c', 'stty -echo; echo ready; exec sh') as terminal:
+        terminal.wait_for('ready\r\n')
+        if end == 'escape':
+            terminal.type('\x1d\x1d\x1d')
+        elif end == 'signal':
+            terminal.process.terminate()
+        else:
+            terminal.type('echo c >/proc/sysrq-trigger\r')
+        assert terminal.ended() == {'escape': 125, 'signal': -signal.SIGTERM, 'panic': 125}[end]
+
+
+def test_ctrl_c_ends_a_command(site):
+    with Terminal(site, site.base, '--', 'sh', '-c', 'echo ready; sleep 1000') as terminal:
+        terminal.wait_for('ready\r\n')
+        terminal.type('\x03')
+        assert terminal.ended() == -signal.SIGINT
+
+
+# --- many --------------------------------------------------------------------------------------------------------
+
+def test_many_guests_run_at_once_from_one_base(site):
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda n: site.script(f'cat /made; echo {n} >/made; cat /made; exit {n}'), range(8)))
+    assert [(r.status, r.stdout) for r in results] == [(n, f'{n}\n') for n in range(8)]
+
+
+def test_twenty_runs_in_a_row_leave_nothing(site):
+    for n in range(20):
+        assert site.run(site.base, '--', 'true') == (0, '', '')
+        assert site.left() == []
+
+
+def test_git_bisect_finds_the_bad_commit(site):
+    with tempfile.TemporaryDirectory(dir=site.place.path) as repository:
+        os.chown(repository, *umlfs_cli.ids('ordinary'))
+
+        def git(*words):
+            who = ['-c', 'user.name=a', '-c', 'user.email=a@b']
+            options = identity('ordinary') | site.options({'cwd': repository, 'env': {'HOME': repository}})
+            return subprocess.run(['git', *who, *words], check=True, capture_output=True, text=True, **options).stdout
+
+        git('init', '-q')
+        for n in range(4):
+            site.place.do(pathlib.Path(repository, 'n').write_text, f'{n}\n')
+            git('add', 'n')
+            git('commit', '-q', '-m', f'number {n}')
+        git('bisect', 'start', 'HEAD', 'HEAD~3')
+        found = git('bisect', 'run', program(), 'run', '--share', '.:/mnt', site.base, '--', 'grep', '-q', '[01]', '/mnt/n')
+        assert 'is the first bad commit' in found and 'number 2' in found, found
+
+
+def test_the_base_stays_untouched(site):
+    def state():
+        found = {}
+        for top, dirs, files in os.walk(site.base):
+            for name in dirs + files:
+                st = os.lstat(os.path.join(top, name))
+                found[top, name] = (st.st_mode, st.st_size, st.st_mtime_ns)
+        return found
+
+    before = state()
+    assert site.script('rm -rf /usr/share /var; touch /etc/new; chmod 0 /etc/passwd; echo x >>/etc/fstab')[0] == 0
+    assert state() == before
+
+
+# --- what cannot be ----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('words', [
+    [], ['{base}'], ['{tmp}/absent', '--', 'true'], ['/etc/passwd', '--', 'true'], ['--nonsense', '{base}', '--', 'true'],
+    ['{base}', '--', ''], ['--kernel', '/bin/true', '{base}', '--', 'true'], ['--kernel', 'absent', '{base}', '--', 'true'],
+    ['--kernel', '/etc/passwd', '{base}', '--', 'true'], ['--mem', 'much', '{base}', '--', 'true'],
+    ['--timeout', '0', '{base}', '--', 'true'], ['--timeout', '5x', '{base}', '--', 'true'],
+    ['--keep', 'perhaps', '{base}', '--', 'true'], ['--env', 'A', '{base}', '--', 'true'],
+    ['--chdir', 'tmp', '{base}', '--', 'true'], ['--share', '/tmp', '{base}', '--', 'true'],
+    ['--share', '/absent:/mnt', '{base}', '--', 'true'], ['--share', '/etc/passwd:/mnt', '{base}', '--', 'true'],
+    ['--file', '/etc:/mnt', '{base}', '--', 'true'], ['--log', '/absent/log', '{base}', '--', 'true'],
+    ['--json-status-fd', '77', '{base}', '--', 'true'], ['--snapshot', 'one', '{base}', '--', 'true'],
+    ['--tty', '{base}', '--', 'true'], ['--init', 'sbin/init', '{base}'],
+], ids=lambda words: ' '.join(words) or 'nothing')
+def test_bad_input_is_one_line(site, words):
+    one_line(site.run(*(word.format(base=site.base, tmp=site.tmp) for word in words)))
+
+
+@pytest.mark.parametrize('flags, why', [
+    (['--user', 'nobody-at-all'], '--user nobody-at-all: no such user'),
+    (['--chdir', '/absent'], '--chdir /absent: No such file or directory'),
+], ids=lambda value: value[0] if isinstance(value, list) else '')
+def test_what_only_the_guest_can_know_is_one_line_too(site, flags, why):
+    result = site.run(*flags, site.base, '--', 'true')
+    assert result.status == 125 and result.stderr.startswith(f'umlfs: guest: {why}'), result
+    assert result.stderr.count('\n') == 1
+
+
+def test_a_temporary_directory_that_no_command_line_can_hold_is_refused(site):
+    with tempfile.TemporaryDirectory(dir=site.place.path, prefix='a b') as directory:
+        os.chmod(directory, 0o777)
+        assert 'set TMPDIR to another' in one_line(site.run(site.base, '--', 'true', env={'TMPDIR': directory}))
+        assert os.listdir(directory) == []
+
+
+def test_a_server_that_is_killed_ends_the_run(site):
+    with site.start(site.base, '--', 'sh', '-c', 'echo ready; sleep 1000', stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE) as process:
+        read_until(process.stdout, b'ready\n')
+        pid = json.loads(site.place.run('status', '--json', mounts_below(site.place.path)[0][2]))['pid']
+        os.kill(pid, signal.SIGKILL)
+        assert process.wait(PATIENCE) == 125
+        assert b'umlfs: ' in process.stderr.read()
+
+
+def test_help_fits_a_terminal():
+    result = umlfs_cli.run('run', '--help')
+    assert result.status == 0 and max(map(len, result.stdout.splitlines())) <= HELP_COLUMNS, result.stdout
+    for flag in re.findall(r'^  (--[a-z-]+|-\w)', result.stdout, re.M):
+        assert one_line(umlfs_cli.run('run', flag)) if flag != '-v' else True

@@ -1,0 +1,120 @@
+/* run_report: what a run says about itself at the end, to people, to programs, and as its exit status. */
+#include "run.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cmd_json.h"
+
+static const char *name_of(enum run_end end, int status)
+{
+	switch (end) {
+	case RUN_END_EXIT:
+		return status > 128 ? "signal" : "exit";
+	case RUN_END_TIMEOUT:
+		return "timeout";
+	case RUN_END_PANIC:
+		return "panic";
+	case RUN_END_INTERRUPTED:
+		return "interrupted";
+	default:
+		return "failed";
+	}
+}
+
+static int status_of(const struct run_result *result)
+{
+	if (result->end == RUN_END_TIMEOUT)
+		return RUN_TIMEOUT;
+	if (result->end == RUN_END_INTERRUPTED)
+		return 128 + result->signal;
+	return result->end == RUN_END_EXIT && result->cleaned ? result->status : RUN_FAILED;
+}
+
+static FILE *open_json(const struct run_plan *plan)
+{
+	int fd = plan->options->json_fd;
+
+	return fd < 0 ? NULL : fdopen(dup(fd), "w");
+}
+
+void run_report_start(const struct run_plan *plan, const char *pid_and_dir)
+{
+	FILE *out = open_json(plan);
+	const char *dir = strchr(pid_and_dir, ' ');
+
+	if (!out)
+		return;
+	fprintf(out, "{\"event\": \"started\", \"pid\": %d, \"directory\": ", atoi(pid_and_dir));
+	cmd_json_string(out, dir ? dir + 1 : "");
+	fputs("}\n", out);
+	fclose(out);
+}
+
+static void report_json(const struct run_plan *plan, const struct run_result *result)
+{
+	FILE *out = open_json(plan);
+
+	if (!out)
+		return;
+	fprintf(out, "{\"event\": \"ended\", \"reason\": \"%s\", \"status\": %d, \"boot_seconds\": ",
+	        name_of(result->end, result->status), status_of(result));
+	fprintf(out, result->started > 0 ? "%.3f" : "null", result->started);
+	fputs(", \"run_seconds\": ", out);
+	fprintf(out, result->ended > 0 ? "%.3f" : "null", result->ended - result->started);
+	fputs(", \"kernel\": ", out);
+	cmd_json_string(out, plan->version.text);
+	fputs(", \"session\": ", out);
+	if (result->kept)
+		cmd_json_string(out, result->kept);
+	else
+		fputs("null", out);
+	fputs("}\n", out);
+	fclose(out);
+}
+
+static void report_failure(const struct run_plan *plan, const struct run_result *result, const struct run_tail *tail)
+{
+	char why[256];
+
+	if (tail->len && !(result->end == RUN_END_FAILED && result->why)) {
+		fputs("--- the kernel's last words\n", stderr);
+		run_tail_print(tail, stderr);
+		fputs("---\n", stderr);
+	}
+	run_tail_panic(tail, why, sizeof(why));
+	if (result->end == RUN_END_PANIC)
+		fprintf(stderr, "umlfs: guest: %s: --log FILE keeps all it said\n", why);
+	else if (result->why)
+		fprintf(stderr, "umlfs: guest: %s\n", result->why);
+	else if (tail->len)
+		fprintf(stderr, "umlfs: %s: the guest ended without a status: --log FILE keeps all it said\n",
+		        plan->kernel);
+}
+
+int run_report(const struct run_plan *plan, const struct run_result *result, const struct run_tail *tail)
+{
+	if (plan->options->verbose && result->started > 0)
+		fprintf(stderr, "umlfs: booted in %.2f s\n", result->started);
+	if (result->end == RUN_END_PANIC || result->end == RUN_END_FAILED)
+		report_failure(plan, result, tail);
+	else if (result->end == RUN_END_EXIT && result->why)
+		fprintf(stderr, "umlfs: guest: %s\n", result->why);
+	else if (result->end == RUN_END_TIMEOUT)
+		fprintf(stderr, "umlfs: run: ended after %.1f s, as --timeout says\n",
+		        (double)(plan->options->timeout_ms - 1) / 1000);
+	if (result->kept)
+		fprintf(stderr, "umlfs: the session stays: %s\n", result->kept);
+	report_json(plan, result);
+	fflush(NULL);
+	if (result->end == RUN_END_INTERRUPTED) { /* so that a shell's loop ends as well */
+		sigset_t none;
+
+		sigemptyset(&none);
+		signal(result->signal, SIG_DFL);
+		raise(result->signal);
+		sigprocmask(SIG_SETMASK, &none, NULL);
+	}
+	return status_of(result);
+}
