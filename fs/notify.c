@@ -130,7 +130,7 @@ int notify_collect(const struct tree *t, const struct snapshot_change *change, s
 /* The call's shape differs between versions of libfuse. Kernels before 6.2 take it for an invalidation. */
 static int expire(struct fuse_session *fuse, uint64_t dir, const char *name, size_t len)
 {
-#ifdef HAVE_FUSE_LL_EXPIRE_ONLY
+#ifdef HAVE_EXPIRE_FLAGS
 	return fuse_lowlevel_notify_expire_entry(fuse, dir, name, len, FUSE_LL_EXPIRE_ONLY);
 #else
 	return fuse_lowlevel_notify_expire_entry(fuse, dir, name, len);
