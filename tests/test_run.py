@@ -25,6 +25,7 @@ pytestmark = pytest.mark.skipif(guest.uml_kernel() is None, reason='no linux.uml
 
 PANIC = 'echo last words; echo c >/proc/sysrq-trigger; sleep 1000'
 HELP_COLUMNS = 80
+TERMINAL_PATIENCE = 20   # seconds
 
 
 # --- where it runs -----------------------------------------------------------------------------------------------
@@ -365,7 +366,7 @@ class Terminal:
 
     def wait_for(self, words):
         """Returns when the terminal shows them; what it shows later counts next time."""
-        words, deadline = words.encode(), time.monotonic() + PATIENCE
+        words, deadline = words.encode(), time.monotonic() + TERMINAL_PATIENCE
         while words not in self.seen:
             assert select.select([self.fd], [], [], max(0, deadline - time.monotonic()))[0], (words, self.seen)
             self.seen += os.read(self.fd, 4096)
@@ -385,14 +386,15 @@ def test_without_a_command_there_is_a_shell_with_job_control(site):
         terminal.type('stty size; echo "$TERM $(tty)"\r')
         terminal.wait_for('33 101\r\n')
         terminal.wait_for('vt220 /dev/tty0\r\n')
-        terminal.type(r'''perl -e '$| = 1; $SIG{CONT} = sub { print "go", "es on\n" }; print "wai", "ting\n"; sleep 1000 while 1' ''')
+        terminal.type(r'''perl -e '$| = 1; print "wai", "ting\n"; print "got $_" while <STDIN>' ''')
         terminal.type('\r')
         terminal.wait_for('waiting\r\n')
         terminal.type('\x1a')                           # Ctrl-Z, then Ctrl-C: for the guest's shell, not for us
         terminal.wait_for('Stopped')
         terminal.wait_for('# ')
         terminal.type('fg\r')
-        terminal.wait_for('goes on\r\n')
+        terminal.type('a line\r')                       # only who has the terminal gets it
+        terminal.wait_for('got a line\r\n')
         terminal.type('\x03')
         terminal.wait_for('# ')
         terminal.type('echo "interrupted=$?"\r')
