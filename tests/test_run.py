@@ -26,6 +26,7 @@ pytestmark = pytest.mark.skipif(guest.uml_kernel() is None, reason='no linux.uml
 PANIC = 'echo last words; echo c >/proc/sysrq-trigger; sleep 1000'
 HELP_COLUMNS = 80
 TERMINAL_PATIENCE = 20   # seconds
+COOKED = '\x1b[?2004l\r'   # bash has made the terminal what programs expect: what is typed before may reach them otherwise
 
 
 # --- where it runs -----------------------------------------------------------------------------------------------
@@ -386,20 +387,23 @@ def test_without_a_command_there_is_a_shell_with_job_control(site):
         terminal.type('stty size; echo "$TERM $(tty)"\r')
         terminal.wait_for('33 101\r\n')
         terminal.wait_for('vt220 /dev/tty0\r\n')
-        terminal.type(r'''perl -e '$| = 1; print "wai", "ting\n"; print "got $_" while <STDIN>' ''')
-        terminal.type('\r')
-        terminal.wait_for('waiting\r\n')
+        terminal.type('cat\r')
+        terminal.wait_for(COOKED)
+        terminal.type('one\r')
+        terminal.wait_for('one\r\none\r\n')
         terminal.type('\x1a')                           # Ctrl-Z, then Ctrl-C: for the guest's shell, not for us
         terminal.wait_for('Stopped')
         terminal.wait_for('# ')
         terminal.type('fg\r')
-        terminal.type('a line\r')                       # only who has the terminal gets it
-        terminal.wait_for('got a line\r\n')
+        terminal.wait_for(COOKED)
+        terminal.wait_for('cat\r\n')
+        terminal.type('two\r')                          # only who has the terminal gets it
+        terminal.wait_for('two\r\ntwo\r\n')
         terminal.type('\x03')
         terminal.wait_for('# ')
         terminal.type('echo "interrupted=$?"\r')
         terminal.wait_for('interrupted=130\r\n')
-        terminal.type("""perl -e '$SIG{WINCH} = sub { system "stty size"; exit }; $| = 1; print "rea", "dy\n"; sleep 1000'\r""")
+        terminal.type("""perl -e '$SIG{WINCH} = sub { system "stty size"; exit }; $| = 1; print "rea", "dy\n"; sleep 1 while 1'\r""")
         terminal.wait_for('ready\r\n')
         terminal.resize(40, 120)
         terminal.wait_for('40 120\r\n')

@@ -68,12 +68,12 @@ int init_read_job(struct init_job *job_out)
 		return -EIO;
 	for (size_t i = 0; i < len; i++)
 		most += text[i] == '\0';
-	job.args = calloc(most, sizeof(char *));
-	job.env = calloc(most, sizeof(char *));
-	job.shares = calloc(most, sizeof(char *));
-	job.files = calloc(most, sizeof(char *));
-	if (!job.args || !job.env || !job.shares || !job.files)
+	job.args = calloc(4 * most, sizeof(char *));
+	if (!job.args)
 		return -ENOMEM;
+	job.env = job.args + most;
+	job.shares = job.env + most;
+	job.files = job.shares + most;
 	for (char *at = text; at < text + len; at += strlen(at) + 1)
 		take(&job, at);
 	*job_out = job;

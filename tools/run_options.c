@@ -30,7 +30,7 @@ enum {
 
 #define WITH(text, flag)                                                                                               \
 	{                                                                                                              \
-		.name = text, .has_arg = required_argument, .val = flag                                                \
+		.name = (text), .has_arg = required_argument, .val = (flag)                                            \
 	}
 static const struct option names[] = {
 	WITH("kernel", FLAG_KERNEL),
