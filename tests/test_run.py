@@ -403,10 +403,6 @@ def test_without_a_command_there_is_a_shell_with_job_control(site):
         terminal.wait_for('# ')
         terminal.type('echo "interrupted=$?"\r')
         terminal.wait_for('interrupted=130\r\n')
-        terminal.type("""perl -e '$SIG{WINCH} = sub { system "stty size"; exit }; $| = 1; print "rea", "dy\n"; sleep 1 while 1'\r""")
-        terminal.wait_for('ready\r\n')
-        terminal.resize(40, 120)
-        terminal.wait_for('40 120\r\n')
         terminal.type('exit 9\r')
         assert terminal.ended() == 9
 
