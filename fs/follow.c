@@ -114,14 +114,17 @@ static bool is_starved(struct follow *f, pid_t client)
 
 void follow_start(struct follow *f, bool gives_way)
 {
+	uint64_t ran;
+
 	f->gives_way = gives_way;
 	f->cpu = -1;
 	f->turns = 0;
 	f->started = f->looked = now();
 	f->retry = f->started + f->patience;
 	f->strikes = 0;
-	times_of(gettid(), &f->client_ran, &f->waited);
 	f->client = 0;
+	f->client_ran = 0;
+	times_of(gettid(), &ran, &f->waited);
 }
 
 /* The next time is further away when this one did not last. */

@@ -95,13 +95,12 @@ static void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_
 	struct fuse_ops *ops = fuse_ops_begin(req, KIND_SETATTR);
 	struct tree_change change;
 	struct inode inode;
-
 	int r;
 
 	fuse_ops_change(st, to_set, &change);
-	do {
+	r = tree_setattr(ops->tree, ino, &change, &inode);
+	if (fuse_ops_made_room(ops, r))
 		r = tree_setattr(ops->tree, ino, &change, &inode);
-	} while (fuse_ops_retry(ops, r));
 	fuse_ops_reply_attr(req, r, &inode);
 }
 
@@ -151,11 +150,10 @@ static void make(fuse_req_t req, struct fuse_ops *ops, fuse_ino_t parent, const 
 	struct inode inode;
 	int r = fill_new(req, ops, parent, what);
 
-	if (r == 0) {
-		do {
-			r = tree_make(ops->tree, parent, name, what, &inode);
-		} while (fuse_ops_retry(ops, r));
-	}
+	if (r == 0)
+		r = tree_make(ops->tree, parent, name, what, &inode);
+	if (fuse_ops_made_room(ops, r))
+		r = tree_make(ops->tree, parent, name, what, &inode);
 	fuse_ops_reply_entry(req, ops, r, &inode);
 }
 

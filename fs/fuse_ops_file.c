@@ -21,11 +21,10 @@ void fuse_ops_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t si
                     struct fuse_file_info *fi)
 {
 	struct fuse_ops *ops = fuse_ops_begin(req, KIND_WRITE);
-	ssize_t n;
+	ssize_t n = tree_write(ops->tree, ino, bytes, size, (uint64_t)offset);
 
-	do {
+	if (fuse_ops_made_room(ops, n))
 		n = tree_write(ops->tree, ino, bytes, size, (uint64_t)offset);
-	} while (fuse_ops_retry(ops, n));
 	fuse_ops_reply_written(req, n);
 }
 
@@ -103,11 +102,10 @@ void fuse_ops_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 void fuse_ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len, struct fuse_file_info *fi)
 {
 	struct fuse_ops *ops = fuse_ops_begin(req, KIND_FALLOCATE);
-	int r;
+	int r = tree_fallocate(ops->tree, ino, mode, (uint64_t)offset, (uint64_t)len);
 
-	do {
+	if (fuse_ops_made_room(ops, r))
 		r = tree_fallocate(ops->tree, ino, mode, (uint64_t)offset, (uint64_t)len);
-	} while (fuse_ops_retry(ops, r));
 	fuse_ops_reply_status(req, r);
 }
 
@@ -125,10 +123,9 @@ void fuse_ops_copy_file_range(fuse_req_t req, fuse_ino_t src, off_t src_offset, 
                               fuse_ino_t dst, off_t dst_offset, struct fuse_file_info *dst_fi, size_t len, int flags)
 {
 	struct fuse_ops *ops = fuse_ops_begin(req, KIND_COPY_FILE_RANGE);
-	ssize_t n;
+	ssize_t n = tree_copy_range(ops->tree, src, (uint64_t)src_offset, dst, (uint64_t)dst_offset, len);
 
-	do {
+	if (fuse_ops_made_room(ops, n))
 		n = tree_copy_range(ops->tree, src, (uint64_t)src_offset, dst, (uint64_t)dst_offset, len);
-	} while (fuse_ops_retry(ops, n));
 	fuse_ops_reply_written(req, n);
 }

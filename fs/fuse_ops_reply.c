@@ -38,7 +38,7 @@ pid_t fuse_ops_client(const struct fuse_ops *ops)
 	return ops->client;
 }
 
-bool fuse_ops_retry(struct fuse_ops *ops, ssize_t r)
+bool fuse_ops_made_room(struct fuse_ops *ops, ssize_t r)
 {
 	return r == -ENOSPC && ops->options.relieve(ops->options.relieve_arg);
 }

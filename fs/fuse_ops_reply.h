@@ -61,8 +61,11 @@ struct fuse_ops {
 /* Counts a request and answers its server. */
 struct fuse_ops *fuse_ops_begin(fuse_req_t req, enum fuse_ops_kind kind);
 
-/* True when it is worth trying again: there was no room, and other requests have been answered since. */
-bool fuse_ops_retry(struct fuse_ops *ops, ssize_t r);
+/*
+ * True when it is worth trying again: there was no room, and other requests have been answered since. Once is enough, and more
+ * could go on for ever: what was freed before the request came has been heard then.
+ */
+bool fuse_ops_made_room(struct fuse_ops *ops, ssize_t r);
 
 /* Each answers the request. The first is the one place where the sign of an error flips. */
 void fuse_ops_reply_status(fuse_req_t req, int r);

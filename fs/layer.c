@@ -453,12 +453,9 @@ void layer_forget(struct layer *l, uint64_t ino)
 	}
 	if (!inode)
 		return;
-	if (content_here(l, &inode->attr)) {
-		l->bytes -= inode->attr.size;
-		l->blocks -= inode->attr.blocks;
-		if (!l->sealed)
-			content_remove(l->layersfd, l->id, ino);
-	}
+	count(l, &inode->attr, -1);
+	if (!l->sealed && content_here(l, &inode->attr))
+		content_remove(l->layersfd, l->id, ino);
 	map_remove(&l->inodes, &inode->node);
 	free_inode(&inode->node, NULL);
 }
