@@ -25,6 +25,10 @@ pytestmark = pytest.mark.skipif(guest.uml_kernel() is None, reason='no linux.uml
 
 PANIC = 'echo last words; echo c >/proc/sysrq-trigger; sleep 1000'
 HELP_COLUMNS = 80
+# The signal waits until the program does: perl alone looks for it before it sleeps, and not after.
+WAITS_FOR_RESIZE = ("perl -MPOSIX -e '$| = 1; $SIG{WINCH} = sub { system \"stty size\" };"
+                    ' sigprocmask(SIG_BLOCK, POSIX::SigSet->new(28)); print "rea", "dy\\n"; sigsuspend(POSIX::SigSet->new)'
+                    "'")
 TERMINAL_PATIENCE = 20   # seconds
 COOKED = '\x1b[?2004l\r'   # bash has made the terminal what programs expect: what is typed before may reach them otherwise
 
@@ -403,6 +407,10 @@ def test_without_a_command_there_is_a_shell_with_job_control(site):
         terminal.wait_for('# ')
         terminal.type('echo "interrupted=$?"\r')
         terminal.wait_for('interrupted=130\r\n')
+        terminal.type(WAITS_FOR_RESIZE + '\r')
+        terminal.wait_for('ready\r\n')
+        terminal.resize(40, 120)
+        terminal.wait_for('40 120\r\n')
         terminal.type('exit 9\r')
         assert terminal.ended() == 9
 

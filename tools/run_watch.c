@@ -19,8 +19,6 @@
 
 enum {
 	PANIC_SECONDS = 1, /* for the last lines of a kernel that panicked */
-	RESENDS = 3,       /* of the terminal's size: UML may sit on a line until another one comes */
-	RESEND_MS = 100,
 };
 
 enum { FLOW_OUTPUT, FLOW_ERRORS, FLOW_LOG, FLOW_HOST, FLOW_INPUT, FLOWS };
@@ -37,7 +35,6 @@ struct watch {
 	size_t line_len;
 	char guest[PATH_MAX + 64];
 	int kernel_status; /* as of wait(2) */
-	int resends;       /* of the terminal's size, still to come */
 	bool told_end, ended, decided;
 };
 
@@ -92,8 +89,7 @@ static void begin(struct watch *w)
 	run_report_start(w->plan, w->guest);
 	if (w->plan->terminal) {
 		run_terminal_raw();
-		send_size(
-			w); /* it may have changed; and UML sits on the first line that a console gets until a second comes */
+		send_size(w); /* it may have changed since the guest was told */
 		w->flows[FLOW_INPUT].from = STDIN_FILENO;
 	}
 }
@@ -177,10 +173,8 @@ static void take_signal(struct watch *w)
 	if (read(w->signals, &info, sizeof(info)) != sizeof(info))
 		return;
 	if (info.ssi_signo == SIGWINCH) {
-		if (w->plan->terminal) {
+		if (w->plan->terminal)
 			send_size(w);
-			w->resends = RESENDS;
-		}
 		return;
 	}
 	if (w->result->end == RUN_END_NONE || w->ended) {
@@ -242,11 +236,10 @@ static void check_flow(struct watch *w, int i, int r)
 static int wait_ms(const struct watch *w)
 {
 	double left = w->deadline - seconds();
-	double most = w->resends > 0 ? RESEND_MS : INT_MAX - 1;
 
 	if (w->deadline <= 0 || w->told_end)
-		return w->resends > 0 ? RESEND_MS : -1;
-	return left > 0 ? (int)(left * 1000 < most ? left * 1000 : most) + 1 : 0;
+		return -1;
+	return left > 0 ? (int)(left * 1000 < INT_MAX - 1 ? left * 1000 : INT_MAX - 1) + 1 : 0;
 }
 
 static void step(struct watch *w)
@@ -257,17 +250,10 @@ static void step(struct watch *w)
 		{.fd = w->status, .events = POLLIN},
 	};
 
-	int ready;
-
 	for (int i = 0; i < FLOWS; i++)
 		run_flow_wants(&w->flows[i], &fds[3 + i]);
-	ready = poll(fds, 3 + FLOWS, wait_ms(w));
-	if (ready < 0)
+	if (poll(fds, 3 + FLOWS, wait_ms(w)) < 0)
 		return;
-	if (ready == 0 && w->resends > 0) {
-		w->resends--;
-		send_size(w);
-	}
 	if (fds[2].revents)
 		read_status(w);
 	for (int i = 0; i < FLOWS; i++)
