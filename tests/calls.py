@@ -119,6 +119,12 @@ def write_file(path, data=b'', mode=0o644):
     os.chmod(path, mode)
 
 
+def overwrite(path, data):
+    """Writes; the mode of a file that is there stays."""
+    with open(path, 'wb') as stream:
+        stream.write(data)
+
+
 def read_file(path):
     with open(path, 'rb') as stream:
         return stream.read()

@@ -3,13 +3,17 @@
     user    'root' and 'ordinary', one after the other
     place   a private directory of that user (umlfs_cli.Place); unmounts and removes everything afterwards
     base    a base in it: 'imported' and 'plain', one after the other
+    more_descriptors    a test that has thousands of files open
 """
 
 import os
+import resource
 
 import pytest
 
 from umlfs_cli import USERS, Place
+
+DESCRIPTORS = 3500
 
 
 @pytest.fixture(params=USERS)
@@ -29,6 +33,17 @@ def place(user):
 @pytest.fixture(params=['imported', 'plain'])
 def base(request, place):
     return place.imported_base() if request.param == 'imported' else place.plain_base()
+
+
+@pytest.fixture
+def more_descriptors():
+    """Thousands, for the test and not for the daemon."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < DESCRIPTORS:
+        pytest.skip(f'the limit of open files is {hard}: the test needs {DESCRIPTORS}')
+    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def fail_if_skipped(report):

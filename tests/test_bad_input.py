@@ -15,8 +15,9 @@ import tarfile
 
 import pytest
 
+from calls import overwrite, read_file
 from newer import newer, newer_manifest
-from umlfs_cli import (PATIENCE, ROOT, differences, dump, identity, ids, kill_and_wait, mounts_below, processes_of,
+from umlfs_cli import (PATIENCE, ROOT, differences, dump, ids, kill_and_wait, mounts_below, processes_of,
                        program, run, small_archive, small_members, wait_pid, write_archive)
 
 as_root = pytest.mark.parametrize('user', ['root'], indirect=True)
@@ -25,16 +26,6 @@ needs_root = pytest.mark.skipif(not ROOT, reason='needs root')
 live_and_offline = pytest.mark.parametrize('live', [True, False], ids=['live', 'offline'])
 
 MIB = 1 << 20
-
-
-def read(path):
-    with open(path, 'rb') as stream:
-        return stream.read()
-
-
-def write(path, data):
-    with open(path, 'wb') as stream:
-        stream.write(data)
 
 
 def state(directory):
@@ -81,7 +72,7 @@ def test_a_file_as_base_is_refused(place, name):
     if name == 'root.tar':
         small_archive(path)
     elif name == 'text':
-        place.do(write, path, b'text')
+        place.do(overwrite, path, b'text')
     else:
         place.do(os.mkfifo, path)
     line = refused_without_trace(place, 'mount', path, place / 'session')
@@ -101,7 +92,7 @@ def test_an_unreadable_directory_of_a_base_is_named(place, path):
     line = refused_without_trace(place, 'mount', base, place / 'session')
     place.do(os.chmod, base + path, 0o700)
     assert line.startswith(base + path) and 'ermission denied' in line, line
-    assert place.mount(base).do(read, place / 'session/rootfs/etc/hostname') == b'guest\n'
+    assert place.mount(base).do(read_file, place / 'session/rootfs/etc/hostname') == b'guest\n'
 
 
 @as_ordinary
@@ -113,16 +104,16 @@ def test_an_unreadable_file_of_a_base_is_an_error_of_that_file_alone(place):
     os.chmod(f'{base}/etc/shadow', 0)
     mounted = place.mount(base)
     with pytest.raises(OSError) as caught:
-        mounted.do(read, mounted / 'etc/shadow')
+        mounted.do(read_file, mounted / 'etc/shadow')
     assert caught.value.errno in (errno.EACCES, errno.EIO)
     assert f'{base}/etc/shadow' in mounted.log()
-    assert mounted.do(read, mounted / 'etc/hostname') == b'guest\n'
+    assert mounted.do(read_file, mounted / 'etc/hostname') == b'guest\n'
 
 
 # --- sessions ----------------------------------------------------------------------------------------------------
 
 def test_a_file_as_session_is_refused(place, base):
-    place.do(write, place / 'session', b'text')
+    place.do(overwrite, place / 'session', b'text')
     assert refused_without_trace(place, 'mount', base, place / 'session').startswith(place / 'session: ')
 
 
@@ -154,7 +145,7 @@ def test_a_base_inside_the_session_is_refused(place):
 
 def test_a_directory_with_other_files_does_not_become_a_session(place, base):
     place.do(os.mkdir, place / 'session')
-    place.do(write, place / 'session/thesis.txt', b'precious')
+    place.do(overwrite, place / 'session/thesis.txt', b'precious')
     line = refused_without_trace(place, 'mount', base, place / 'session')
     assert line.startswith(place / 'session: ')
 
@@ -168,13 +159,13 @@ COMMANDS = [['list'], ['list', '--json'], ['status'], ['status', '--json'], ['sn
 def test_commands_on_what_is_no_session_are_refused(place, words, what):
     path = place / what
     if what == 'file':
-        place.do(write, path, b'')
+        place.do(overwrite, path, b'')
     elif what == 'base':
         place.imported_base()
     elif what != 'missing':
         place.do(os.mkdir, path)
     if what == 'other':
-        place.do(write, f'{path}/thesis.txt', b'precious')
+        place.do(overwrite, f'{path}/thesis.txt', b'precious')
     flags = [word for word in words[1:] if word.startswith('--')]
     names = [word for word in words[1:] if not word.startswith('--')]
     assert refused_without_trace(place, words[0], *flags, path, *names).startswith(f'{path}: ')
@@ -184,7 +175,7 @@ def test_commands_on_what_is_no_session_are_refused(place, words, what):
 def test_umount_of_what_is_not_mounted_is_refused(place, what):
     path = place / what
     if what == 'file':
-        place.do(write, path, b'')
+        place.do(overwrite, path, b'')
     elif what == 'directory':
         place.do(os.mkdir, path)
     elif what == 'session':
@@ -196,7 +187,7 @@ def test_umount_of_what_is_not_mounted_is_refused(place, what):
 def test_umount_touches_no_mount_of_others(place):
     os.mkdir(place / 'mnt')
     subprocess.run(['mount', '-t', 'tmpfs', 'tmpfs', place / 'mnt'], check=True)
-    write(place / 'mnt/file', b'')
+    overwrite(place / 'mnt/file', b'')
     refused_without_trace(place, 'umount', place / 'mnt')
 
 
@@ -218,8 +209,8 @@ def mountpoint_cases(place, base):
     """What is wrong -> (mountpoint, how to make it)"""
     return {
         'missing': (place / 'mnt', lambda: None),
-        'file': (place / 'mnt', lambda: write(place / 'mnt', b'')),
-        'not empty': (place / 'mnt', lambda: (os.mkdir(place / 'mnt'), write(place / 'mnt/file', b''))),
+        'file': (place / 'mnt', lambda: overwrite(place / 'mnt', b'')),
+        'not empty': (place / 'mnt', lambda: (os.mkdir(place / 'mnt'), overwrite(place / 'mnt/file', b''))),
         'the base': (base, lambda: None),
         'inside the base': (f'{base}/tmp', lambda: None),
         'the session': (place / 'session', lambda: None),
@@ -254,7 +245,7 @@ def test_a_mountpoint_that_is_mounted_is_refused(place, base):
 
 def test_a_default_mountpoint_that_is_not_empty_is_refused(place, base):
     place.mount(base).umount()
-    place.do(write, place / 'session/rootfs/file', b'')
+    place.do(overwrite, place / 'session/rootfs/file', b'')
     assert 'rootfs' in refused_without_trace(place, 'mount', base, place / 'session')
 
 
@@ -269,13 +260,13 @@ def test_a_mountpoint_of_somebody_else_is_refused(place, base):
 # --- archives: the rest is import's own test ---------------------------------------------------------------------
 
 def truncated(path):
-    write(path, read(small_archive(path))[:2000])
+    overwrite(path, read_file(small_archive(path))[:2000])
 
 
 def corrupt(path):
-    data = bytearray(gzip.compress(read(small_archive(path)), mtime=0))
+    data = bytearray(gzip.compress(read_file(small_archive(path)), mtime=0))
     data[len(data) // 2] ^= 0x55
-    write(path, data)
+    overwrite(path, data)
 
 
 def with_password(path):
@@ -283,7 +274,7 @@ def with_password(path):
     os.rename(f'{path}.zip', path)
 
 
-ARCHIVES = {'empty': lambda path: write(path, b''), 'text': lambda path: write(path, b'no archive\n' * 100),
+ARCHIVES = {'empty': lambda path: overwrite(path, b''), 'text': lambda path: overwrite(path, b'no archive\n' * 100),
             'truncated': truncated, 'corrupt': corrupt, 'password': with_password}
 
 
@@ -299,7 +290,7 @@ def test_a_base_that_is_there_is_not_replaced_unless_told(place):
     small_archive(place / 'archive')
     assert '--force' in refused_without_trace(place, 'import', place / 'archive', base)
     place.do(os.mkdir, place / 'thesis')
-    place.do(write, place / 'thesis/chapter', b'precious')
+    place.do(overwrite, place / 'thesis/chapter', b'precious')
     refused_without_trace(place, 'import', '--force', place / 'archive', place / 'thesis')
 
 
@@ -363,13 +354,13 @@ def test_a_new_session_on_a_full_disk_leaves_nothing(place, disk, base, spare):
     assert spare or result.status == 1
     disk.free()
     mounted = place.mount(base, disk / 'session')
-    assert mounted.do(read, mounted / 'etc/hostname') == b'guest\n'
+    assert mounted.do(read_file, mounted / 'etc/hostname') == b'guest\n'
 
 
 def test_a_session_on_a_full_disk_can_be_mounted_read_and_emptied(place, disk):
     base = place.imported_base()
     mounted = place.mount(base, disk / 'session')
-    mounted.do(write, mounted / 'tmp/large', b'large' * 100000)
+    mounted.do(overwrite, mounted / 'tmp/large', b'large' * 100000)
     seen = mounted.dump()
     mounted.umount()
     disk.fill()
@@ -378,15 +369,15 @@ def test_a_session_on_a_full_disk_can_be_mounted_read_and_emptied(place, disk):
     with contextlib.suppress(OSError):
         mounted.do(os.unlink, mounted / 'tmp/large')
     disk.free()
-    mounted.do(write, mounted / 'tmp/other', b'other' * 1000)
-    assert mounted.do(read, mounted / 'tmp/other') == b'other' * 1000
+    mounted.do(overwrite, mounted / 'tmp/other', b'other' * 1000)
+    assert mounted.do(read_file, mounted / 'tmp/other') == b'other' * 1000
 
 
 def test_writes_on_a_full_disk_fail_with_enospc_and_lose_nothing_else(place, disk):
     base = place.imported_base()
     place.noisy = True
     mounted = place.mount(base, disk / 'session')
-    mounted.do(write, mounted / 'etc/before', b'before' * 1000)
+    mounted.do(overwrite, mounted / 'etc/before', b'before' * 1000)
     disk.fill(300000)
     written, failures = {}, set()
 
@@ -404,27 +395,27 @@ def test_writes_on_a_full_disk_fail_with_enospc_and_lose_nothing_else(place, dis
     mounted.do(fill_up)
     assert failures == {errno.ENOSPC} and len(written) > 10
     for what in (lambda: os.mkdir(mounted / 'tmp/dir'), lambda: os.chmod(mounted / 'etc', 0o700),
-                 lambda: write(mounted / 'etc/hostname', b'x' * 9000)):
+                 lambda: overwrite(mounted / 'etc/hostname', b'x' * 9000)):
         with contextlib.suppress(OSError):
             mounted.do(what)
     seen = mounted.dump(forget=['mtime'])
     for i, data in written.items():
-        assert mounted.do(read, mounted / f'tmp/{i}') == data, i
+        assert mounted.do(read_file, mounted / f'tmp/{i}') == data, i
     kill_and_wait(mounted.pid)
     place.run('umount', mounted.session)
     mounted = place.mount(base, mounted.session)
     assert differences(mounted.dump(forget=['mtime']), seen) == []
-    assert mounted.do(read, mounted / 'etc/before') == b'before' * 1000
+    assert mounted.do(read_file, mounted / 'etc/before') == b'before' * 1000
     disk.free()
-    mounted.do(write, mounted / 'tmp/0', b'again' * 10000)
-    assert mounted.do(read, mounted / 'tmp/0') == b'again' * 10000
+    mounted.do(overwrite, mounted / 'tmp/0', b'again' * 10000)
+    assert mounted.do(read_file, mounted / 'tmp/0') == b'again' * 10000
 
 
 @live_and_offline
 def test_a_snapshot_on_a_full_disk_changes_nothing(place, disk, live):
     base = place.imported_base()
     mounted = place.mount(base, disk / 'session')
-    mounted.do(write, mounted / 'etc/new', b'new')
+    mounted.do(overwrite, mounted / 'etc/new', b'new')
     seen = mounted.dump()
     if not live:
         mounted.umount()
@@ -449,10 +440,10 @@ def test_reset_and_delete_on_a_full_disk_happen_whole_or_not(place, disk, live, 
     base = place.imported_base()
     mounted = place.mount(base, disk / 'session')
     seen = {'@base': mounted.dump()}
-    mounted.do(write, mounted / 'etc/one', b'one')
+    mounted.do(overwrite, mounted / 'etc/one', b'one')
     seen['one'] = mounted.dump()
     place.run('snapshot', mounted.session, 'one')
-    mounted.do(write, mounted / 'etc/two', b'two')
+    mounted.do(overwrite, mounted / 'etc/two', b'two')
     seen['now'] = mounted.dump()
     if not live:
         mounted.umount()
@@ -539,7 +530,7 @@ def test_a_fusermount3_without_its_set_uid_bit_is_named(place, base):
 def test_root_needs_no_fusermount3(place, base):
     env = os.environ | {'PATH': '/nonexistent'}
     mounted = place.mount(base, env=env)
-    assert read(mounted / 'etc/hostname') == b'guest\n'
+    assert read_file(mounted / 'etc/hostname') == b'guest\n'
     place.run('umount', mounted.session, env=env)
 
 
@@ -577,7 +568,7 @@ class Kept:
         mounted = place.mount(self.base)
         self.session, self.mountpoint = mounted.session, mounted.path
         for name in ('one', 'two', None):
-            mounted.do(write, mounted / f'etc/{name}', str(name).encode() * 100)
+            mounted.do(overwrite, mounted / f'etc/{name}', str(name).encode() * 100)
             mounted.do(os.mkdir, mounted / f'tmp/{name}')
             mounted.do(os.chmod, mounted / 'etc/passwd', 0o600 + len(str(name)))
             if name:
@@ -607,7 +598,7 @@ def damaged(path, data):
     os.rename(path, aside)
     try:
         if data is not None:
-            write(path, data)
+            overwrite(path, data)
             os.chmod(path, st.st_mode)
             os.chown(path, st.st_uid, st.st_gid)
         yield
@@ -641,20 +632,20 @@ def the_line(result, path):
 
 def test_a_damaged_manifest_is_named_and_nothing_is_lost(place, kept):
     path = f'{kept.session}/manifest'
-    whole = read(path)
+    whole = read_file(path)
     for _, data in [*flips(whole, 25), *cuts(whole, 8), (0, b'\0' * len(whole)), (0, whole + b'x'), (0, whole * 2)]:
         with damaged(path, data):
             for result in kept.mount(), run('list', kept.session, user=place.user), \
                     run('snapshot', kept.session, 'new', user=place.user), run('reset', kept.session, '@base', user=place.user):
                 line = the_line(result, path)
                 assert 'damaged' in line, line
-            assert read(path) == data
+            assert read_file(path) == data
     kept.assert_whole()
 
 
 def test_a_manifest_of_a_newer_version_asks_for_an_update(place, kept):
     path = f'{kept.session}/manifest'
-    with damaged(path, newer_manifest(read(path))):
+    with damaged(path, newer_manifest(read_file(path))):
         for result in kept.mount(), run('list', kept.session, user=place.user):
             line = the_line(result, path)
             assert 'newer' in line and 'update' in line
@@ -669,7 +660,7 @@ def test_a_missing_manifest_never_makes_a_new_session_of_an_old_one(place, how):
     else:
         base = place.imported_base()
         mounted = place.mount(base)
-        mounted.do({'content': lambda: write(mounted / 'etc/new', b'new'), 'names': lambda: os.mkdir(mounted / 'new'),
+        mounted.do({'content': lambda: overwrite(mounted / 'etc/new', b'new'), 'names': lambda: os.mkdir(mounted / 'new'),
                     'attributes': lambda: os.chmod(mounted / 'etc', 0o711)}[how])
         session, seen = mounted.session, mounted.dump()
         mounted.umount()
@@ -687,7 +678,7 @@ def test_a_missing_manifest_never_makes_a_new_session_of_an_old_one(place, how):
 
 def test_a_damaged_index_of_a_base_is_named(place, kept):
     path = f'{kept.base}/.umlfs/index'
-    whole = read(path)
+    whole = read_file(path)
     for _, data in [*flips(whole, 60), *cuts(whole, 20), (0, whole + b'x'), (0, b'\0' * len(whole))]:
         with damaged(path, data):
             before = state(kept.session)
@@ -702,7 +693,7 @@ def test_a_missing_or_newer_index_of_a_base_is_named(place, kept):
     with damaged(path, None):
         line = the_line(kept.mount(), path)
         assert 'missing' in line and 'import' in line
-    with damaged(path, newer(read(path))):
+    with damaged(path, newer(read_file(path))):
         line = the_line(kept.mount(), path)
         assert 'newer' in line and 'update' in line
     kept.assert_whole()
@@ -710,7 +701,7 @@ def test_a_missing_or_newer_index_of_a_base_is_named(place, kept):
 
 def test_a_damaged_copy_of_the_index_is_named_and_mended_by_a_mount(place, kept):
     path = f'{kept.session}/base.index'
-    whole = read(path)
+    whole = read_file(path)
     for _, data in [*flips(whole, 12), *cuts(whole, 3), (0, None)]:
         with damaged(path, data):
             line = the_line(run('snapshot', kept.session, 'new', user=place.user), path)
@@ -718,7 +709,7 @@ def test_a_damaged_copy_of_the_index_is_named_and_mended_by_a_mount(place, kept)
             kept.assert_whole()
             place.run('snapshot', kept.session, 'new')
             place.run('delete', kept.session, 'new')
-            assert read(path) == whole
+            assert read_file(path) == whole
     kept.assert_whole()
 
 
@@ -731,7 +722,7 @@ def journals(session):
 def test_a_damaged_journal_is_named_with_the_place_and_nothing_is_touched(place, kept, layer):
     """The tail of the top layer alone may be an operation that was cut short: that is dropped with a warning."""
     path = journals(kept.session)[layer]
-    whole = read(path)
+    whole = read_file(path)
     dropped = 0
     for at, data in [*flips(whole, 40), *cuts(whole, 15)]:
         with damaged(path, data):
@@ -753,7 +744,7 @@ def test_a_damaged_journal_is_named_with_the_place_and_nothing_is_touched(place,
 def test_a_cut_at_the_end_of_an_operation_is_an_earlier_state(place, kept):
     """What a crash of the machine may leave of a journal: every prefix is some state of the past, in order."""
     path = journals(kept.session)[2]
-    whole = read(path)
+    whole = read_file(path)
     last = None
     for length in range(len(whole), 40, -97):
         with damaged(path, whole[:length]):
@@ -771,7 +762,7 @@ def test_a_cut_at_the_end_of_an_operation_is_an_earlier_state(place, kept):
 
 def test_a_missing_or_newer_journal_is_named(place, kept):
     for path in journals(kept.session):
-        whole = read(path)
+        whole = read_file(path)
         for data, word in (None, 'No such file'), (newer(whole), 'newer'), (b'', 'damaged'), (b'other', 'damaged'):
             with damaged(path, data):
                 assert word in the_line(kept.mount(), path)
@@ -780,8 +771,8 @@ def test_a_missing_or_newer_journal_is_named(place, kept):
 
 def test_a_damaged_layer_can_be_reset_away(place, kept):
     path = journals(kept.session)[2]
-    whole = read(path)
-    write(path, whole[:60] + b'\xff' + whole[61:])
+    whole = read_file(path)
+    overwrite(path, whole[:60] + b'\xff' + whole[61:])
     assert 'umlfs reset' in the_line(kept.mount(), path)
     result = run('reset', kept.session, user=place.user)
     assert result.status == 0, result
@@ -817,10 +808,10 @@ def test_a_damaged_content_file_is_an_error_and_never_other_data(place, kept, da
             the_line(result, path)
         else:
             with pytest.raises(OSError) as caught:
-                place.do(read, f'{kept.mountpoint}/etc/one')
+                place.do(read_file, f'{kept.mountpoint}/etc/one')
             assert caught.value.errno == errno.EIO
             assert path in json.loads(place.run('status', '--json', kept.session))['problem']
-            assert place.do(read, f'{kept.mountpoint}/etc/two') == b'two' * 100
+            assert place.do(read_file, f'{kept.mountpoint}/etc/two') == b'two' * 100
             place.run('umount', kept.session)
     kept.assert_whole()
 
@@ -828,17 +819,6 @@ def test_a_damaged_content_file_is_an_error_and_never_other_data(place, kept, da
 # --- many open files ---------------------------------------------------------------------------------------------
 
 MANY = 2500
-
-
-@pytest.fixture
-def more_descriptors():
-    """For the test, not for the daemon."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < MANY + 1000:
-        pytest.skip(f'the limit of open files is {hard}: the test needs {MANY + 1000}')
-    resource.setrlimit(resource.RLIMIT_NOFILE, (MANY + 1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def use_many(top, watch):
@@ -873,4 +853,4 @@ def test_a_daemon_needs_few_descriptors_for_thousands_of_open_files(place, more_
     place.do(use_many, place / 'session/rootfs', lambda: counts.append(os.listdir(f'/proc/{pid}/fd')))
     most = max(len(count) for count in counts)
     assert 20 < most < min(512, limit), most
-    assert place.do(read, place / 'session/rootfs/many/new-5') == b'new'
+    assert place.do(read_file, place / 'session/rootfs/many/new-5') == b'new'

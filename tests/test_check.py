@@ -1,7 +1,6 @@
 """What `umlfs check` promises: it finds each kind of damage, mends what can be mended, and touches nothing else."""
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -11,24 +10,14 @@ import subprocess
 
 import pytest
 
-from newer import newer, newer_manifest
-from umlfs_cli import (ROOT, differences, dump, identity, ids, kill_and_wait, run, small_archive, small_members,
-                       write_archive)
+from calls import overwrite, read_file
+from newer import newer, newer_manifest, xxh3
+from umlfs_cli import ROOT, differences, dump, identity, ids, run, small_members, write_archive
 
 CLEAN, MENDED, USAGE, DAMAGED, NO_LOOK = 0, 1, 2, 4, 8
 
 as_root = pytest.mark.parametrize('user', ['root'], indirect=True)
 as_ordinary = pytest.mark.parametrize('user', ['ordinary'], indirect=True)
-
-
-def read(path):
-    with open(path, 'rb') as stream:
-        return stream.read()
-
-
-def write(path, data):
-    with open(path, 'wb') as stream:
-        stream.write(data)
 
 
 def on_disk(directory):
@@ -78,9 +67,9 @@ class Session:
         mounted = place.mount(self.base)
         self.path, self.seen = mounted.session, {}
         for name in ('one', 'two', None):
-            mounted.do(write, mounted / f'etc/{name}', str(name).encode() * 100)
+            mounted.do(overwrite, mounted / f'etc/{name}', str(name).encode() * 100)
             mounted.do(os.mkdir, mounted / f'tmp/{name}')
-            mounted.do(write, mounted / 'usr/bin/tool', str(name).encode() * 1000)
+            mounted.do(overwrite, mounted / 'usr/bin/tool', str(name).encode() * 1000)
             mounted.do(os.chmod, mounted / 'etc/passwd', 0o600 + len(str(name)))
             self.seen[name] = mounted.dump()
             if name:
@@ -195,7 +184,7 @@ def test_snapshots_resets_and_deletions_leave_no_damage(place, session):
 def rewrite(path, data):
     """Other bytes, the same times."""
     st = os.stat(path)
-    write(path, data)
+    overwrite(path, data)
     os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
 
 
@@ -206,14 +195,14 @@ BASE_DAMAGE = {
     'another time': ('base', '/etc/passwd', 'modified', lambda path: os.utime(path, ns=(0, 10**18 + 1))),
     'a directory': ('base', '/etc/passwd', 'is a directory', lambda path: (os.unlink(path), os.mkdir(path))),
     'a link': ('base', '/etc/passwd', 'is a symbolic link', lambda path: (os.unlink(path), os.symlink('shadow', path))),
-    'a file': ('base', '/tmp', 'is a regular file', lambda path: (os.rmdir(path), write(path, b''))),
-    'extra file': ('base', '/etc/extra', 'not in the index', lambda path: write(path, b'extra')),
+    'a file': ('base', '/tmp', 'is a regular file', lambda path: (os.rmdir(path), overwrite(path, b''))),
+    'extra file': ('base', '/etc/extra', 'not in the index', lambda path: overwrite(path, b'extra')),
     'extra directory': ('base', '/extra', 'not in the index', os.mkdir),
-    'a name of the index alone': ('base', '/run/fifo', 'in the index alone', lambda path: write(path, b'')),
-    'a strange file': ('stray', '/.umlfs/notes', 'index alone', lambda path: write(path, b'')),
+    'a name of the index alone': ('base', '/run/fifo', 'in the index alone', lambda path: overwrite(path, b'')),
+    'a strange file': ('stray', '/.umlfs/notes', 'index alone', lambda path: overwrite(path, b'')),
     'no index': ('index', '/.umlfs/index', 'missing', lambda path: os.unlink(path)),
-    'a flipped bit': ('index', '/.umlfs/index', 'damaged', lambda path: write(path, read(path)[:-9] + b'x' + read(path)[-8:])),
-    'a cut index': ('index', '/.umlfs/index', 'cut short', lambda path: write(path, read(path)[:-9])),
+    'a flipped bit': ('index', '/.umlfs/index', 'damaged', lambda path: overwrite(path, read_file(path)[:-9] + b'x' + read_file(path)[-8:])),
+    'a cut index': ('index', '/.umlfs/index', 'cut short', lambda path: overwrite(path, read_file(path)[:-9])),
 }
 
 
@@ -232,7 +221,7 @@ def test_damage_of_a_base_is_named_and_left(place, kind, repair):
 def test_damage_deep_in_a_base_is_named_with_its_whole_path(place):
     base = place.imported_base()
     place.do(os.unlink, f'{base}/home/user/notes')
-    place.do(write, f'{base}/home/user/extra', b'')
+    place.do(overwrite, f'{base}/home/user/extra', b'')
     found = Checked(place, base)
     assert len(found) == 2
     found.of('base', '/home/user/notes')
@@ -242,13 +231,13 @@ def test_damage_deep_in_a_base_is_named_with_its_whole_path(place):
 # --- leftovers ---------------------------------------------------------------------------------------------------
 
 LEFTOVERS = {
-    'manifest.new': ('stray', '/manifest.new', lambda session, path: write(path, b'umlfs manifest 1\n')),
-    'base.index.new': ('stray', '/base.index.new', lambda session, path: write(path, b'')),
+    'manifest.new': ('stray', '/manifest.new', lambda session, path: overwrite(path, b'umlfs manifest 1\n')),
+    'base.index.new': ('stray', '/base.index.new', lambda session, path: overwrite(path, b'')),
     'dropped layer': ('stray', '/layers/77', lambda session, path: shutil.copytree(session / 'layers/1', path)),
-    'content': ('content', '/layers/3/content/4321', lambda session, path: write(path, b'copied up')),
-    'content of a snapshot': ('content', '/layers/1/content/4321', lambda session, path: write(path, b'')),
+    'content': ('content', '/layers/3/content/4321', lambda session, path: overwrite(path, b'copied up')),
+    'content of a snapshot': ('content', '/layers/1/content/4321', lambda session, path: overwrite(path, b'')),
     # inode 2 is a directory of the base: nothing that a layer has bytes of
-    'content of what has none': ('content', '/layers/3/content/2', lambda session, path: write(path, b'copied up')),
+    'content of what has none': ('content', '/layers/3/content/2', lambda session, path: overwrite(path, b'copied up')),
     'behind a sealed end': ('journal', '/layers/2/journal', lambda session, path: append(path, b'\0' * 100)),
     'torn tail': ('journal', '/layers/3/journal', lambda session, path: append(path, b'torn')),
     'torn tail of zeros': ('journal', '/layers/3/journal', lambda session, path: append(path, b'\0' * 5000)),
@@ -287,11 +276,11 @@ STRANGE = {'in layers': '/layers/notes', 'in a layer': '/layers/1/notes', 'in co
 
 @pytest.mark.parametrize('kind', STRANGE)
 def test_a_file_that_umlfs_never_made_is_told_and_left(session, kind):
-    session.place.do(write, session.path + STRANGE[kind], b'precious')
+    session.place.do(overwrite, session.path + STRANGE[kind], b'precious')
     assert len(session.damage()) == 1
     found = session.check('--repair')
     assert found.status == DAMAGED and not found.of('stray', STRANGE[kind])['mended']
-    assert read(session.path + STRANGE[kind]) == b'precious'
+    assert read_file(session.path + STRANGE[kind]) == b'precious'
 
 
 # --- content -----------------------------------------------------------------------------------------------------
@@ -312,11 +301,11 @@ def test_a_longer_content_file_is_cut_in_the_session_and_left_in_a_snapshot(sess
 def test_a_lost_or_short_content_file_is_told_with_its_path_and_left(session, layer):
     paths = session.content(layer)
     assert len(paths) == 2
-    whole = read(session.path + paths[0])
+    whole = read_file(session.path + paths[0])
     for data in None, whole[:-1], b'':
         os.unlink(session.path + paths[0])
         if data is not None:
-            write(session.path + paths[0], data)
+            overwrite(session.path + paths[0], data)
             session.own(session.path + paths[0])
         found = session.damage()
         assert len(found) == 1
@@ -324,7 +313,7 @@ def test_a_lost_or_short_content_file_is_told_with_its_path_and_left(session, la
         assert '(/usr/bin/' in found[0]['what'] or '(/etc/' in found[0]['what']
         with nothing_changes(session / 'layers'):
             assert session.check('--repair').status == DAMAGED
-        write(session.path + paths[0], whole)
+        overwrite(session.path + paths[0], whole)
         session.own(session.path + paths[0])
     session.assert_whole(None)
 
@@ -352,12 +341,12 @@ def test_a_directory_in_place_of_a_content_file_is_told(session):
 @pytest.mark.parametrize('how', ['flipped', 'cut', 'missing', 'other'])
 def test_a_damaged_journal_is_told_with_the_states_that_it_takes_down(session, layer, how):
     path = session / f'layers/{layer}/journal'
-    whole = read(path)
+    whole = read_file(path)
     data = {'flipped': whole[:60] + bytes([whole[60] ^ 1]) + whole[61:], 'cut': whole[:20], 'missing': None,
-            'other': read(session / f'layers/{layer % 3 + 1}/journal')}[how]
+            'other': read_file(session / f'layers/{layer % 3 + 1}/journal')}[how]
     os.unlink(path)
     if data is not None:
-        write(path, data)
+        overwrite(path, data)
         session.own(path)
     found = session.damage()
     what = found.of('journal', f'/layers/{layer}/journal')['what']
@@ -372,15 +361,15 @@ def test_a_damaged_journal_is_told_with_the_states_that_it_takes_down(session, l
         session.place.run('reset', session.path)
         assert session.check() == []
     else:
-        write(path, whole)
+        overwrite(path, whole)
         session.own(path)
         session.assert_whole(None)
 
 
 def test_a_sealed_journal_that_is_cut_at_the_end_of_an_operation_is_damage(session):
     path = session / 'layers/2/journal'
-    whole = read(path)
-    write(path, whole[:-1])
+    whole = read_file(path)
+    overwrite(path, whole[:-1])
     assert 'sealed' in session.damage().of('journal', '/layers/2/journal')['what']
 
 
@@ -388,9 +377,9 @@ def test_damage_beside_the_session_does_not_hide_what_can_be_mended(session):
     session.place.run('snapshot', session.path, 'three')
     session.place.run('reset', session.path, 'one')
     path = session / 'layers/2/journal'
-    write(path, read(path)[:60])
+    overwrite(path, read_file(path)[:60])
     extra = f'/layers/{max(session.layers())}/content/4321'
-    session.place.do(write, session.path + extra, b'copied up')
+    session.place.do(overwrite, session.path + extra, b'copied up')
     found = session.check('--repair')
     assert found.status == DAMAGED and found.of('content', extra)['mended']
     assert {finding['where'] for finding in found if finding['kind'] == 'state'} \
@@ -401,16 +390,9 @@ def test_damage_beside_the_session_does_not_hide_what_can_be_mended(session):
 
 # --- manifest and index ------------------------------------------------------------------------------------------
 
-def xxh3(data):
-    """XXH3-64 in hex digits, from the library that the program has it from."""
-    library = ctypes.CDLL('libxxhash.so.0')
-    library.XXH3_64bits.restype, library.XXH3_64bits.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t]
-    return b'%016x' % library.XXH3_64bits(data, len(data))
-
-
 def with_end(lines):
     text = b''.join(line + b'\n' for line in lines)
-    return text + b'end ' + xxh3(text) + b'\n'
+    return text + b'end %016x\n' % xxh3(text)
 
 
 def without(lines, start):
@@ -439,15 +421,15 @@ MANIFESTS = {
 def test_a_damaged_manifest_is_told_with_the_reason(session, kind):
     what, make = MANIFESTS[kind]
     path = session / 'manifest'
-    whole = read(path)
+    whole = read_file(path)
     lines = whole.split(b'\n')[:-2]
     assert with_end(lines) == whole
-    write(path, make(lines))
+    overwrite(path, make(lines))
     found = session.damage()
     assert len(found) == 1 and what in found.of('manifest', '/manifest')['what']
     with nothing_changes(session / 'layers'):
         assert session.check('--repair').status == DAMAGED
-    write(path, whole)
+    overwrite(path, whole)
     session.assert_whole(None)
 
 
@@ -466,8 +448,8 @@ def test_missing_layers_are_told(session, what):
 
 def test_a_length_that_the_journal_does_not_have_is_told(session):
     path = session / 'manifest'
-    lines = read(path).split(b'\n')[:-2]
-    write(path, with_end([re.sub(b'^(layer 2 .* sealed) \\d+', b'\\1 999999', line) for line in lines]))
+    lines = read_file(path).split(b'\n')[:-2]
+    overwrite(path, with_end([re.sub(b'^(layer 2 .* sealed) \\d+', b'\\1 999999', line) for line in lines]))
     assert '999999 were sealed' in session.damage().of('journal', '/layers/2/journal')['what']
 
 
@@ -475,10 +457,10 @@ def test_a_length_that_the_journal_does_not_have_is_told(session):
 def test_the_copy_of_the_index_is_made_again(place, base, how):
     session = Session(place, base)
     path = session / 'base.index'
-    whole = read(path)
+    whole = read_file(path)
     os.unlink(path)
     if how == 'flipped':
-        write(path, whole[:300] + bytes([whole[300] ^ 1]) + whole[301:])
+        overwrite(path, whole[:300] + bytes([whole[300] ^ 1]) + whole[301:])
     elif how == 'another':
         archive = write_archive(place / 'other.tar', small_members() + [('etc/more', {}, b'')])
         shutil.copy(place.imported_base('other', archive) + '/.umlfs/index', path)
@@ -486,7 +468,7 @@ def test_the_copy_of_the_index_is_made_again(place, base, how):
         session.own(path)
     found = session.repair()
     assert len(found) == 1 and found.of('index', '/base.index')['mended']
-    assert read(path) == whole
+    assert read_file(path) == whole
     session.assert_whole(None)
 
 
@@ -507,11 +489,11 @@ def test_without_the_base_the_copy_of_the_index_stays_damaged(session):
 @pytest.mark.parametrize('flags', [[], ['--repair'], ['--json']])
 def test_a_mounted_session_is_refused_with_its_pid(place, flags):
     mounted = place.mount(place.imported_base())
-    mounted.do(write, mounted / 'tmp/new', b'new')
+    mounted.do(overwrite, mounted / 'tmp/new', b'new')
     line = place.refused('check', *flags, mounted.session, status=NO_LOOK)
     assert line.startswith(f'{mounted.session}: ')
     assert str(mounted.pid) in re.findall(r'\d+', line.replace(place.path, ''))
-    assert mounted.do(read, mounted / 'tmp/new') == b'new'
+    assert mounted.do(read_file, mounted / 'tmp/new') == b'new'
 
 
 @pytest.mark.parametrize('flags', [[], ['--repair']], ids=['look', 'repair'])
@@ -546,13 +528,13 @@ def test_a_base_may_be_in_use(place):
 def test_what_is_neither_session_nor_base_is_refused(place, what):
     path = place / what
     if what == 'file':
-        place.do(write, path, b'')
+        place.do(overwrite, path, b'')
     elif what == 'plain':
         place.plain_base('plain')
     elif what != 'missing':
         place.do(os.mkdir, path)
     if what == 'other':
-        place.do(write, f'{path}/thesis.txt', b'precious')
+        place.do(overwrite, f'{path}/thesis.txt', b'precious')
     with nothing_changes(place.path):
         for flags in [], ['--repair'], ['--json']:
             line = place.refused('check', *flags, path, status=NO_LOOK)
@@ -562,11 +544,11 @@ def test_what_is_neither_session_nor_base_is_refused(place, what):
 
 def test_a_newer_version_is_no_damage(session):
     for path, change, flag in ((session / 'manifest', newer_manifest, '--repair'), (session / 'layers/2/journal', newer, '--json')):
-        whole = read(path)
-        write(path, change(whole))
+        whole = read_file(path)
+        overwrite(path, change(whole))
         with nothing_changes(session / 'layers'):
             assert 'newer' in session.place.refused('check', flag, session.path, status=NO_LOOK)
-        write(path, whole)
+        overwrite(path, whole)
     session.assert_whole(None)
 
 
@@ -581,9 +563,9 @@ def test_what_may_not_be_read_is_no_damage(session):
 # --- what it says ------------------------------------------------------------------------------------------------
 
 def test_each_finding_is_one_line_and_the_last_line_sums_up(session):
-    session.place.do(write, session / 'layers/3/content/4321', b'')
+    session.place.do(overwrite, session / 'layers/3/content/4321', b'')
     os.unlink(session.path + session.content(1)[0])
-    session.place.do(write, session / 'layers/new\nline', b'')
+    session.place.do(overwrite, session / 'layers/new\nline', b'')
     for flags, status, tail, summary in (([], DAMAGED, r' \[--repair mends it\]', '3 found, 0 mended, 3 left'),
                                          (['--repair'], DAMAGED, r' \[mended\]', '3 found, 1 mended, 2 left')):
         result = run('check', *flags, session.path, user=session.place.user)
@@ -598,6 +580,6 @@ def test_each_finding_is_one_line_and_the_last_line_sums_up(session):
 def test_names_of_any_bytes_are_told(place):
     name = b'etc/\xff"\n'
     base = place.imported_base()
-    place.do(write, os.fsencode(f'{base}/') + name, b'')
+    place.do(overwrite, os.fsencode(f'{base}/') + name, b'')
     found = Checked(place, base)
     assert found.of('base', os.fsdecode(b'/' + name))

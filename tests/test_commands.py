@@ -15,6 +15,7 @@ import time
 
 import pytest
 
+from calls import overwrite, read_file
 from umlfs_cli import (PATIENCE, ROOT, Mount, children, differences, dump, identity, ids, kill_and_wait, mounts_below,
                        processes_of, program, run, small_members, start, wait_pid, write_archive)
 
@@ -23,16 +24,6 @@ COMMANDS = ['import', 'mount', 'umount', 'snapshot', 'reset', 'list', 'delete', 
 as_root = pytest.mark.parametrize('user', ['root'], indirect=True)
 as_ordinary = pytest.mark.parametrize('user', ['ordinary'], indirect=True)
 live_and_offline = pytest.mark.parametrize('live', [True, False], ids=['live', 'offline'])
-
-
-def read(path):
-    with open(path, 'rb') as stream:
-        return stream.read()
-
-
-def write(path, data):
-    with open(path, 'wb') as stream:
-        stream.write(data)
 
 
 def ends(process):
@@ -106,7 +97,7 @@ class Bench:
         return [snapshot['name'] for snapshot in self.list()['snapshots']]
 
     def write(self, name, data):
-        self.mounted.do(write, self.mounted / name, data)
+        self.mounted.do(overwrite, self.mounted / name, data)
 
     def dump(self):
         return self.mounted.dump()
@@ -125,7 +116,7 @@ def bench(place, live):
 def test_mount_prints_the_mountpoint_and_nothing_else(place, base):
     result = run('mount', base, place / 'session', user=place.user)
     assert result == (0, f'{place.path}/session/rootfs\n', '')
-    assert place.do(read, place / 'session/rootfs/etc/hostname') == b'guest\n'
+    assert place.do(read_file, place / 'session/rootfs/etc/hostname') == b'guest\n'
 
 
 def test_mount_shows_the_archive(place):
@@ -140,7 +131,7 @@ def test_mount_shows_the_archive(place):
             assert (name, entry.uid, entry.gid) == (name, changes.get('uid', 0), changes.get('gid', 0))
             assert (name, entry.size, entry.mtime) == (name, len(data), 10**18)
     assert found['bin'].target == 'usr/bin' and found['usr/bin/same'].nlink == 2
-    assert mounted.do(read, mounted / 'usr/bin/same') == dict((n, d) for n, _, d in members)['usr/bin/tool']
+    assert mounted.do(read_file, mounted / 'usr/bin/same') == dict((n, d) for n, _, d in members)['usr/bin/tool']
 
 
 def test_mount_shows_a_plain_directory(place):
@@ -159,7 +150,7 @@ def test_a_given_mountpoint_is_used(place, base):
     mounted = place.mount(base, mountpoint=place / 'mnt')
     assert mounted.path == place / 'mnt'
     assert mounted.status()['mountpoint'] == place / 'mnt'
-    assert place.do(read, place / 'mnt/etc/hostname') == b'guest\n'
+    assert place.do(read_file, place / 'mnt/etc/hostname') == b'guest\n'
     assert place.do(os.listdir, place / 'session/rootfs') == []
 
 
@@ -170,7 +161,7 @@ def test_paths_may_be_relative(place):
         assert place.run('mount', 'base', './session', *mountpoint, cwd=place.path) == f'{place.path}/{path}\n'
         place.run('snapshot', 'session', f'snap-{len(mountpoint)}-{path[-1]}-{mountpoint[-1:]}'.replace('/', '_'),
                   cwd=place.path)
-        assert place.do(read, place / f'{path}/etc/hostname') == b'guest\n'
+        assert place.do(read_file, place / f'{path}/etc/hostname') == b'guest\n'
         place.run('umount', path, cwd=place.path)
         assert mounts_below(place.path) == []
 
@@ -181,7 +172,7 @@ def test_mount_stays_in_the_foreground_when_told(place, base):
             assert process.stdout.readline() == os.fsencode(place / 'session/rootfs\n')
             mounted = Mount(place, place / 'session', place / 'session/rootfs')
             assert mounted.pid == process.pid
-            assert mounted.do(read, mounted / 'etc/hostname') == b'guest\n'
+            assert mounted.do(read_file, mounted / 'etc/hostname') == b'guest\n'
             mounted.umount()
             assert ends(process) == 0
             assert (process.stdout.read(), process.stderr.read()) == (b'', b'')
@@ -215,13 +206,13 @@ def test_a_mounted_session_is_refused_with_its_pid(place, base):
         line = place.refused('mount', base, mounted.session, *mountpoint)
         assert str(pid) in re.findall(r'\d+', line.replace(place.path, '')), line
     assert mounted.pid == pid
-    assert mounted.do(read, mounted / 'etc/hostname') == b'guest\n'
+    assert mounted.do(read_file, mounted / 'etc/hostname') == b'guest\n'
 
 
 def test_two_sessions_share_a_base_and_nothing_else(place, base):
     one, other = place.mount(base, 'one'), place.mount(base, 'other')
     other_before = other.dump()
-    one.do(write, one / 'etc/hostname', b'one')
+    one.do(overwrite, one / 'etc/hostname', b'one')
     one.do(shutil.rmtree, one / 'home')
     assert differences(other.dump(), other_before) == []
     assert 'home' in place.do(os.listdir, base)
@@ -231,7 +222,7 @@ def test_two_sessions_share_a_base_and_nothing_else(place, base):
 def test_a_mount_changes_nothing_in_the_base(place, base):
     before = place.do(dump, base)
     mounted = place.mount(base)
-    mounted.do(write, mounted / 'etc/hostname', b'other')
+    mounted.do(overwrite, mounted / 'etc/hostname', b'other')
     mounted.do(os.unlink, mounted / 'usr/bin/tool')
     mounted.do(os.chmod, mounted / 'usr/bin/same', 0o600)
     mounted.do(os.rename, mounted / 'home', mounted / 'house')
@@ -263,7 +254,7 @@ def test_new_files_belong_to_the_directorys_owner_unless_told(place, options, mi
         where, owner = 'tmp', (0, 0)
     else:
         where, owner = 'home/user', (1000, 0)
-    mounted.do(write, mounted / f'{where}/new', b'')
+    mounted.do(overwrite, mounted / f'{where}/new', b'')
     st = mounted.do(os.stat, mounted / f'{where}/new')
     assert (st.st_uid, st.st_gid) == (ids(place.user) if mine else owner)
 
@@ -271,7 +262,7 @@ def test_new_files_belong_to_the_directorys_owner_unless_told(place, options, mi
 @pytest.mark.parametrize('options, shown', [(None, False), ('xattr', True), ('posix', True), ('posix,xattr', True)])
 def test_extended_attributes_are_shown_when_told(place, options, shown):
     mounted = place.mount(place.imported_base(), options=options)
-    mounted.do(write, mounted / 'tmp/new', b'')
+    mounted.do(overwrite, mounted / 'tmp/new', b'')
     if shown:
         mounted.do(os.setxattr, mounted / 'tmp/new', 'user.word', b'value')
         assert mounted.do(os.getxattr, mounted / 'tmp/new', 'user.word') == b'value'
@@ -285,8 +276,8 @@ def test_a_read_only_mount_refuses_every_change(place, base):
     mounted = place.mount(base, options='ro')
     before = mounted.dump()
     changes = {
-        'write': lambda: write(mounted / 'etc/hostname', b'x'),
-        'make': lambda: write(mounted / 'tmp/new', b'x'),
+        'write': lambda: overwrite(mounted / 'etc/hostname', b'x'),
+        'make': lambda: overwrite(mounted / 'tmp/new', b'x'),
         'mkdir': lambda: os.mkdir(mounted / 'tmp/dir'),
         'unlink': lambda: os.unlink(mounted / 'etc/passwd'),
         'chmod': lambda: os.chmod(mounted / 'etc/passwd', 0),
@@ -326,7 +317,7 @@ def test_setuid_and_devices_work_in_roots_posix_profile(place):
     mounted = place.mount(place.imported_base(), options='posix')
     flags = os.statvfs(mounted.path).f_flag
     assert not flags & (os.ST_NOSUID | os.ST_NODEV)
-    assert read(mounted / 'dev/null') == b''
+    assert read_file(mounted / 'dev/null') == b''
 
 
 def test_options_are_in_the_status(place):
@@ -350,7 +341,7 @@ def test_unknown_mount_options_are_usage_errors(place, option):
 @pytest.mark.parametrize('how', ['session', 'mountpoint', 'alias', 'fusermount3'])
 def test_umount_ends_the_daemon_and_keeps_the_changes(place, base, how):
     mounted = place.mount(base)
-    mounted.do(write, mounted / 'etc/new', b'new')
+    mounted.do(overwrite, mounted / 'etc/new', b'new')
     state, pid = mounted.dump(), mounted.pid
     if how == 'fusermount3':
         place.do(subprocess.run, ['fusermount3', '-u', mounted.path], check=True)
@@ -367,7 +358,7 @@ def test_umount_returns_when_a_session_can_be_mounted_again(place):
     base = place.imported_base()
     for _ in range(20):
         mounted = place.mount(base)
-        mounted.do(write, mounted / 'etc/new', os.urandom(100000))
+        mounted.do(overwrite, mounted / 'etc/new', os.urandom(100000))
         mounted.umount()
 
 
@@ -389,7 +380,7 @@ def test_umount_of_what_is_in_use_names_the_process_and_changes_nothing(place, b
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda s: s.name)
 def test_a_signal_ends_the_daemon_cleanly(place, base, number):
     mounted = place.mount(base)
-    mounted.do(write, mounted / 'etc/new', b'new')
+    mounted.do(overwrite, mounted / 'etc/new', b'new')
     state, pid = mounted.dump(), mounted.pid
     kill_and_wait(pid, number)
     assert mounts_below(place.path) == []
@@ -415,7 +406,7 @@ def test_sigterm_ends_a_mount_that_is_in_use(place, base):
     with holder(place, 'cd "$1/etc"', mounted.path):
         kill_and_wait(mounted.pid, signal.SIGTERM)
         assert mounts_below(place.path) == []
-        assert place.mount(base).do(read, mounted / 'etc/hostname') == b'guest\n'
+        assert place.mount(base).do(read_file, mounted / 'etc/hostname') == b'guest\n'
 
 
 # --- snapshots ---------------------------------------------------------------------------------------------------
@@ -679,7 +670,7 @@ def test_reset_of_what_is_in_use_names_the_process_and_changes_nothing(place, ba
     mounted = place.mount(base)
     script, used = uses_of(mounted.path)[use]
     before = mounted.dump()
-    mounted.do(write, mounted / 'etc/new', b'new')
+    mounted.do(overwrite, mounted / 'etc/new', b'new')
     state = mounted.dump()
     with holder(place, script, mounted.path) as process:
         line = place.refused('reset', mounted.session, '@base')
@@ -694,7 +685,7 @@ def test_reset_of_what_is_in_use_names_the_process_and_changes_nothing(place, ba
 def test_a_forced_reset_says_estale_to_who_holds_what_is_gone(place, base, use):
     mounted = place.mount(base)
     mounted.do(os.mkdir, mounted / 'new')
-    mounted.do(write, mounted / 'new/file', b'old bytes\n')
+    mounted.do(overwrite, mounted / 'new/file', b'old bytes\n')
     script, behind = {'file': ('exec 3<"$1/new/file"', 'cat <&3'), 'cwd': ('cd "$1/new"', 'ls -U')}[use]
     with holder(place, script, mounted.path, behind=f'LC_ALL=C {behind} 2>&1') as process:
         place.run('reset', '--force', mounted.session)
@@ -705,7 +696,7 @@ def test_a_forced_reset_says_estale_to_who_holds_what_is_gone(place, base, use):
 
 def test_a_forced_reset_shows_the_present_to_who_holds_what_stays(place, base):
     mounted = place.mount(base)
-    mounted.do(write, mounted / 'etc/hostname', b'other')
+    mounted.do(overwrite, mounted / 'etc/hostname', b'other')
     with holder(place, 'exec 3<"$1/etc/hostname"', mounted.path, behind='cat <&3') as process:
         place.run('reset', '--force', mounted.session)
         assert process.communicate('go\n', PATIENCE)[0] == 'guest\n'
@@ -743,7 +734,7 @@ def random_change(chance, tree):
     path, other = (f'{tree}/{chance.choice(KERNEL_NAMES)}' for _ in range(2))
     word = str(chance.random()).encode()
     what = chance.choice([
-        lambda: write(path, word * chance.choice([0, 1, 500])), lambda: write(path, word[:6].ljust(6)),
+        lambda: overwrite(path, word * chance.choice([0, 1, 500])), lambda: overwrite(path, word[:6].ljust(6)),
         lambda: os.mkdir(path), lambda: os.symlink(word, path), lambda: os.unlink(path), lambda: shutil.rmtree(path),
         lambda: os.link(path, other, follow_symlinks=False), lambda: os.rename(path, other),
         lambda: os.truncate(path, 3), lambda: os.utime(path, ns=(chance.randrange(10**18), chance.randrange(10**18))),
@@ -783,10 +774,10 @@ def test_after_a_live_reset_the_kernel_shows_nothing_stale(place, seed):
 
 
 STALE = {
-    'negative name': (lambda top: os.unlink(f'{top}/etc/passwd'), lambda top: read(f'{top}/etc/passwd')),
-    'positive name': (lambda top: write(f'{top}/etc/new', b''), lambda top: os.path.exists(f'{top}/etc/new')),
-    'page': (lambda top: write(f'{top}/etc/hostname', b'guess\n'), lambda top: read(f'{top}/etc/hostname')),
-    'size': (lambda top: write(f'{top}/etc/hostname', b'longer\n'), lambda top: os.stat(f'{top}/etc/hostname').st_size),
+    'negative name': (lambda top: os.unlink(f'{top}/etc/passwd'), lambda top: read_file(f'{top}/etc/passwd')),
+    'positive name': (lambda top: overwrite(f'{top}/etc/new', b''), lambda top: os.path.exists(f'{top}/etc/new')),
+    'page': (lambda top: overwrite(f'{top}/etc/hostname', b'guess\n'), lambda top: read_file(f'{top}/etc/hostname')),
+    'size': (lambda top: overwrite(f'{top}/etc/hostname', b'longer\n'), lambda top: os.stat(f'{top}/etc/hostname').st_size),
     'mode': (lambda top: os.chmod(f'{top}/etc', 0o711), lambda top: os.stat(f'{top}/etc').st_mode),
     'mode of the top': (lambda top: os.chmod(top, 0o711), lambda top: os.stat(top).st_mode),
     'listing': (lambda top: os.rename(f'{top}/etc/passwd', f'{top}/etc/moved'),
@@ -802,7 +793,7 @@ STALE = {
     'time': (lambda top: os.utime(f'{top}/etc/passwd', ns=(1, 1)), lambda top: os.stat(f'{top}/etc/passwd').st_mtime_ns),
     'type': (lambda top: (os.unlink(f'{top}/run/fifo'), os.mkdir(f'{top}/run/fifo')),
              lambda top: stat.S_IFMT(os.lstat(f'{top}/run/fifo').st_mode)),
-    'number': (lambda top: (os.unlink(f'{top}/etc/passwd'), write(f'{top}/etc/passwd', b'other')),
+    'number': (lambda top: (os.unlink(f'{top}/etc/passwd'), overwrite(f'{top}/etc/passwd', b'other')),
                lambda top: os.stat(f'{top}/etc/passwd').st_ino),
 }
 
@@ -873,7 +864,7 @@ def differences_after_a_kill(after, before):
 def killed(place, base, **options):
     """A mount whose daemon was killed."""
     mounted = place.mount(base, **options)
-    mounted.do(write, mounted / 'etc/new', b'new')
+    mounted.do(overwrite, mounted / 'etc/new', b'new')
     kill_and_wait(mounted.pid)
     with pytest.raises(OSError) as caught:
         mounted.do(os.listdir, mounted.path)
@@ -890,7 +881,7 @@ def test_mount_detaches_what_a_dead_daemon_left_and_says_so(place, base, in_use)
         assert (result.status, result.stdout) == (0, f'{mounted.path}\n'), result
         assert re.fullmatch(rf'umlfs: {mounted.path}: [^\n]*dead[^\n]*detached\n', result.stderr)
         assert len(mounts_below(place.path)) == 1
-        assert mounted.do(read, mounted / 'etc/hostname') == b'guest\n'
+        assert mounted.do(read_file, mounted / 'etc/hostname') == b'guest\n'
 
 
 def test_mount_elsewhere_detaches_what_a_dead_daemon_left(place, base):
@@ -900,7 +891,7 @@ def test_mount_elsewhere_detaches_what_a_dead_daemon_left(place, base):
     result = run('mount', base, mounted.session, place / 'other', user=place.user)
     assert result.status == 0 and f'{mounted.path}: ' in result.stderr and 'detached' in result.stderr, result
     assert [m[0] for m in mounts_below(place.path)] == [place / 'other']
-    assert place.do(read, place / 'other/etc/new') == b'new'
+    assert place.do(read_file, place / 'other/etc/new') == b'new'
 
 
 @pytest.mark.parametrize('what', ['session', 'mountpoint', 'relative'])
@@ -911,7 +902,7 @@ def test_umount_detaches_what_a_dead_daemon_left_and_says_so(place, base, what):
     assert (result.status, result.stdout) == (0, ''), result
     assert re.fullmatch(rf'umlfs: {mounted.path}: [^\n]*dead[^\n]*detached\n', result.stderr)
     assert mounts_below(place.path) == []
-    assert place.mount(base).do(read, mounted / 'etc/new') == b'new'
+    assert place.mount(base).do(read_file, mounted / 'etc/new') == b'new'
 
 
 def test_commands_work_on_a_session_whose_daemon_was_killed(place, base):
@@ -924,7 +915,7 @@ def test_commands_work_on_a_session_whose_daemon_was_killed(place, base):
     mounted = place.mount(base)
     assert not mounted.do(os.path.exists, mounted / 'etc/new')
     place.run('reset', mounted.session, 'one')
-    assert mounted.do(read, mounted / 'etc/new') == b'new'
+    assert mounted.do(read_file, mounted / 'etc/new') == b'new'
 
 
 @pytest.mark.parametrize('seed', range(3))
@@ -958,7 +949,7 @@ def test_a_killed_daemon_loses_nothing_of_a_file_that_is_being_written(place):
         os.close(fd)
     place.run('umount', mounted.session)
     mounted = place.mount(base)
-    assert mounted.do(read, mounted / 'etc/log') == b''.join(b'line %d\n' % i for i in range(300))
+    assert mounted.do(read_file, mounted / 'etc/log') == b''.join(b'line %d\n' % i for i in range(300))
     after = mounted.do(os.stat, mounted / 'etc/log')
     assert (after.st_size, after.st_ino) == (before.st_size, before.st_ino)
     assert abs(after.st_mtime_ns - before.st_mtime_ns) < 10**9
@@ -976,7 +967,7 @@ def layers_on_disk(session):
 
 
 def layers_of_manifest(session):
-    return sorted(re.findall(r'^layer (\d+)', read(f'{session}/manifest').decode(errors='replace'), re.MULTILINE), key=int)
+    return sorted(re.findall(r'^layer (\d+)', read_file(f'{session}/manifest').decode(errors='replace'), re.MULTILINE), key=int)
 
 
 @as_root
@@ -991,7 +982,7 @@ def test_a_kill_during_snapshot_reset_and_delete_leaves_before_or_after(place, l
         for _ in range(chance.randrange(3)):
             random_change(chance, mounted.path)
         if chance.random() < 0.3:
-            write(mounted / 'tmp/large', os.urandom(300000))
+            overwrite(mounted / 'tmp/large', os.urandom(300000))
         before = mounted.dump()
         command = chance.choice(['snapshot', 'reset', 'reset', 'delete'] if len(states) > 2 else ['snapshot', 'reset'])
         name = f's{round_}' if command == 'snapshot' else chance.choice(sorted(set(states) - {'@base'} or {'@base'}))
@@ -1041,10 +1032,10 @@ def replace_target(base):
 
 
 CHANGES = {
-    'content': (lambda base: write(f'{base}/etc/hostname', b'other content'), 'etc/hostname'),
-    'content of the same size': (lambda base: write(f'{base}/etc/hostname', b'GUEST\n'), 'etc/hostname'),
+    'content': (lambda base: overwrite(f'{base}/etc/hostname', b'other content'), 'etc/hostname'),
+    'content of the same size': (lambda base: overwrite(f'{base}/etc/hostname', b'GUEST\n'), 'etc/hostname'),
     'mode': (lambda base: os.chmod(f'{base}/usr/bin/tool', 0o700), 'usr/bin/'),
-    'added': (lambda base: write(f'{base}/etc/added', b''), 'etc/added'),
+    'added': (lambda base: overwrite(f'{base}/etc/added', b''), 'etc/added'),
     'removed': (lambda base: os.unlink(f'{base}/home/user/notes'), 'home/user/notes'),
     'link target': (replace_target, 'bin'),
     'type': (lambda base: (os.unlink(f'{base}/run/fifo'), os.mkdir(f'{base}/run/fifo')), 'run/fifo'),
@@ -1072,7 +1063,7 @@ def test_a_plain_base_that_changed_is_refused_with_the_paths(place, kind):
     change_it, path = CHANGES[kind]
     base = place.plain_base()
     mounted = place.mount(base)
-    mounted.do(write, mounted / 'etc/new', b'new')
+    mounted.do(overwrite, mounted / 'etc/new', b'new')
     mounted.umount()
     before = session_state(mounted.session)
     place.do(change_it, base)
@@ -1085,12 +1076,12 @@ def test_a_plain_base_that_changed_is_refused_with_the_paths(place, kind):
 def test_a_plain_base_that_was_restored_is_taken_again(place):
     base = place.plain_base()
     mounted = place.mount(base)
-    mounted.do(write, mounted / 'etc/new', b'new')
+    mounted.do(overwrite, mounted / 'etc/new', b'new')
     mounted.umount()
     place.do(os.chmod, f'{base}/etc', 0o700)
     mismatch(run('mount', base, mounted.session, user=place.user), base, mounted.session)
     place.do(os.chmod, f'{base}/etc', 0o755)
-    assert place.mount(base).do(read, mounted / 'etc/new') == b'new'
+    assert place.mount(base).do(read_file, mounted / 'etc/new') == b'new'
 
 
 def test_an_imported_base_that_was_replaced_is_refused_with_the_paths(place):
@@ -1104,7 +1095,7 @@ def test_an_imported_base_that_was_replaced_is_refused_with_the_paths(place):
     assert sorted(named) == ['etc/extra', 'etc/passwd', 'home/user/empty']
     archive = write_archive(place / 'same.tar', small_members())
     place.run('import', '--force', archive, base)
-    assert place.mount(base).do(read, mounted / 'etc/hostname') == b'guest\n'
+    assert place.mount(base).do(read_file, mounted / 'etc/hostname') == b'guest\n'
 
 
 def test_another_base_is_refused(place):
@@ -1113,33 +1104,33 @@ def test_another_base_is_refused(place):
     archive = write_archive(place / 'other.tar', [('.', {'type': b'5', 'mode': 0o755}, b''), ('only', {}, b'')])
     other = place.imported_base('other', archive)
     mismatch(run('mount', other, mounted.session, user=place.user), other, mounted.session)
-    assert place.mount(place / 'base').do(read, mounted / 'etc/hostname') == b'guest\n'
+    assert place.mount(place / 'base').do(read_file, mounted / 'etc/hostname') == b'guest\n'
 
 
 def test_the_same_base_at_another_path_is_taken(place, base):
     mounted = place.mount(base)
-    mounted.do(write, mounted / 'etc/new', b'new')
+    mounted.do(overwrite, mounted / 'etc/new', b'new')
     mounted.umount()
     place.do(os.rename, base, place / 'moved')
     mounted = place.mount(place / 'moved')
-    assert mounted.do(read, mounted / 'etc/new') == b'new'
-    assert mounted.do(read, mounted / 'etc/passwd').startswith(b'root')
+    assert mounted.do(read_file, mounted / 'etc/new') == b'new'
+    assert mounted.do(read_file, mounted / 'etc/passwd').startswith(b'root')
     assert mounted.status()['base'] == place / 'moved'
 
 
 def test_a_base_file_that_changes_while_mounted_is_an_error_that_names_it(place, base):
     place.noisy = True
     mounted = place.mount(base)
-    place.do(write, f'{base}/etc/hostname', b'other')
+    place.do(overwrite, f'{base}/etc/hostname', b'other')
     place.do(os.unlink, f'{base}/home/user/notes')
     for path in ('etc/hostname', 'home/user/notes'):
         with pytest.raises(OSError) as caught:
-            mounted.do(read, mounted / path)
+            mounted.do(read_file, mounted / path)
         assert caught.value.errno == errno.EIO
         assert f'{base}/{path}' in mounted.status()['problem']
         assert f'{base}/{path}' in place.run('status', mounted.session)
         assert f'{base}/{path}' in mounted.log()
-    assert mounted.do(read, mounted / 'etc/passwd').startswith(b'root')
+    assert mounted.do(read_file, mounted / 'etc/passwd').startswith(b'root')
 
 
 # --- names of every kind -----------------------------------------------------------------------------------------
@@ -1155,8 +1146,8 @@ def test_sessions_and_bases_may_have_odd_names(place, kind):
     place.do(os.mkdir, top)
     mounted = place.mount(base, f'{top}/{ODD[kind]}')
     assert mounted.path == f'{top}/{ODD[kind]}/rootfs'
-    assert mounted.do(read, mounted / 'etc/hostname') == b'guest\n'
-    mounted.do(write, mounted / 'etc/new', b'new')
+    assert mounted.do(read_file, mounted / 'etc/hostname') == b'guest\n'
+    mounted.do(overwrite, mounted / 'etc/new', b'new')
     place.run('snapshot', mounted.session, 'one')
     status = mounted.status()
     assert [status[key] for key in ('session', 'base', 'mountpoint', 'standing')] \
@@ -1170,7 +1161,7 @@ def test_sessions_and_bases_may_have_odd_names(place, kind):
     mounted.umount()
     place.run('reset', mounted.session, 'one')
     mounted = place.mount(base, mounted.session)
-    assert mounted.do(read, mounted / 'etc/new') == b'new'
+    assert mounted.do(read_file, mounted / 'etc/new') == b'new'
     kill_and_wait(mounted.pid)
     place.run('umount', mounted.path)
     assert mounts_below(place.path) == []
@@ -1188,7 +1179,7 @@ def test_a_session_may_lie_deeper_than_a_socket_address_is_long(place):
     place.do(os.makedirs, session)
     mounted = place.mount(base, f'{session}/session')
     assert len(mounted.session) > 800
-    mounted.do(write, mounted / 'etc/new', b'new')
+    mounted.do(overwrite, mounted / 'etc/new', b'new')
     place.run('snapshot', mounted.session, 'one')
     assert mounted.status()['standing'] == 'one'
     place.run('reset', mounted.session, '@base')
@@ -1292,7 +1283,7 @@ def test_only_the_owner_and_root_may_command_a_daemon(place):
 @pytest.mark.skipif(not ROOT, reason='needs root')
 def test_root_may_command_an_ordinary_users_daemon(place):
     mounted = place.mount(place.imported_base())
-    mounted.do(write, mounted / 'etc/new', b'new')
+    mounted.do(overwrite, mounted / 'etc/new', b'new')
     assert run('snapshot', mounted.session, 'one', user='root').status == 0
     assert run('reset', mounted.session, '@base', user='root').status == 0
     assert not mounted.do(os.path.exists, mounted / 'etc/new')

@@ -12,6 +12,7 @@ import subprocess
 
 import pytest
 
+from calls import overwrite, read_file
 from umlfs_cli import (PATIENCE, ROOT, Mount, children, identity, ids, kill_and_wait, mounts_below, program, run, wait_pid)
 
 as_root = pytest.mark.parametrize('user', ['root'], indirect=True)
@@ -42,16 +43,6 @@ def descriptors(pid):
     return found
 
 
-def write(path, data):
-    with open(path, 'wb') as stream:
-        stream.write(data)
-
-
-def read(path):
-    with open(path, 'rb') as stream:
-        return stream.read()
-
-
 def fails(place, function, *args):
     """The errno of a call as the place's user."""
     with pytest.raises(OSError) as caught:
@@ -63,7 +54,7 @@ def fails(place, function, *args):
 
 def test_every_thread_of_a_daemon_has_given_up_its_privileges(place, base):
     mounted = place.mount(base)
-    mounted.do(read, mounted / 'etc/hostname')
+    mounted.do(read_file, mounted / 'etc/hostname')
     seen = list(threads(mounted.pid))
     assert len(seen) == 4
     for status in seen:
@@ -86,16 +77,16 @@ def test_a_running_daemon_reaches_nothing_outside(place):
         pytest.skip('this kernel has no Landlock')
     place.noisy = True
     mounted = place.mount(place.imported_base())
-    mounted.do(write, mounted / 'etc/inside', b'inside')
+    mounted.do(overwrite, mounted / 'etc/inside', b'inside')
     place.run('snapshot', mounted.session, 'one')
-    mounted.do(write, mounted / 'etc/other', b'other')
-    assert mounted.do(read, mounted / 'etc/other') == b'other'
+    mounted.do(overwrite, mounted / 'etc/other', b'other')
+    assert mounted.do(read_file, mounted / 'etc/other') == b'other'
     place.do(redirect_content, mounted.session, place / 'outside')
     before = os.listdir(place / 'outside')
-    assert fails(place, write, mounted / 'etc/new', b'new') == errno.EACCES
-    assert fails(place, write, mounted / 'etc/hostname', b'copied up') == errno.EACCES
+    assert fails(place, overwrite, mounted / 'etc/new', b'new') == errno.EACCES
+    assert fails(place, overwrite, mounted / 'etc/hostname', b'copied up') == errno.EACCES
     assert os.listdir(place / 'outside') == before
-    assert mounted.do(read, mounted / 'etc/inside') == b'inside'
+    assert mounted.do(read_file, mounted / 'etc/inside') == b'inside'
 
 
 def without_landlock():
@@ -115,7 +106,7 @@ def test_a_kernel_without_landlock_is_in_the_status(place, base):
     assert mounted.status()['confined'] is False
     assert re.search(r'^confined +no: this kernel has no Landlock$', place.run('status', mounted.session), re.MULTILINE)
     assert {status['NoNewPrivs'] for status in threads(mounted.pid)} == {'1'}
-    mounted.do(write, mounted / 'etc/new', b'new')
+    mounted.do(overwrite, mounted / 'etc/new', b'new')
     mounted.umount()
 
 
@@ -169,7 +160,7 @@ def test_a_daemon_may_be_started_without_any_descriptor(place, base):
     subprocess.run(['sh', '-c', 'exec "$0" mount "$1" "$2" <&- >&- 2>&-', program(), base, place / 'session'], check=False,
                    timeout=PATIENCE, **identity(place.user))
     mounted = Mount(place, place / 'session', place / 'session/rootfs')
-    assert mounted.do(read, mounted / 'etc/hostname') == b'guest\n'
+    assert mounted.do(read_file, mounted / 'etc/hostname') == b'guest\n'
     mounted.umount()
     assert mounts_below(place.path) == []
 
@@ -184,7 +175,7 @@ def test_a_killed_daemon_leaves_a_dead_mount_and_no_process(place, base):
     assert len(others) == 1
     kill_and_wait(pid)
     assert wait_pid(others[0], 10)
-    assert fails(place, write, mounted / 'new', b'new') == errno.ENOTCONN
+    assert fails(place, overwrite, mounted / 'new', b'new') == errno.ENOTCONN
     assert 'dead' in run('umount', mounted.session, user=place.user).stderr
     assert os.listdir(mounted.path) == []
 
@@ -217,7 +208,7 @@ def test_a_daemon_whose_unmounter_was_killed_ends_all_the_same(place, base):
     mounted = place.mount(base)
     pid = mounted.pid
     kill_and_wait(children(pid)[0])
-    assert mounted.do(read, mounted / 'etc/hostname') == b'guest\n'
+    assert mounted.do(read_file, mounted / 'etc/hostname') == b'guest\n'
     kill_and_wait(pid, signal.SIGTERM)
     assert 'umlfs umount' in mounted.log()
     place.run('umount', mounted.session)

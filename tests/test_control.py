@@ -5,13 +5,13 @@ import contextlib
 import json
 import os
 import random
-import resource
 import signal
 import socket
 import struct
 
 import pytest
 
+from calls import read_file
 from umlfs_cli import PATIENCE, ROOT, become, run
 
 REQUEST_MAX = 512   # bytes
@@ -29,17 +29,12 @@ def mounted(place):
     before = len(descriptors(mount))
     yield mount
     assert mount.pid == pid
-    assert mount.do(read, mount / 'etc/hostname') == b'guest\n'
+    assert mount.do(read_file, mount / 'etc/hostname') == b'guest\n'
     mount.do(os.mkdir, mount / 'tmp/after')
     place.run('snapshot', mount.session, 'after')
     place.run('reset', mount.session, '@base')
     assert not mount.do(os.path.exists, mount / 'tmp/after')
     assert len(descriptors(mount)) <= before + CLIENTS_MAX + 8
-
-
-def read(path):
-    with open(path, 'rb') as stream:
-        return stream.read()
 
 
 def descriptors(mount, pid=None):
@@ -165,16 +160,6 @@ def test_a_client_that_has_sent_its_request_is_not_hung_up_on(mounted):
     assert status_of(mounted.do(crowd)) == 0
 
 
-@pytest.fixture
-def more_descriptors():
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < MANY + 1000:
-        pytest.skip(f'the limit of open files is {hard}: the test needs {MANY + 1000}')
-    resource.setrlimit(resource.RLIMIT_NOFILE, (MANY + 1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def test_thousands_of_clients_at_once_are_survived(more_descriptors, mounted):
     """All of them connected at the same time, from several threads, most of them silent, while files are read."""
     pid = mounted.pid
@@ -193,7 +178,7 @@ def test_thousands_of_clients_at_once_are_survived(more_descriptors, mounted):
     with concurrent.futures.ThreadPoolExecutor(8, **as_user) as pool:
         waiting = [pool.submit(some, MANY // 8) for _ in range(8)]
         try:
-            assert mounted.do(read, mounted / 'etc/passwd').startswith(b'root')
+            assert mounted.do(read_file, mounted / 'etc/passwd').startswith(b'root')
             for future in waiting:
                 future.result(PATIENCE)
             assert len(descriptors(mounted, pid)) < 512

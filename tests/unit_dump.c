@@ -372,3 +372,19 @@ void dump_expect_world(struct world *w, unsigned int what, const char *want, con
 	dump_expect(got, want, when);
 	free(got);
 }
+
+char *dump_session(struct world *w, unsigned int what)
+{
+	const struct manifest *m = &w->store->session.manifest;
+	char *tree = dump_world(w, what), *text = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&text, &len);
+
+	assert_non_null(out);
+	fputs(tree, out);
+	for (size_t i = 0; i < m->n_snapshots; i++)
+		fprintf(out, "snapshot %s\n", m->snapshots[i].name);
+	fclose(out);
+	free(tree);
+	return text;
+}

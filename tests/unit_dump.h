@@ -22,6 +22,9 @@ enum dump_what {
 /* The merged tree: on the heap. Fails the test when the tree cannot be read. */
 char *dump_world(struct world *w, unsigned int what);
 
+/* The same, and the names of the snapshots. */
+char *dump_session(struct world *w, unsigned int what);
+
 /* A host directory in DUMP_PLAIN form, or in that of what: DUMP_PLAIN or DUMP_KEPT. */
 char *dump_host(const char *path);
 char *dump_host_as(const char *path, unsigned int what);

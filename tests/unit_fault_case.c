@@ -70,25 +70,9 @@ void fault_make_world(struct world *w)
 	do_ops(w, &dirty, 1);
 }
 
-char *fault_describe(struct world *w, unsigned int what)
-{
-	const struct manifest *m = &w->store->session.manifest;
-	char *tree = dump_world(w, what), *text = NULL;
-	size_t len = 0;
-	FILE *out = open_memstream(&text, &len);
-
-	assert_non_null(out);
-	fputs(tree, out);
-	for (size_t i = 0; i < m->n_snapshots; i++)
-		fprintf(out, "snapshot %s\n", m->snapshots[i].name);
-	fclose(out);
-	free(tree);
-	return text;
-}
-
 static void expect_state(struct world *w, unsigned int what, const char *want, const char *when)
 {
-	char *got = fault_describe(w, what);
+	char *got = dump_session(w, what);
 
 	dump_expect(got, want, when);
 	free(got);
@@ -166,14 +150,14 @@ static void without_fault(struct tries *t)
 
 	make(&w, t->c);
 	expect_status(t->c->run(&w, t->c), 0, "%s without a fault: %s", t->c->name, w.place.lines);
-	t->after = fault_describe(&w, DUMP_PLAIN);
+	t->after = dump_session(&w, DUMP_PLAIN);
 	world_fini(&w);
 }
 
 static void expect_reload(struct world *w, bool crash, const char *when)
 {
 	unsigned int what = crash ? DUMP_INOS : DUMP_ALL; /* of a run of writes the host knows other times */
-	char *before = fault_describe(w, what);
+	char *before = dump_session(w, what);
 
 	if (crash)
 		world_crash(w);
@@ -222,7 +206,7 @@ static bool try_once(struct tries *t, enum fault fault, unsigned int nr, bool re
 	int r;
 
 	make(&w, t->c);
-	before = fault_describe(&w, DUMP_ALL);
+	before = dump_session(&w, DUMP_ALL);
 	fault_arm(fault, nr);
 	r = t->c->run(&w, t->c);
 	fired = fault_disarm();

@@ -19,9 +19,6 @@ struct fault_case {
 void fault_fill_base(int basefd);
 void fault_make_world(struct world *w);
 
-/* The tree (enum dump_what) and the names of the snapshots, on the heap. */
-char *fault_describe(struct world *w, unsigned int what);
-
 /*
  * Promises, for each fault at each call: an operation that answers -errno changed nothing, one that answers 0 did all
  * of it; afterwards it can be done, a reload gives what is in memory, and no descriptor or file is left over.

@@ -131,7 +131,7 @@ static int try_open(struct world *w, bool alone)
 
 static void expect_described(struct world *w, const char *want, const char *when)
 {
-	char *got = fault_describe(w, DUMP_INOS);
+	char *got = dump_session(w, DUMP_INOS);
 
 	dump_expect(got, want, when);
 	free(got);
@@ -155,7 +155,7 @@ static bool open_step(void *arg, enum fault fault, unsigned int nr)
 		fault_make_world(&w);
 	if (o->prepare)
 		o->prepare(&w, NULL);
-	want = fault_describe(&w, DUMP_INOS);
+	want = dump_session(&w, DUMP_INOS);
 	world_crash(&w);
 	if (o->closed)
 		o->closed(&w);

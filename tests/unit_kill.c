@@ -84,22 +84,6 @@ static void do_step(struct world *w, const struct step *step)
 	}
 }
 
-/* The tree and the names of the snapshots; without times, which differ from run to run. */
-static char *describe(struct world *w)
-{
-	const struct manifest *m = &w->store->session.manifest;
-	char *tree = dump_world(w, DUMP_PLAIN), *text = NULL;
-	size_t len = 0;
-	FILE *out = open_memstream(&text, &len);
-
-	fputs(tree, out);
-	for (size_t i = 0; i < m->n_snapshots; i++)
-		fprintf(out, "snapshot %s\n", m->snapshots[i].name);
-	fclose(out);
-	free(tree);
-	return text;
-}
-
 struct run {
 	struct world w;
 	char *states[STEPS + 1];
@@ -122,13 +106,13 @@ static int setup(void **state)
 	world_make(&run->w, fill_base);
 	run->done = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_true(run->done != MAP_FAILED);
-	run->states[0] = describe(&run->w);
+	run->states[0] = dump_session(&run->w, DUMP_PLAIN);
 	for (unsigned int i = 0; i < STEPS; i++) {
 		long long start = now_ns();
 
 		do_step(&run->w, &steps[i]);
 		run->whole += now_ns() - start;
-		run->states[i + 1] = describe(&run->w);
+		run->states[i + 1] = dump_session(&run->w, DUMP_PLAIN);
 	}
 	world_close(&run->w);
 	*state = run;
@@ -186,7 +170,7 @@ static void expect_before_or_after(struct run *run, uint64_t seed)
 	if (world_try_open(&run->w) < 0)
 		fail_msg("seed %" PRIu64 ", killed after step %u: the session does not open:\n%s", seed, done,
 		         run->w.place.lines);
-	got = describe(&run->w);
+	got = dump_session(&run->w, DUMP_PLAIN);
 	if (strcmp(got, run->states[done]) != 0 && (done == STEPS || strcmp(got, run->states[done + 1]) != 0)) {
 		print_error("seed %" PRIu64 ", killed after step %u\n", seed, done);
 		dump_expect(got, run->states[done + (done < STEPS)], "neither before nor after");

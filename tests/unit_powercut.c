@@ -4,9 +4,7 @@
  * taken back to what they were at the last sync, whole, in part or not at all, and the host has booted again.
  * Called by meson test.
  */
-#include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,9 +12,10 @@
 #include "mark.h"
 #include "unit.h"
 #include "unit_dump.h"
+#include "unit_image.h"
 #include "unit_op.h"
 
-enum { BASE_BYTES = 5000, FILES_MAX = 32 };
+enum { BASE_BYTES = 5000 };
 
 static void fill_base(int basefd)
 {
@@ -27,129 +26,6 @@ static void fill_base(int basefd)
 	place_put(basefd, "grown", bytes, sizeof(bytes));
 	place_put(basefd, "changed", bytes, sizeof(bytes));
 	assert_int_equal(mkdirat(basefd, "dir", 0755), 0);
-}
-
-/* The regular files of a session, in memory. */
-struct image {
-	struct {
-		char path[64];
-		unsigned char *bytes;
-		size_t len;
-	} files[FILES_MAX];
-	unsigned int n;
-};
-
-struct crashed {
-	struct world w;
-	struct image image;
-};
-
-static struct crashed *taking; /* nftw(3) passes nothing on */
-
-static int take_one(const char *path, const struct stat *st, int kind, struct FTW *where)
-{
-	struct image *image = &taking->image;
-	const char *below = path + strlen(taking->w.session) + 1;
-
-	if (kind != FTW_F || !S_ISREG(st->st_mode))
-		return 0;
-	assert_true(image->n < FILES_MAX && strlen(below) < sizeof(image->files[0].path));
-	strcpy(image->files[image->n].path, below);
-	image->files[image->n].bytes = place_get(AT_FDCWD, path, &image->files[image->n].len);
-	image->n++;
-	return 0;
-}
-
-static void forget_image(struct image *image)
-{
-	while (image->n > 0)
-		free(image->files[--image->n].bytes);
-}
-
-/* The process dies; what it wrote is the image. */
-static void take_image(struct crashed *c)
-{
-	world_crash(&c->w);
-	forget_image(&c->image);
-	taking = c;
-	assert_int_equal(nftw(c->w.session, take_one, 16, FTW_PHYS), 0);
-}
-
-static int session_fd(struct crashed *c)
-{
-	return openat(c->w.place.fd, "session", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-}
-
-/* The session as the image has it, after a boot of the host or before. */
-static void put_image(struct crashed *c, bool booted)
-{
-	int fd, layers;
-
-	world_crash(&c->w);
-	place_forget_lines(&c->w.place);
-	assert_int_equal(io_remove_tree(c->w.place.fd, "session"), 0);
-	assert_int_equal(mkdirat(c->w.place.fd, "session", 0700), 0);
-	fd = session_fd(c);
-	assert_int_equal(mkdirat(fd, "rootfs", 0700), 0);
-	layers = io_make_dir(fd, "layers", 0700);
-	for (unsigned int i = 0; i < c->image.n; i++) {
-		char dir[64];
-		unsigned int layer;
-
-		if (sscanf(c->image.files[i].path, "layers/%u/", &layer) == 1) {
-			snprintf(dir, sizeof(dir), "%u", layer);
-			close(io_make_dir(layers, dir, 0700));
-			snprintf(dir, sizeof(dir), "%u/content", layer);
-			close(io_make_dir(layers, dir, 0700));
-		}
-		place_put(fd, c->image.files[i].path, c->image.files[i].bytes, c->image.files[i].len);
-	}
-	if (booted)
-		assert_int_equal(symlinkat("the boot before", fd, "running"), 0);
-	close(layers);
-	close(fd);
-}
-
-static void image_part(struct crashed *c, const char *path, size_t len)
-{
-	int fd = session_fd(c);
-
-	for (unsigned int i = 0; i < c->image.n; i++) {
-		if (strcmp(c->image.files[i].path, path) == 0) {
-			assert_true(len <= c->image.files[i].len);
-			place_put(fd, path, c->image.files[i].bytes, len);
-			close(fd);
-			return;
-		}
-	}
-	fail_msg("%s is not in the image", path);
-}
-
-static void remove_file(struct crashed *c, const char *path)
-{
-	int fd = session_fd(c);
-
-	assert_int_equal(unlinkat(fd, path, 0), 0);
-	close(fd);
-}
-
-static bool has_file(struct crashed *c, const char *path)
-{
-	int fd = session_fd(c);
-	bool has = place_has(fd, path);
-
-	close(fd);
-	return has;
-}
-
-static size_t image_length(const struct crashed *c, const char *path)
-{
-	for (unsigned int i = 0; i < c->image.n; i++) {
-		if (strcmp(c->image.files[i].path, path) == 0)
-			return c->image.files[i].len;
-	}
-	fail_msg("%s is not in the image", path);
-	return 0;
 }
 
 static int setup(void **state)
@@ -165,7 +41,7 @@ static int teardown(void **state)
 {
 	struct crashed *c = *state;
 
-	forget_image(&c->image);
+	image_forget(&c->image);
 	world_fini(&c->w);
 	free(c);
 	return 0;
@@ -218,26 +94,6 @@ static void content_path(struct crashed *c, const char *path, char out[64])
 	         (unsigned long long)world_ino(&c->w, path));
 }
 
-/* Opens it once, and again: the second time there is nothing left to mend. */
-static void open_after_boot(struct crashed *c, const char *when)
-{
-	char *first;
-
-	if (world_try_open(&c->w) < 0)
-		fail_msg("%s: the session does not open:\n%s", when, c->w.place.lines);
-	if (c->w.place.n_errors)
-		fail_msg("%s: %s", when, c->w.place.lines);
-	assert_false(has_file(c, "running"));
-	assert_false(has_file(c, "manifest.old"));
-	first = dump_world(&c->w, DUMP_ALL);
-	place_forget_lines(&c->w.place);
-	world_reopen(&c->w);
-	dump_expect_world(&c->w, DUMP_ALL, first, when);
-	if (*c->w.place.lines)
-		fail_msg("%s, opened again: %s", when, c->w.place.lines);
-	free(first);
-}
-
 /*
  * The journal is there, the bytes of files are not: fsync of one file makes the journal's records of all
  * others last.
@@ -258,7 +114,7 @@ static void a_file_has_its_old_bytes_or_its_new_ones(void **state)
 	for (int settled = 0; settled < 2; settled++) {
 		if (settled)
 			expect_status(session_settle(&c->w.store->session), 0, "settling");
-		take_image(c);
+		image_take(c);
 		for (unsigned int i = 0; i < 4; i++) {
 			size_t whole = image_length(c, paths[i]);
 
@@ -267,13 +123,13 @@ static void a_file_has_its_old_bytes_or_its_new_ones(void **state)
 				size_t there = len < 0 ? 0 : (size_t)len;
 				bool right;
 
-				put_image(c, true);
+				image_put(c, true);
 				if (len < 0)
-					remove_file(c, paths[i]);
+					image_remove(c, paths[i]);
 				else
 					image_part(c, paths[i], there);
 				snprintf(when, sizeof(when), "%s with %ld bytes, settled %d", names[i], len, settled);
-				open_after_boot(c, when);
+				image_open_after_boot(c, when);
 				if (i == 0)
 					right = is(c, "cut", 'b', 0, 'b', there < 3000 ? BASE_BYTES : 3000);
 				else if (i == 1)
@@ -287,7 +143,7 @@ static void a_file_has_its_old_bytes_or_its_new_ones(void **state)
 					fail_msg("%s: wrong bytes", when);
 			}
 		}
-		put_image(c, false);
+		image_put(c, false);
 		world_open(&c->w);
 	}
 }
@@ -310,17 +166,17 @@ static void what_fsync_promised_is_there(void **state)
 	put(c, "grown", 'n', 10, 0);
 	expect_status(session_settle(&c->w.store->session), 0, "settling");
 	make(c, "new");
-	take_image(c);
+	image_take(c);
 	for (size_t cut = synced; cut <= image_length(c, journal); cut++) {
 		for (size_t there = 100; there <= 500; there += 200) {
 			char bytes[4 * BASE_BYTES];
 			char when[80];
 
-			put_image(c, true);
+			image_put(c, true);
 			image_part(c, journal, cut);
 			image_part(c, path, there);
 			snprintf(when, sizeof(when), "journal of %zu bytes, content of %zu", cut, there);
-			open_after_boot(c, when);
+			image_open_after_boot(c, when);
 			assert_in_range(get(c, "cut", bytes), 100, there);
 			if (bytes[0] != 'n' || bytes[10] != 'b' || (get(c, "cut", bytes) > 100 && bytes[100] != 'm'))
 				fail_msg("%s: wrong bytes", when);
@@ -342,20 +198,20 @@ static void a_gap_in_the_journal_ends_it(void **state)
 		states[i] = dump_world(&c->w, DUMP_ALL);
 		ends[i] = (size_t)journal_size(stack_top(&c->w.store->session.stack)->journal);
 	}
-	take_image(c);
+	image_take(c);
 	for (size_t at = ends[1]; at < ends[4]; at++) {
 		unsigned int whole = 1;
 		int fd;
 
 		while (ends[whole + 1] <= at)
 			whole++;
-		put_image(c, true);
-		fd = session_fd(c);
+		image_put(c, true);
+		fd = image_session_fd(c);
 		int journal = openat(fd, "layers/1/journal", O_WRONLY | O_CLOEXEC);
 		assert_int_equal(pwrite(journal, "\0\0\0\0\0\0\0\0\0\0\0\0", 12, (off_t)at), 12);
 		close(journal);
 		close(fd);
-		open_after_boot(c, "gap");
+		image_open_after_boot(c, "gap");
 		dump_expect_world(&c->w, DUMP_ALL, states[whole], "a gap in the journal");
 	}
 	for (unsigned int i = 0; i < 5; i++)
@@ -369,12 +225,11 @@ static bool has_snapshot(struct crashed *c, const char *name)
 
 static void expect_layers_of_the_manifest(struct crashed *c)
 {
-	DIR *dir = opendir(c->w.session);
+	DIR *dir = NULL;
 	unsigned int n = 0;
 	struct dirent *entry;
 
-	closedir(dir);
-	dir = fdopendir(openat(c->w.store->session.dirfd, "layers", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	assert_int_equal(io_open_dir(c->w.store->session.layersfd, ".", &dir), 0);
 	while ((entry = readdir(dir)))
 		n += entry->d_name[0] != '.';
 	closedir(dir);
@@ -392,7 +247,7 @@ static void put_manifest(struct crashed *c, unsigned int nr)
 	if (manifests[nr].cut >= 0)
 		image_part(c, "manifest", (size_t)manifests[nr].cut);
 	if (manifests[nr].cut == -2) {
-		int fd = session_fd(c);
+		int fd = image_session_fd(c);
 
 		assert_int_equal(unlinkat(fd, "manifest", 0), 0);
 		assert_int_equal(linkat(fd, "manifest.old", fd, "manifest", 0), 0);
@@ -418,20 +273,20 @@ static void a_snapshot_not_yet_on_disk_is_whole_or_absent(void **state)
 	assert_int_equal(snapshot_create(c->w.store, "second", &c->w.place.log, &change), 0);
 	before = dump_world(&c->w, DUMP_ALL);
 	make(c, "after");
-	take_image(c);
-	assert_true(has_file(c, "manifest.old"));
+	image_take(c);
+	assert_true(image_has(c, "manifest.old"));
 	whole = image_length(c, "layers/2/journal");
 	for (unsigned int nr = 0; nr < ARRAY_LEN(manifests); nr++) {
 		for (size_t cut = synced; cut <= whole; cut += cut + 13 < whole && nr ? 13 : 1) {
 			for (int bytes = 0; bytes < 2; bytes++) {
-				put_image(c, true);
+				image_put(c, true);
 				put_manifest(c, nr);
 				image_part(c, "layers/2/journal", cut);
 				image_part(c, "layers/3/journal", JOURNAL_HEADER_BYTES);
 				image_part(c, content, bytes ? BASE_BYTES : 70);
 				snprintf(when, sizeof(when), "%s manifest, journal of %zu bytes, content %d",
 				         manifests[nr].what, cut, bytes);
-				open_after_boot(c, when);
+				image_open_after_boot(c, when);
 				expect_layers_of_the_manifest(c);
 				assert_true(has_snapshot(c, "first"));
 				world_ino(&c->w, "synced");
@@ -462,22 +317,22 @@ static void a_reset_not_yet_on_disk_is_whole_or_absent(void **state)
 	expect_status(session_settle(&c->w.store->session), 0, "settling");
 	before = dump_world(&c->w, DUMP_ALL);
 	assert_int_equal(snapshot_reset(c->w.store, "first", &c->w.place.log, &change), 0);
-	assert_true(has_file(c, "layers/2/journal"));
+	assert_true(image_has(c, "layers/2/journal"));
 	world_crash(&c->w);
-	take_image(c);
+	image_take(c);
 	for (unsigned int nr = 0; nr < ARRAY_LEN(manifests); nr++) {
 		for (long header = -1; header <= JOURNAL_HEADER_BYTES; header++) {
 			bool done = nr == 0 && header == JOURNAL_HEADER_BYTES;
 
-			put_image(c, true);
+			image_put(c, true);
 			put_manifest(c, nr);
 			if (header < 0)
-				remove_file(c, "layers/3/journal");
+				image_remove(c, "layers/3/journal");
 			else
 				image_part(c, "layers/3/journal", (size_t)header);
 			snprintf(when, sizeof(when), "%s manifest, new journal of %ld bytes", manifests[nr].what,
 			         header);
-			open_after_boot(c, when);
+			image_open_after_boot(c, when);
 			dump_expect_world(&c->w, DUMP_ALL, done ? after : before, when);
 			expect_layers_of_the_manifest(c);
 		}
@@ -497,18 +352,18 @@ static void a_new_session_that_never_came_to_the_disk_is_made_again(void **state
 	struct crashed *c = *state;
 	char *fresh = dump_world(&c->w, DUMP_ALL);
 
-	take_image(c);
-	put_image(c, true);
+	image_take(c);
+	image_put(c, true);
 	image_part(c, "manifest", 0);
 	image_part(c, "layers/1/journal", 0);
 	world_open(&c->w);
 	dump_expect_world(&c->w, DUMP_ALL, fresh, "made again");
 	world_crash(&c->w);
-	put_image(c, false);
+	image_put(c, false);
 	world_open(&c->w);
 	make(c, "new");
-	take_image(c);
-	put_image(c, true);
+	image_take(c);
+	image_put(c, true);
 	image_part(c, "manifest", 0);
 	assert_int_equal(world_try_open(&c->w), -EUCLEAN);
 	free(fresh);
@@ -526,11 +381,11 @@ static void without_a_power_cut_a_short_file_is_damage(void **state)
 	for (int settled = 0; settled < 2; settled++) {
 		if (settled)
 			expect_status(session_settle(&c->w.store->session), 0, "settling");
-		take_image(c);
+		image_take(c);
 		for (int missing = 0; missing < 2; missing++) {
-			put_image(c, false);
+			image_put(c, false);
 			if (missing)
-				remove_file(c, path);
+				image_remove(c, path);
 			else
 				image_part(c, path, BASE_BYTES - 1);
 			world_open(&c->w);
@@ -539,7 +394,7 @@ static void without_a_power_cut_a_short_file_is_damage(void **state)
 			assert_non_null(strstr(c->w.place.lines, path));
 			assert_int_equal(tree_read(&c->w.tree, world_ino(&c->w, "grown"), &byte, 1, 0), 1);
 		}
-		put_image(c, false);
+		image_put(c, false);
 		world_open(&c->w);
 	}
 }
@@ -553,17 +408,17 @@ static void a_copy_without_its_record_is_swept(void **state)
 	put(c, "changed", 'n', 1000, 0);
 	content_path(c, "changed", kept);
 	content_path(c, "grown", swept);
-	take_image(c);
+	image_take(c);
 	for (int booted = 0; booted < 2; booted++) {
-		put_image(c, booted);
-		fd = session_fd(c);
+		image_put(c, booted);
+		fd = image_session_fd(c);
 		if (!booted)
 			mark_set(fd);
 		place_put(fd, swept, "half", 4);
 		close(fd);
 		world_open(&c->w);
-		assert_false(has_file(c, swept));
-		assert_true(has_file(c, kept));
+		assert_false(image_has(c, swept));
+		assert_true(image_has(c, kept));
 		assert_true(is(c, "changed", 'n', 1000, 'b', BASE_BYTES));
 		assert_true(is(c, "grown", 'b', 0, 'b', BASE_BYTES));
 	}
@@ -579,14 +434,14 @@ static void a_dropped_layer_stays_until_the_reset_is_on_disk(void **state)
 	make(c, "new");
 	expect_status(session_sync(s), 0, "sync");
 	assert_int_equal(snapshot_reset(c->w.store, NULL, &c->w.place.log, &first), 0);
-	assert_true(has_file(c, "manifest.old"));
+	assert_true(image_has(c, "manifest.old"));
 	assert_int_equal(snapshot_create(c->w.store, "name", &c->w.place.log, &second), 0);
 	assert_int_equal(snapshot_clean_up(s, &first), 0);
-	assert_true(has_file(c, "layers/1/journal"));
-	assert_true(has_file(c, "manifest.old"));
+	assert_true(image_has(c, "layers/1/journal"));
+	assert_true(image_has(c, "manifest.old"));
 	assert_int_equal(snapshot_clean_up(s, &second), 0);
-	assert_false(has_file(c, "layers/1/journal"));
-	assert_false(has_file(c, "manifest.old"));
+	assert_false(image_has(c, "layers/1/journal"));
+	assert_false(image_has(c, "manifest.old"));
 }
 
 /* What is written on a snapshot that is not on disk yet would go with it. */
@@ -601,7 +456,7 @@ static void fsync_takes_the_snapshot_below_along(void **state)
 	put(c, "new", 'n', 10, 0);
 	expect_status(tree_fsync(&c->w.tree, world_ino(&c->w, "new")), 0, "fsync");
 	assert_false(commit_pending(&c->w.store->session.commit));
-	assert_false(has_file(c, "manifest.old"));
+	assert_false(image_has(c, "manifest.old"));
 	assert_int_equal(snapshot_clean_up(&c->w.store->session, &change), 0);
 }
 

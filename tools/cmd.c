@@ -87,6 +87,20 @@ int cmd_parse(const struct command *self, int argc, char **argv, const struct cm
 	return -1;
 }
 
+void cmd_decode_path(char *path)
+{
+	char *to = path;
+	unsigned int byte;
+
+	while (*path) {
+		bool coded = *path == '%' && sscanf(path + 1, "%2x", &byte) == 1 && byte;
+
+		*to++ = coded ? (char)byte : *path;
+		path += coded ? 3 : 1;
+	}
+	*to = '\0';
+}
+
 void cmd_print_bytes(char *text, size_t size, unsigned long long bytes)
 {
 	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};

@@ -57,5 +57,8 @@ static inline int cmd_exit(int r)
 	return r < 0 ? EXIT_FAILED : EXIT_DONE;
 }
 
+/* A path as a session answers it, with %XX for control characters and '%', becomes the path; in place. See umlfs/request.h. */
+void cmd_decode_path(char *path);
+
 /* Bytes as a person reads them: "1.5 MiB". */
 void cmd_print_bytes(char *text, size_t size, unsigned long long bytes);

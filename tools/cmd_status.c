@@ -4,7 +4,6 @@
  */
 #include "cmd.h"
 
-#include <ctype.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,24 +17,10 @@ static bool is_number(const char *text)
 	return *text && strspn(text, "0123456789") == strlen(text);
 }
 
-/* Paths come with control characters and '%' as %XX. */
-static void decode_path(const char *key, char *path)
+static void decode_path(const char *key, char *value)
 {
-	char *to = path;
-
-	if (strcmp(key, "base") != 0 && strcmp(key, "mountpoint") != 0)
-		return;
-	while (*path) {
-		unsigned int byte;
-
-		if (*path == '%' && sscanf(path + 1, "%2x", &byte) == 1 && byte) {
-			*to++ = (char)byte;
-			path += 3;
-		} else {
-			*to++ = *path++;
-		}
-	}
-	*to = '\0';
+	if (strcmp(key, "base") == 0 || strcmp(key, "mountpoint") == 0)
+		cmd_decode_path(value);
 }
 
 static void print_json_pair(const char *key, const char *value)

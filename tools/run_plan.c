@@ -48,21 +48,6 @@ static bool is_session(const char *path)
 	return !exists_in(path, ".umlfs/index") && exists_in(path, "manifest") && exists_in(path, "layers");
 }
 
-/* In paths, control characters and '%' stand as %XX. */
-static void decode(char *text)
-{
-	char *to = text;
-	unsigned int byte;
-
-	while (*text) {
-		bool coded = *text == '%' && sscanf(text + 1, "%2x", &byte) == 1;
-
-		*to++ = coded ? (char)byte : *text;
-		text += coded ? 3 : 1;
-	}
-	*to = '\0';
-}
-
 /* The value of a line of STATUS, on the heap, or NULL. */
 static char *value_of(const char *status, const char *word)
 {
@@ -118,7 +103,7 @@ static int plan_session(struct run_plan *plan)
 		return r;
 	plan->base = value_of(status, "base");
 	if (plan->base)
-		decode(plan->base);
+		cmd_decode_path(plan->base);
 	r = plan->base ? check_unchanged(plan, status) : -EUCLEAN;
 	free(status);
 	return r;

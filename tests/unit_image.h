@@ -1,0 +1,44 @@
+/*
+ * unit_image: a session's files as a process that died left them, to be put back whole or in part.
+ * Invariant: an image is what take found; put makes the session exactly that.
+ * Called by the tests of what a power cut leaves.
+ */
+#pragma once
+
+#include "unit_world.h"
+
+enum { IMAGE_FILES_MAX = 32 };
+
+/* The regular files of a session, in memory. */
+struct image {
+	struct {
+		char path[64];
+		unsigned char *bytes;
+		size_t len;
+	} files[IMAGE_FILES_MAX];
+	unsigned int n;
+};
+
+struct crashed {
+	struct world w;
+	struct image image;
+};
+
+/* The process dies; what it wrote is the image. */
+void image_take(struct crashed *c);
+void image_forget(struct image *image);
+
+/* The session as the image has it, after a boot of the host or before. */
+void image_put(struct crashed *c, bool booted);
+
+/* One file again, its first len bytes. */
+void image_part(struct crashed *c, const char *path, size_t len);
+size_t image_length(const struct crashed *c, const char *path);
+
+/* The session's files; the first answer is a descriptor of its directory, the caller's. */
+int image_session_fd(struct crashed *c);
+void image_remove(struct crashed *c, const char *path);
+bool image_has(struct crashed *c, const char *path);
+
+/* Opens it once, and again: the second time there is nothing left to mend. */
+void image_open_after_boot(struct crashed *c, const char *when);
