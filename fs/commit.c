@@ -73,19 +73,15 @@ bool commit_pending(struct commit *c)
 	return pending;
 }
 
-bool commit_durable(struct commit *c, int dirfd, uint64_t nr)
+void commit_durable(struct commit *c, int dirfd, uint64_t nr)
 {
-	bool last;
-
 	pthread_mutex_lock(&c->lock);
-	last = c->made == nr;
-	if (last && c->durable != nr) {
+	if (c->made == nr && c->durable != nr) {
 		manifest_drop_old(dirfd);
 		c->durable = nr;
 		c->sealed = false;
 	}
 	pthread_mutex_unlock(&c->lock);
-	return last;
 }
 
 static int sync_one(int dirfd, const char *name)

@@ -34,8 +34,8 @@ uint64_t commit_made(struct commit *c);
 /* True while manifest.old is needed. */
 bool commit_pending(struct commit *c);
 
-/* Everything up to this manifest is on disk: true when it is still the last, and manifest.old went. */
-bool commit_durable(struct commit *c, int dirfd, uint64_t nr);
+/* Everything up to this manifest is on disk: when it is still the last, manifest.old goes. */
+void commit_durable(struct commit *c, int dirfd, uint64_t nr);
 
 /* Syncs what the manifest of this number names, if it is still the last, and notes that it is durable. */
 int commit_sync(struct commit *c, int dirfd, int layersfd, uint64_t nr, uint32_t top);

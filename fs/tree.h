@@ -73,7 +73,6 @@ int tree_dir_empty(struct tree *t, uint64_t ino); /* 0 or -ENOTEMPTY */
 /* tree_file.c: offsets and lengths in bytes; regular files only */
 ssize_t tree_read(struct tree *t, uint64_t ino, void *buf, size_t len, uint64_t offset);
 ssize_t tree_write(struct tree *t, uint64_t ino, const void *buf, size_t len, uint64_t offset);
-int tree_truncate(struct tree *t, uint64_t ino, uint64_t size);
 int tree_fallocate(struct tree *t, uint64_t ino, int mode, uint64_t offset, uint64_t len);
 int64_t tree_lseek(struct tree *t, uint64_t ino, uint64_t offset, int whence); /* SEEK_DATA, SEEK_HOLE */
 ssize_t tree_copy_range(struct tree *t, uint64_t src, uint64_t src_offset, uint64_t dst, uint64_t dst_offset,

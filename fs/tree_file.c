@@ -161,13 +161,6 @@ int tree_set_size(struct tree *t, uint64_t ino, const struct tree_change *change
 	return 0;
 }
 
-int tree_truncate(struct tree *t, uint64_t ino, uint64_t size)
-{
-	const struct tree_change change = {.fields = INODE_SIZE, .attr.size = size};
-
-	return tree_set_size(t, ino, &change);
-}
-
 int tree_fallocate(struct tree *t, uint64_t ino, int mode, uint64_t offset, uint64_t len)
 {
 	struct timespec now = tree_now();

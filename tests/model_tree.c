@@ -47,7 +47,7 @@ static ssize_t write_slot(struct model *m, unsigned int slot, const void *buf, s
 
 static int cut_slot(struct model *m, unsigned int slot, uint64_t size)
 {
-	return tree_truncate(&m->w.tree, m->tree_slots[slot], size);
+	return world_truncate(&m->w, m->tree_slots[slot], size);
 }
 
 static void take_snapshot(struct model *m, const char *name)

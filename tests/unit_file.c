@@ -189,8 +189,8 @@ static void files_above_4_gib_stay_sparse(void **state)
 		assert_int_equal(tree_lseek(&w->tree, ino, 6 * GIB + 3, SEEK_DATA), -ENXIO);
 		world_reopen(w);
 	}
-	assert_int_equal(tree_truncate(&w->tree, ino, 100 * GIB), 0);
-	assert_int_equal(tree_truncate(&w->tree, ino, UINT64_C(1) << 63), -EFBIG);
+	assert_int_equal(world_truncate(w, ino, 100 * GIB), 0);
+	assert_int_equal(world_truncate(w, ino, UINT64_C(1) << 63), -EFBIG);
 	assert_int_equal(tree_write(&w->tree, ino, "x", 1, INT64_MAX), -EFBIG);
 	assert_int_equal(world_inode(w, "sparse").size, 100 * GIB);
 }
@@ -228,7 +228,7 @@ static void expect_writes_to_fail(struct world *w, const char *name, uint64_t li
 	low.rlim_cur = limit;
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
 	results[0] = tree_write(&w->tree, ino, "x", 1, 2 * limit);
-	results[1] = tree_truncate(&w->tree, ino, 2 * limit);
+	results[1] = world_truncate(w, ino, 2 * limit);
 	results[2] = tree_fallocate(&w->tree, ino, 0, 2 * limit, 10);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
 	for (unsigned int i = 0; i < 3; i++)
@@ -327,7 +327,7 @@ static void only_regular_files_have_bytes(void **state)
 	assert_int_equal(tree_read(&w->tree, 1, &byte, 1, 0), -EISDIR);
 	assert_int_equal(tree_write(&w->tree, 1, "x", 1, 0), -EISDIR);
 	assert_int_equal(tree_read(&w->tree, fifo, &byte, 1, 0), -EINVAL);
-	assert_int_equal(tree_truncate(&w->tree, fifo, 0), -EINVAL);
+	assert_int_equal(world_truncate(w, fifo, 0), -EINVAL);
 	assert_int_equal(tree_read(&w->tree, 4711, &byte, 1, 0), -ESTALE);
 	assert_int_equal(tree_copy_range(&w->tree, fifo, 0, world_ino(w, "file"), 0, 1), -EINVAL);
 }

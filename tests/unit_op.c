@@ -118,7 +118,7 @@ static int tree_change_file(struct world *w, const struct op *op, const struct i
 	case OP_WRITE:
 		return whole(tree_write(&w->tree, inode->ino, pattern(op), op->len, op->offset), op->len);
 	case OP_TRUNCATE:
-		return tree_truncate(&w->tree, inode->ino, op->offset);
+		return world_truncate(w, inode->ino, op->offset);
 	case OP_PUNCH:
 		return tree_fallocate(&w->tree, inode->ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, op->offset,
 		                      op->len);

@@ -106,7 +106,7 @@ static void a_file_has_its_old_bytes_or_its_new_ones(void **state)
 
 	put(c, "changed", 'n', 1000, 0);
 	put(c, "grown", 'n', BASE_BYTES, BASE_BYTES);
-	expect_status(tree_truncate(&c->w.tree, world_ino(&c->w, "cut"), 3000), 0, "truncate");
+	expect_status(world_truncate(&c->w, world_ino(&c->w, "cut"), 3000), 0, "truncate");
 	make(c, "new");
 	put(c, "new", 'n', 4000, 0);
 	for (unsigned int i = 0; i < 4; i++)
@@ -157,7 +157,7 @@ static void what_fsync_promised_is_there(void **state)
 	uint64_t ino = world_ino(&c->w, "cut");
 
 	put(c, "cut", 'n', 10, 0);
-	expect_status(tree_truncate(&c->w.tree, ino, 100), 0, "truncate");
+	expect_status(world_truncate(&c->w, ino, 100), 0, "truncate");
 	expect_status(tree_fsync(&c->w.tree, ino), 0, "fsync");
 	assert_false(commit_pending(&c->w.store->session.commit));
 	content_path(c, "cut", path);

@@ -176,3 +176,11 @@ bool world_has_content(struct world *w, uint64_t ino)
 	         (unsigned long long)ino);
 	return place_has(w->place.fd, path);
 }
+
+int world_truncate(struct world *w, uint64_t ino, uint64_t size)
+{
+	const struct tree_change change = {.fields = INODE_SIZE, .attr.size = size};
+	struct inode after;
+
+	return tree_setattr(&w->tree, ino, &change, &after);
+}

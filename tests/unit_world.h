@@ -48,3 +48,6 @@ void world_delete(struct world *w, const char *name);
 
 /* True when the layer being written has a content file for this inode. */
 bool world_has_content(struct world *w, uint64_t ino);
+
+/* As truncate(2), by number. */
+int world_truncate(struct world *w, uint64_t ino, uint64_t size);
