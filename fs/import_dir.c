@@ -137,7 +137,7 @@ static int copy_data(struct walk *w, const struct import_member *m, int fd, uint
 			return r;
 		if (n > 0) {
 			offset += (uint64_t)n;
-			w->meter->now.bytes_read += (uint64_t)n;
+			w->meter->now.bytes += (uint64_t)n;
 		}
 	}
 	return 0;
@@ -146,29 +146,14 @@ static int copy_data(struct walk *w, const struct import_member *m, int fd, uint
 /* Copies what is no hole. */
 static int copy_stretches(struct walk *w, const struct import_member *m, int fd, uint64_t size)
 {
-	uint64_t at = 0;
+	uint64_t at = 0, data, end;
+	int r = 0;
 
-	while (at < size) {
-		off_t data = lseek(fd, (off_t)at, SEEK_DATA);
-		off_t hole;
-		int r;
-
-		if (data < 0 && errno == ENXIO)
-			return 0;
-		hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
-		/* A file system that knows no holes. */
-		if (hole < 0) {
-			data = (off_t)at;
-			hole = (off_t)size;
-		}
-		if ((uint64_t)data >= size)
-			return 0;
-		r = copy_data(w, m, fd, (uint64_t)data, (uint64_t)hole < size ? (uint64_t)hole : size);
-		if (r < 0)
-			return r;
-		at = (uint64_t)hole;
+	while (r == 0 && io_next_data(fd, at, size, &data, &end)) {
+		r = copy_data(w, m, fd, data, end);
+		at = end;
 	}
-	return 0;
+	return r;
 }
 
 static int copy_content(struct walk *w, const struct import_member *m, int dir, const char *name,

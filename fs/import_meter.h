@@ -6,11 +6,11 @@
 #include "umlfs/import.h"
 
 struct import_meter {
-	int (*tell)(void *arg, const struct import_progress *progress); /* may be NULL */
+	int (*tell)(void *arg, const struct progress *progress); /* may be NULL */
 	void *arg;
-	struct import_progress now; /* who reads the source counts bytes_read */
-	uint64_t work;              /* bytes read and written since the last call */
-	bool stopped;               /* the caller said so: a failure that follows is no news */
+	struct progress now; /* who reads the source counts bytes */
+	uint64_t work;       /* bytes read and written since the last call */
+	bool stopped;        /* the caller said so: a failure that follows is no news */
 };
 
 /* Tells now. 0 or -ECANCELED, as the others. */

@@ -86,7 +86,7 @@ static ssize_t fill(struct import_source *s)
 	if (n < 0)
 		return -errno;
 	s->end += (size_t)n;
-	s->meter->now.bytes_read += (uint64_t)n;
+	s->meter->now.bytes += (uint64_t)n;
 	r = import_meter_work(s->meter, (uint64_t)n);
 	return r < 0 ? r : n;
 }

@@ -152,6 +152,25 @@ static int copy_data(int src, uint64_t src_offset, int dst, uint64_t dst_offset,
 	return 0;
 }
 
+bool io_next_data(int fd, uint64_t at, uint64_t size, uint64_t *start_out, uint64_t *end_out)
+{
+	off_t data = at < size ? lseek(fd, (off_t)at, SEEK_DATA) : -1;
+	off_t hole;
+
+	if (at >= size || (data < 0 && errno == ENXIO))
+		return false;
+	hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
+	if (hole < 0) {
+		data = (off_t)at;
+		hole = (off_t)size;
+	}
+	if ((uint64_t)data >= size)
+		return false;
+	*start_out = (uint64_t)data;
+	*end_out = (uint64_t)hole < size ? (uint64_t)hole : size;
+	return true;
+}
+
 int io_copy_range(int src, uint64_t src_offset, int dst, uint64_t dst_offset, uint64_t len)
 {
 	uint64_t end = src_offset + len;

@@ -21,6 +21,12 @@ int io_write_all(int fd, const void *buf, size_t len, uint64_t offset);
 int io_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
 
 /*
+ * The next stretch at or behind `at` that is no hole, up to size: true, and its ends; false when only a hole is left. On
+ * a file system that knows no holes everything is data.
+ */
+bool io_next_data(int fd, uint64_t at, uint64_t size, uint64_t *start_out, uint64_t *end_out);
+
+/*
  * Makes the len bytes from src_offset of src appear at dst_offset of dst; holes of the source are left out,
  * so dst must read as zeros there. Shares blocks where the file system can. The end of src before len is no
  * error.

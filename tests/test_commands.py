@@ -19,7 +19,7 @@ from calls import overwrite, read_file
 from umlfs_cli import (PATIENCE, ROOT, Mount, children, differences, dump, identity, ids, kill_and_wait, mounts_below,
                        processes_of, program, run, small_members, start, wait_pid, write_archive)
 
-COMMANDS = ['import', 'mount', 'umount', 'snapshot', 'reset', 'list', 'delete', 'status', 'check']
+COMMANDS = ['import', 'mount', 'umount', 'snapshot', 'reset', 'list', 'delete', 'status', 'check', 'verify']
 
 as_root = pytest.mark.parametrize('user', ['root'], indirect=True)
 as_ordinary = pytest.mark.parametrize('user', ['ordinary'], indirect=True)
@@ -1201,7 +1201,7 @@ def test_a_session_may_be_reached_through_a_symlink(place):
 
 # --- the command line --------------------------------------------------------------------------------------------
 
-PROGRAMS = [*COMMANDS, 'run']     # run has exit statuses of its own: test_run.py
+PROGRAMS = [*COMMANDS, 'run']     # which has exit statuses of its own: test_run.py
 
 
 def test_help_tells_of_every_command():

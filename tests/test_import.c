@@ -104,7 +104,7 @@ static void end_archive(struct place *p)
 	assert_int_equal(write(p->archive, zeros, sizeof(zeros)), sizeof(zeros));
 }
 
-static int run(struct place *p, const char *source, int (*progress)(void *, const struct import_progress *), void *arg,
+static int run(struct place *p, const char *source, int (*progress)(void *, const struct progress *), void *arg,
                struct import_result *result)
 {
 	const struct log log = {keep_line, p};
@@ -185,15 +185,15 @@ static void names_of_255_bytes_are_the_longest(void **state)
 struct watch {
 	unsigned int n_calls;
 	unsigned int stop_at; /* 0: never */
-	struct import_progress last;
+	struct progress last;
 	uint64_t most_bytes, most_entries; /* between two calls */
 	int grow;                          /* a file to be made longer at the second call, -1: none */
 };
 
-static int watch(void *arg, const struct import_progress *now)
+static int watch(void *arg, const struct progress *now)
 {
 	struct watch *w = arg;
-	uint64_t bytes = now->bytes_read - w->last.bytes_read;
+	uint64_t bytes = now->bytes - w->last.bytes;
 	uint64_t entries = now->entries - w->last.entries;
 
 	w->most_bytes = bytes > w->most_bytes ? bytes : w->most_bytes;
@@ -227,7 +227,7 @@ static void progress_is_told_in_time_and_ends_with_everything(void **state)
 	make_large_archive(p);
 	assert_int_equal(run(p, "a.tar", watch, &w, &result), 0);
 	assert_int_equal(fstat(p->archive, &st), 0);
-	assert_int_equal(w.last.bytes_read, st.st_size);
+	assert_int_equal(w.last.bytes, st.st_size);
 	assert_int_equal(w.last.bytes_total, st.st_size);
 	assert_int_equal(w.last.entries, 301);
 	assert_true(w.most_entries <= 64);

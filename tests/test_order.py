@@ -11,13 +11,13 @@ PUBLIC = ROOT / "include" / "umlfs"
 
 # A file may include only modules to its left. A public header stands where its module stands.
 ORDER = """
-cleanup log io map checksum
+cleanup log progress io map checksum
 format inode xattr_set record
 index index_compare index_build scan journal content handles manifest commit mark
 layer_dir layer base stack quota session recovery
 pin tree tree_attr tree_dir tree_file tree_rename
 store_base merge store snapshot users
-finding findings check_index check_base check_tree check_content check_mend check_session check
+finding findings check_index check_base check_tree check_content check_mend check_session check verify
 import_report import_member import_acl import_meter import_source import_gzip import_file import_target
 import_place import_stream import_archive import_dir import
 mounts request confine unmounter

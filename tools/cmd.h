@@ -18,7 +18,7 @@ struct command {
 };
 
 extern const struct command cmd_import, cmd_mount, cmd_umount, cmd_snapshot, cmd_reset, cmd_list, cmd_delete,
-	cmd_status, cmd_check, cmd_run;
+	cmd_status, cmd_check, cmd_verify, cmd_run;
 
 /* The commands in the order of `umlfs --help`, NULL at the end. */
 extern const struct command *const commands[];
@@ -62,3 +62,6 @@ void cmd_decode_path(char *path);
 
 /* Bytes as a person reads them: "1.5 MiB". */
 void cmd_print_bytes(char *text, size_t size, unsigned long long bytes);
+
+/* A path on one line: as it is, or in quotation marks with C's escapes when it holds spaces, controls or no UTF-8. */
+void cmd_print_quoted(FILE *out, const char *text);

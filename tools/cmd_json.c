@@ -4,10 +4,7 @@
  */
 #include "cmd_json.h"
 
-#include <stddef.h>
-
-/* How many bytes from p on are one UTF-8 character above ASCII; 0 when they are none. */
-static size_t utf8_length(const unsigned char *p)
+size_t cmd_utf8_length(const unsigned char *p)
 {
 	size_t n = p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
 
@@ -27,7 +24,7 @@ void cmd_json_string(FILE *out, const char *text)
 
 	putc('"', out);
 	while (*p) {
-		size_t len = *p < 0x80 ? 1 : utf8_length(p);
+		size_t len = *p < 0x80 ? 1 : cmd_utf8_length(p);
 
 		if (*p == '"' || *p == '\\')
 			fprintf(out, "\\%c", *p);

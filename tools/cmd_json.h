@@ -1,6 +1,7 @@
 /* cmd_json: strings as JSON, for --json. */
 #pragma once
 
+#include <stddef.h>
 #include <stdio.h>
 
 /*
@@ -8,3 +9,6 @@
  * has them, so that every name can be told.
  */
 void cmd_json_string(FILE *out, const char *text);
+
+/* How many bytes from p on are one UTF-8 character above ASCII; 0 when they are none. */
+size_t cmd_utf8_length(const unsigned char *p);

@@ -12,7 +12,7 @@
 
 const struct command *const commands[] = {
 	&cmd_import, &cmd_mount,  &cmd_umount, &cmd_snapshot, &cmd_reset, &cmd_list,
-	&cmd_delete, &cmd_status, &cmd_check,  &cmd_run,      NULL,
+	&cmd_delete, &cmd_status, &cmd_check,  &cmd_verify,   &cmd_run,   NULL,
 };
 
 static int print_help(FILE *out)

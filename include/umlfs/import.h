@@ -11,12 +11,7 @@
 #include <stdint.h>
 
 #include "umlfs/log.h"
-
-struct import_progress {
-	uint64_t bytes_read;  /* of the archive, as it lies on disk; of the files of a directory */
-	uint64_t bytes_total; /* 0: not known (standard input, a directory) */
-	uint64_t entries;
-};
+#include "umlfs/progress.h"
 
 struct import_options {
 	/*
@@ -34,7 +29,7 @@ struct import_options {
 	 * every 200 ms while a pipe brings nothing; may be NULL. Any answer but 0 stops the import:
 	 * import_run() removes what it made.
 	 */
-	int (*progress)(void *arg, const struct import_progress *progress);
+	int (*progress)(void *arg, const struct progress *progress);
 	void *progress_arg;
 };
 
