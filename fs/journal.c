@@ -1,7 +1,7 @@
 /*
  * journal: owns one layer's journal file.
  * Invariant: the bytes before j->end are whole frames with growing serial numbers; nothing acknowledged lies
- * behind it.
+ * behind it. Blocks behind the end of the file are the reserve: only a frame that frees goes into the last of it.
  * Called by layer alone.
  */
 #include "journal.h"
@@ -23,6 +23,12 @@
 
 static const char file_name[] = "journal";
 
+/*
+ * Bytes behind the end. A frame that frees nothing leaves RESERVE of them, any frame LAST: it is for what closes a layer
+ * whose user freed nothing in all of RESERVE. AHEAD more are taken at a time.
+ */
+enum { RESERVE = 128 << 10, LAST = 16 << 10, AHEAD = 128 << 10, SECTOR = 512 };
+
 _Static_assert(sizeof(struct disk_journal_header) == JOURNAL_HEADER_BYTES, "the header's size is part of the format");
 
 struct journal {
@@ -31,6 +37,7 @@ struct journal {
 	bool broken; /* a failed append could not be taken back */
 	bool gaps;   /* bytes that were not synced may be missing anywhere */
 	uint64_t end;
+	uint64_t held;   /* the file has blocks up to here; UINT64_MAX where the host cannot keep any behind the end */
 	uint64_t serial; /* of the last frame */
 	char label[];
 };
@@ -204,7 +211,75 @@ int journal_replay(struct journal *j, uint64_t sealed_len, const struct log *log
 	return r;
 }
 
-int journal_append(struct journal *j, uint64_t serial, const unsigned char *payload, size_t len)
+/* A journal has no holes, so its blocks tell how far they go. */
+static void look_held(struct journal *j)
+{
+	struct stat st;
+
+	if (j->held != UINT64_MAX)
+		j->held = fstat(j->fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * SECTOR;
+}
+
+static int hold(struct journal *j, uint64_t to)
+{
+	uint64_t from = j->held > j->end ? j->held : j->end;
+	int r;
+
+	do {
+		r = fallocate(j->fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from));
+	} while (r < 0 && errno == EINTR);
+	if (r == 0)
+		j->held = to;
+	else if (errno == EOPNOTSUPP || errno == ENOSYS)
+		j->held = UINT64_MAX;
+	else
+		return -errno;
+	return 0;
+}
+
+/* 0 when a frame that ends at byte `end` leaves enough behind it. */
+static int keep_reserve(struct journal *j, uint64_t end, bool frees)
+{
+	uint64_t least = end + (frees ? LAST : RESERVE);
+	int r;
+
+	if (least <= j->held)
+		return 0;
+	look_held(j);
+	if (least <= j->held)
+		return 0;
+	r = hold(j, end + RESERVE + AHEAD);
+	if (r == -ENOSPC || r == -EDQUOT)
+		r = hold(j, least);
+	return r;
+}
+
+/* Takes back what was written behind the end, and with it, on most file systems, the reserve. */
+static int cut_back(struct journal *j)
+{
+	int r = ftruncate(j->fd, (off_t)j->end) < 0 ? -errno : 0;
+
+	look_held(j);
+	return r;
+}
+
+void journal_hold(struct journal *j)
+{
+	uint64_t room = RESERVE + AHEAD;
+
+	look_held(j);
+	while (j->held < j->end + room && room >= LAST && hold(j, j->end + room) < 0)
+		room /= 2;
+}
+
+void journal_release(struct journal *j)
+{
+	look_held(j);
+	if (j->held > j->end && j->held != UINT64_MAX)
+		cut_back(j);
+}
+
+int journal_append(struct journal *j, uint64_t serial, const unsigned char *payload, size_t len, bool frees)
 {
 	struct disk_frame frame = {
 		.len = le32((uint32_t)len),
@@ -217,17 +292,20 @@ int journal_append(struct journal *j, uint64_t serial, const unsigned char *payl
 		{.iov_base = (void *)(uintptr_t)payload, .iov_len = len},
 	};
 	ssize_t n;
+	int r = j->broken ? cut_back(j) : 0;
 
-	if (j->broken && ftruncate(j->fd, (off_t)j->end) < 0)
-		return -errno;
+	if (r < 0)
+		return r;
 	j->broken = false;
+	r = keep_reserve(j, j->end + sizeof(frame) + len, frees);
+	if (r < 0)
+		return r;
 	do {
 		n = pwritev(j->fd, parts, 2, (off_t)j->end);
 	} while (n < 0 && errno == EINTR);
 	if (n != (ssize_t)(sizeof(frame) + len)) {
-		int r = n < 0 ? -errno : -ENOSPC;
-
-		if (n > 0 && ftruncate(j->fd, (off_t)j->end) < 0)
+		r = n < 0 ? -errno : -ENOSPC;
+		if (n > 0 && cut_back(j) < 0)
 			j->broken = true;
 		return r;
 	}

@@ -15,6 +15,7 @@ void record_start(struct record *record)
 {
 	record->len = 0;
 	record->n_effects = 0;
+	record->frees = false;
 }
 
 static void put(struct record *record, const void *bytes, size_t len)

@@ -41,6 +41,7 @@ struct effect {
 struct record {
 	size_t len;
 	unsigned int n_effects;
+	bool frees; /* to be set by whoever writes it: the operation gives room back, so it may take the last */
 	unsigned char bytes[RECORD_MAX];
 };
 

@@ -38,10 +38,7 @@ static int look_below(const struct stack *below, struct layer_change *c)
 	return 0;
 }
 
-/*
- * Decodes a payload and gets everything ready; the caller commits or not, and discards. The number of changes
- * or -errno.
- */
+/* Decodes a payload and gets everything ready; the caller commits or not, and discards. How many changes, or -errno. */
 static int prepare(const struct stack *stack, const unsigned char *payload, size_t len,
                    struct layer_change changes[RECORD_EFFECTS])
 {
@@ -81,7 +78,7 @@ int session_apply(struct session *s)
 	if (n < 0)
 		return n;
 	session_mark(s);
-	r = journal_append(top->journal, s->next_serial, s->record.bytes, s->record.len);
+	r = journal_append(top->journal, s->next_serial, s->record.bytes, s->record.len, s->record.frees);
 	if (r == 0)
 		layer_commit(top, changes, (unsigned int)n, s->next_serial++);
 	layer_discard(changes, (unsigned int)n);
@@ -361,6 +358,7 @@ int session_begin_write(struct session *s, struct inode *inode, uint64_t keep, s
 	record_start(&s->record);
 	record_inode(&s->record, &begun,
 	             (here ? 0 : INODE_HERE) | INODE_DIRTY | INODE_SIZE | INODE_MTIME | INODE_CTIME);
+	s->record.frees = here && keep < inode->size;
 	r = session_apply(s);
 	if (r < 0) {
 		if (!here) {
@@ -401,6 +399,7 @@ static int record_clean(struct session *s, uint64_t ino)
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	inode.blocks = (uint64_t)st.st_blocks;
+	s->record.frees = true;
 	record_inode(&s->record, &inode, INODE_CLEAN | INODE_SIZE | INODE_BLOCKS | INODE_MTIME | INODE_CTIME);
 	return 0;
 }

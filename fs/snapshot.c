@@ -41,6 +41,7 @@ static int close_top(struct session *s, struct manifest_layer *ml)
 
 	if (r < 0)
 		return r;
+	journal_release(top->journal); /* room for the next layer and the manifest on a full disk */
 	ml->sealed = journal_size(top->journal);
 	ml->changes = layer_changes(top);
 	ml->bytes = top->bytes;
@@ -58,6 +59,19 @@ static int add_top(struct session *s, struct manifest *m, uint32_t parent)
 	m->next_ino = s->next_ino;
 	m->next_serial = s->next_serial;
 	return layer_create(s->layersfd, m->top);
+}
+
+/* On a full disk, what the top layer's journal keeps is room for a manifest and a layer. */
+static void make_room(struct session *s)
+{
+	if (s->stack.n > 0)
+		journal_release(stack_top(&s->stack)->journal);
+}
+
+static void keep_room(struct session *s)
+{
+	if (s->stack.n > 0)
+		journal_hold(stack_top(&s->stack)->journal);
 }
 
 int snapshot_create(struct store *store, const char *name, const struct log *log, struct snapshot_change *out)
@@ -96,6 +110,7 @@ int snapshot_create(struct store *store, const char *name, const struct log *log
 	layer_seal(stack_top(&s->stack));
 	session_unload(&s->stack, &stack);
 	s->stack = stack;
+	keep_room(s);
 	*out = (struct snapshot_change){.nr = commit_made(&s->commit), .top = s->manifest.top};
 	return 0;
 }
@@ -193,6 +208,7 @@ static int plan_reset(struct session *s, uint32_t target, struct manifest *m, st
 {
 	int r;
 
+	make_room(s);
 	drop_top(m);
 	r = add_top(s, m, target);
 	if (r < 0)
@@ -236,6 +252,7 @@ int snapshot_reset(struct store *store, const char *name, const struct log *log,
 		handles_drop_layer(s->handles, change.gone[i]->id);
 	free(s->stack.layers);
 	s->stack = stack;
+	keep_room(s);
 	s->n_dirty = 0;
 	store->loaded = true;
 	change.nr = commit_made(&s->commit);
@@ -254,6 +271,7 @@ int snapshot_delete(struct store *store, const char *name, const struct log *log
 
 	if (!found)
 		return log_error(log, -ENOENT, "%s: no such snapshot: `umlfs list` tells which there are", name);
+	make_room(s);
 	r = manifest_copy(&s->manifest, &m);
 	if (r == 0) {
 		manifest_remove_snapshot(&m, (size_t)(found - s->manifest.snapshots));
@@ -262,6 +280,7 @@ int snapshot_delete(struct store *store, const char *name, const struct log *log
 	}
 	if (r == 0)
 		r = store_commit(store, &m, false);
+	keep_room(s);
 	if (r < 0) {
 		free_change(&change);
 		manifest_fini(&m);

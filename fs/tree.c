@@ -259,6 +259,7 @@ static int remove_name(struct tree *t, struct inode *dir, const char *name, stru
 	inode->nlink = is_dir ? 0 : inode->nlink - 1;
 	inode->ctime = now;
 	record_start(&s->record);
+	s->record.frees = true;
 	record_entry(&s->record, dir->ino, name, strlen(name), 0);
 	record_inode(&s->record, inode, INODE_NLINK | INODE_CTIME);
 	touch_dir(s, dir, is_dir ? -1 : 0, now);

@@ -113,6 +113,7 @@ static int record_others(struct tree *t, const struct inode *inode, unsigned int
 	if (fields == 0)
 		return 0;
 	record_start(&t->session->record);
+	t->session->record.frees = true; /* the write that it belongs to was begun */
 	record_inode(&t->session->record, inode, fields | INODE_SIZE | INODE_CTIME);
 	return session_apply(t->session);
 }

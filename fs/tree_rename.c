@@ -123,6 +123,7 @@ static int replace(struct tree *t, struct move *m)
 	int r;
 
 	record_start(&s->record);
+	s->record.frees = m->has_target;
 	record_entry(&s->record, m->from_dir.ino, m->from_name, m->from_len, 0);
 	record_entry(&s->record, m->to_dir.ino, m->to_name, m->to_len, m->source.ino);
 	record_moved(s, &m->source, m->to_dir.ino, now);

@@ -1,0 +1,164 @@
+"""A session on a host's disk that is full to the last page: what frees works, so that room comes back."""
+
+import itertools
+import os
+import shutil
+
+import pytest
+
+from calls import outcome
+from disk import Disk
+from umlfs_cli import ROOT, differences, kill_and_wait
+
+KIB, MIB = 1 << 10, 1 << 20
+RESERVE_MAX = 300 * KIB     # of a session that has little to say
+KINDS = ['tmpfs', 'ext4'] if os.path.exists('/dev/loop-control') else ['tmpfs']
+
+
+@pytest.fixture(params=KINDS)
+def disk(place, request):
+    if not ROOT:
+        pytest.skip('needs root, to mount a small file system')
+    place.noisy = True
+    return Disk(place, 8 * MIB, request.param)
+
+
+@pytest.fixture
+def mounted(place, disk):
+    return place.mount(place.imported_base(), disk / 'session')
+
+
+def until_full(call):
+    for number in itertools.count():
+        result = outcome(call, number)
+        if result == 'ENOSPC':
+            return number
+        assert not isinstance(result, str), result
+
+
+def write(path, size):
+    with open(path, 'ab', buffering=0) as stream:
+        if stream.write(b'w' * size) != size:
+            stream.write(b'w')
+
+
+def fill_up(mounted, disk):
+    """Every operation, until none goes."""
+    def everything():
+        os.mkdir('full')
+        for number in range(200):
+            write(f'full/empty{number}', 0)
+        until_full(lambda number: write(f'full/file{number}', 20 * KIB))
+        disk.fill()
+        until_full(lambda number: write(f'full/small{number}', 1))
+        until_full(lambda number: os.mkdir(f'full/dir{number}'))
+        until_full(lambda number: os.symlink('t' * 200, f'full/link{number}'))
+        until_full(lambda number: os.chmod('etc/hostname', 0o600 + number % 2))
+        until_full(lambda number: os.link('etc/hostname', f'full/hard{number}'))
+        until_full(lambda number: os.rename('full/empty0' if number % 2 == 0 else 'full/moved',
+                                            'full/moved' if number % 2 == 0 else 'full/empty0'))
+    mounted.do(in_directory, mounted.path, everything)
+
+
+def in_directory(path, call):
+    before = os.open('.', os.O_RDONLY)
+    os.chdir(path)
+    try:
+        return call()
+    finally:
+        os.fchdir(before)
+        os.close(before)
+
+
+def room(disk):
+    st = os.statvfs(disk.path)
+    return st.f_bavail * st.f_frsize
+
+
+def cut_all():
+    for name in os.listdir('full'):
+        if name.startswith('file'):
+            os.truncate(f'full/{name}', 0)
+
+
+def replace_all():
+    files = [f'full/{name}' for name in os.listdir('full') if name.startswith('file')]
+    for number, name in enumerate(files[:150]):
+        os.rename(f'full/empty{number + 1}', name)
+
+
+def unlink_one_by_one():
+    for name in sorted(os.listdir('full'), reverse=True):
+        if not name.startswith('dir'):
+            os.unlink(f'full/{name}')
+
+
+WAYS = {'unlink': unlink_one_by_one, 'remove': lambda: shutil.rmtree('full'), 'truncate': cut_all, 'replace': replace_all}
+
+
+@pytest.mark.parametrize('way', WAYS)
+def test_room_comes_back(mounted, disk, way):
+    fill_up(mounted, disk)
+    taken = room(disk)
+    mounted.do(in_directory, mounted.path, WAYS[way])
+    assert room(disk) > taken + MIB
+    mounted.do(write, mounted / 'after', MIB)
+    mounted.umount()
+    assert mounted.place.run('check', mounted.session).endswith(': clean\n')
+
+
+@pytest.mark.parametrize('name', [[], ['@base'], ['one']], ids=['standing', 'base', 'named'])
+def test_a_reset_frees(mounted, disk, name):
+    mounted.place.run('snapshot', mounted.session, 'one')
+    fill_up(mounted, disk)
+    mounted.place.run('reset', mounted.session, *name)
+    assert mounted.do(os.path.exists, mounted / 'full') is False
+    mounted.umount()        # what was dropped is deleted by then
+    mounted.place.mount(mounted.place / 'base', disk / 'session')
+    mounted.do(write, mounted / 'after', 3 * MIB)
+
+
+def test_a_snapshot_that_is_deleted_frees(mounted, disk):
+    fill_up(mounted, disk)
+    mounted.place.run('snapshot', mounted.session, 'full')
+    mounted.place.run('reset', mounted.session, '@base')
+    disk.fill()
+    mounted.place.run('delete', mounted.session, 'full')
+    mounted.umount()
+    mounted.place.mount(mounted.place / 'base', disk / 'session')
+    mounted.do(write, mounted / 'after', 3 * MIB)
+
+
+def test_a_daemon_that_was_killed_is_mounted_again_and_frees(mounted, disk):
+    fill_up(mounted, disk)
+    seen = mounted.dump(forget=['mtime'])      # a write that failed may have set it
+    kill_and_wait(mounted.pid)
+    disk.fill()
+    again = mounted.place.mount(mounted.place / 'base', disk / 'session')
+    assert differences(again.dump(forget=['mtime']), seen) == []
+    again.do(in_directory, again.path, WAYS['remove'])
+    again.do(write, again / 'after', 3 * MIB)
+    again.umount()
+    assert again.place.run('check', again.session).endswith(': clean\n')
+
+
+def test_the_reserve_is_no_part_of_the_journal_and_goes_with_a_snapshot(mounted, disk):
+    mounted.do(os.mkdir, mounted / 'made')
+    journal = os.stat(disk / 'session/layers/1/journal')
+    assert journal.st_size < 4 * KIB and 100 * KIB < journal.st_blocks * 512 < RESERVE_MAX
+    assert mounted.status()['disk'] < RESERVE_MAX + 32 * KIB
+    mounted.place.run('snapshot', mounted.session, 'one')
+    assert os.stat(disk / 'session/layers/1/journal').st_blocks * 512 <= 4 * KIB
+    mounted.place.run('reset', mounted.session)
+    mounted.do(os.mkdir, mounted / 'again')
+    assert room(disk) > 4 * MIB
+
+
+def test_a_snapshot_needs_no_more_than_the_reserve(mounted, disk):
+    fill_up(mounted, disk)
+    seen = mounted.dump()
+    mounted.umount()
+    disk.fill()
+    mounted.place.run('snapshot', mounted.session, 'full')
+    again = mounted.place.mount(mounted.place / 'base', disk / 'session')
+    assert differences(again.dump(), seen) == []
