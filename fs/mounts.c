@@ -46,7 +46,7 @@ static bool parse_line(char *line, struct mount_info *out)
 {
 	char *fields[5];
 	char *rest = line;
-	char *behind, *type, *source;
+	char *behind, *type, *source, *user;
 
 	for (int i = 0; i < 5; i++)
 		fields[i] = strsep(&rest, " ");
@@ -56,12 +56,14 @@ static bool parse_line(char *line, struct mount_info *out)
 	behind += 3;
 	type = strsep(&behind, " ");
 	source = strsep(&behind, " ");
-	if (!source || strcmp(type, "fuse.umlfs") != 0)
+	user = behind ? strstr(behind, "user_id=") : NULL; /* an option of every FUSE mount */
+	if (!source || !user || strcmp(type, "fuse.umlfs") != 0)
 		return false;
 	unescape(fields[4]);
 	unescape(source);
 	out->mountpoint = fields[4];
 	out->session = source;
+	out->user = (uid_t)strtoul(user + strlen("user_id="), NULL, 10);
 	return true;
 }
 
@@ -209,6 +211,13 @@ static int open_lock(const char *session)
 		return -ENOMEM;
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	return fd < 0 ? -errno : fd;
+}
+
+bool mounts_is_dead(const struct mount_info *mount)
+{
+	cleanup_fd int lock = open_lock(mount->session);
+
+	return lock < 0 ? lock == -ENOENT || lock == -ENOTDIR : flock(lock, LOCK_EX | LOCK_NB) == 0;
 }
 
 int mounts_end(const char *what, const struct log *log)

@@ -1201,7 +1201,7 @@ def test_a_session_may_be_reached_through_a_symlink(place):
 
 # --- the command line --------------------------------------------------------------------------------------------
 
-PROGRAMS = [*COMMANDS, 'run']     # which has exit statuses of its own: test_run.py
+PROGRAMS = [*COMMANDS, 'run', 'doctor', 'clean']     # which has exit statuses of its own: test_run.py
 
 
 def test_help_tells_of_every_command():

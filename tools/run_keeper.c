@@ -27,6 +27,7 @@ struct keeper {
 	const struct run_plan *plan;
 	int fd, signals;
 	char *dir;
+	int hold; /* of dir; ends with the process */
 	struct run_session session;
 	pid_t kernel;
 };
@@ -63,7 +64,7 @@ static char hear(const struct keeper *k)
 
 static int make(struct keeper *k, int pipes[RUN_PIPES][2])
 {
-	int r = scratch_make("umlfs-run", &cmd_log, &k->dir);
+	int r = scratch_make(SCRATCH_RUN, &cmd_log, &k->dir, &k->hold);
 
 	if (r < 0)
 		return r;
@@ -167,7 +168,7 @@ static int take_away(struct keeper *k, bool keep)
 	if (keep && k->kernel > 0)
 		tell(k, KEEPER_KEPT, "%s", k->session.path);
 	if (own && keep)
-		r = clear_directory(k) < 0 ? -EIO : r;
+		r = scratch_keep(k->dir, &cmd_log) < 0 || clear_directory(k) < 0 ? -EIO : r;
 	else if (k->dir)
 		r = scratch_remove(k->dir, &cmd_log) < 0 ? -EIO : r;
 	return left < 0 ? left : r;

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "umlfs/log.h"
 
 struct mount_info {
 	const char *session;    /* absolute path of the session; valid during the call */
 	const char *mountpoint; /* absolute; valid during the call */
+	uid_t user;             /* who mounted it */
 };
 
 /*
@@ -15,6 +17,9 @@ struct mount_info {
  * when it cannot.
  */
 int mounts_each(int (*visit)(void *arg, const struct mount_info *mount), void *arg);
+
+/* True when the daemon of a mount has died, or its session is gone. False of a session that the caller may not look into. */
+bool mounts_is_dead(const struct mount_info *mount);
 
 /*
  * The mountpoint of a session, on the heap: 0, -ENOENT when it is not mounted, -errno. session: absolute, no

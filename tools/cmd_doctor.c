@@ -1,0 +1,117 @@
+/*
+ * cmd_doctor: what this machine lacks for umlfs and UML, and what mends it.
+ * Invariant: 0 only when a guest has booted.
+ */
+#include "doctor.h"
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include "cmd.h"
+#include "cmd_json.h"
+
+static const struct {
+	const char *name;
+	doctor_look *look;
+} facts[] = {
+	{"/dev/fuse", doctor_fuse},
+	{"fusermount3", doctor_fusermount},
+	{"guest memory", doctor_memory},
+	{"ptrace", doctor_ptrace},
+	{"open files", doctor_descriptors},
+	{"protected_hardlinks", doctor_hardlinks},
+	{"confinement", doctor_confinement},
+	{"mounts", doctor_mounts},
+	{"kernel", doctor_kernel_version},
+	{"xstate", doctor_xstate},
+	{"guest", doctor_guest},
+};
+
+enum { N_FACTS = sizeof(facts) / sizeof(facts[0]) };
+
+static const char *const verdicts[] = {[DOCTOR_OK] = "ok", [DOCTOR_LIMIT] = "limit", [DOCTOR_FAIL] = "fail"};
+
+void doctor_say(struct doctor_fact *fact, enum doctor_verdict verdict, const char *mend, const char *format, ...)
+{
+	va_list args;
+
+	fact->verdict = verdict;
+	snprintf(fact->mend, sizeof(fact->mend), "%s", mend ? mend : "");
+	va_start(args, format);
+	vsnprintf(fact->text, sizeof(fact->text), format, args);
+	va_end(args);
+}
+
+static void print_text(const struct doctor_fact *fact)
+{
+	printf("%-5s  %-19s  %s\n", verdicts[fact->verdict], fact->name, fact->text);
+	if (*fact->mend)
+		printf("%-5s  %-19s  -> %s\n", "", "", fact->mend);
+	fflush(stdout); /* the guest takes a second */
+}
+
+static void print_json(const struct doctor_fact *fact, const char *comma)
+{
+	printf("%s\n  {\"name\": ", comma);
+	cmd_json_string(stdout, fact->name);
+	printf(", \"verdict\": \"%s\", \"text\": ", verdicts[fact->verdict]);
+	cmd_json_string(stdout, fact->text);
+	printf(", \"mend\": ");
+	cmd_json_string(stdout, fact->mend);
+	printf("}");
+}
+
+static int take_json(void *arg, int flag, const char *value)
+{
+	*(bool *)arg = true;
+	return 0;
+}
+
+static int run_doctor(const struct command *self, int argc, char **argv)
+{
+	static const struct option names[] = {{.name = "json", .val = 'J'}, {0}};
+	struct doctor_kernel kernel = {0};
+	bool json = false, boots = true;
+	struct cmd_flags flags = {.letters = "", .names = names, .arg = &json, .take = take_json};
+	int first;
+	int r = cmd_parse(self, argc, argv, &flags, 0, 1, &first);
+
+	if (r >= 0)
+		return r;
+	kernel.name = first < argc ? argv[first] : NULL;
+	if (uml_find(kernel.name, NULL, &kernel.path, &kernel.version) < 0)
+		kernel.path = NULL;
+	if (json)
+		printf("{\"schema\": 1, \"facts\": [");
+	for (int i = 0; i < N_FACTS; i++) {
+		struct doctor_fact fact = {.name = facts[i].name};
+
+		if (boots || facts[i].look != doctor_guest)
+			facts[i].look(&kernel, &fact);
+		else
+			doctor_say(&fact, DOCTOR_FAIL, NULL, "not tried: something above fails");
+		boots = boots && fact.verdict != DOCTOR_FAIL;
+		if (json)
+			print_json(&fact, i ? "," : "");
+		else
+			print_text(&fact);
+	}
+	if (json)
+		printf("], \"boots\": %s}\n", boots ? "true" : "false");
+	free(kernel.path);
+	return boots ? EXIT_DONE : EXIT_FAILED;
+}
+
+const struct command cmd_doctor = {
+	.name = "doctor",
+	.usage = "[--json] [KERNEL]",
+	.help = "what this machine lacks to boot guests, and what mends it",
+	.details = "Looks at /dev/fuse, fusermount3, the place for guests' memory, ptrace, limits, the kernel's\n"
+		   "settings, mounts without a daemon and the UML kernel (KERNEL, else as `umlfs run` finds it), and\n"
+		   "boots a guest with it when nothing fails. Each line begins with ok, limit (guests boot, but) or "
+                   "fail; what mends\n"
+		   "it stands below. Exit status: 0 when a guest boots, 1 when not.\n\n"
+		   "  --json  {schema, facts: [{name, verdict, text, mend}], boots}\n",
+	.run = run_doctor,
+};

@@ -1,0 +1,126 @@
+/*
+ * doctor_guest: looks at the kernel, and boots a guest with it.
+ * Invariant: the guest's root is an empty directory of its own, which is gone afterwards.
+ * Called by cmd_doctor.
+ */
+#include "doctor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "umlfs/scratch.h"
+
+extern char **environ;
+
+enum { BOOTED = 127 }; /* `umlfs run` of a command that is not there: everything before it worked */
+
+void doctor_kernel_version(const struct doctor_kernel *kernel, struct doctor_fact *fact)
+{
+	if (!kernel->path && kernel->name)
+		doctor_say(fact, DOCTOR_FAIL, "give another file, or build one with `make ARCH=um`",
+		           "%.200s: is no User-Mode Linux kernel that runs here", kernel->name);
+	else if (!kernel->path)
+		doctor_say(fact, DOCTOR_FAIL, "sudo apt-get install user-mode-linux",
+		           "none in $UMLFS_KERNEL, ./linux, ./vmlinux, PATH");
+	else
+		doctor_say(fact, DOCTOR_OK, NULL, "%s, %s", kernel->version.text, kernel->path);
+}
+
+void doctor_xstate(const struct doctor_kernel *kernel, struct doctor_fact *fact)
+{
+	if (!kernel->path)
+		doctor_say(fact, DOCTOR_OK, NULL, "not looked at without a kernel");
+	else if (uml_needs_xstate_here(&kernel->version))
+		doctor_say(fact, DOCTOR_LIMIT, "use a kernel of 6.13 or newer",
+		           "%s panics on AVX-512 or AMX; `umlfs run` preloads what cures it", kernel->version.text);
+	else
+		doctor_say(fact, DOCTOR_OK, NULL, "fit for this processor");
+}
+
+/* The last line of what a process wrote that says anything, without "umlfs: ". */
+static void last_line(int fd, char *line, size_t size)
+{
+	char text[1024];
+	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+	char *at;
+
+	text[n > 0 ? n : 0] = '\0';
+	at = strstr(text, "umlfs: ");
+	at = at ? at + strlen("umlfs: ") : text;
+	at[strcspn(at, "\n")] = '\0';
+	snprintf(line, size, "%.180s", at);
+}
+
+/* Runs `umlfs run` with this root: its exit status, or -errno; errors gets what it says. */
+static int boot(const char *kernel, const char *root, int errors)
+{
+	const char *argv[] = {"umlfs", "run", "--kernel", kernel, "--timeout", "60s", root, "--", "/none", NULL};
+	posix_spawn_file_actions_t actions;
+	int status, r;
+	pid_t pid;
+
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_adddup2(&actions, errors, STDOUT_FILENO);
+	posix_spawn_file_actions_adddup2(&actions, errors, STDERR_FILENO);
+	r = posix_spawn(&pid, "/proc/self/exe", &actions, NULL, (char *const *)(uintptr_t)argv, environ);
+	posix_spawn_file_actions_destroy(&actions);
+	if (r != 0)
+		return -r;
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -EINTR;
+}
+
+static void boot_in(const char *dir, const struct doctor_kernel *kernel, struct doctor_fact *fact)
+{
+	char root[PATH_MAX], top[PATH_MAX];
+	char why[200] = "";
+	struct timespec start, end;
+	int errors = memfd_create("errors", MFD_CLOEXEC);
+	int status;
+
+	snprintf(root, sizeof(root), "%s/root", dir);
+	snprintf(top, sizeof(top), "%s/root/dev", dir);
+	if (errors < 0 || scratch_mkdir(root, NULL) < 0 || scratch_mkdir(top, NULL) < 0) {
+		doctor_say(fact, DOCTOR_FAIL, NULL, "%s: %s", root, strerror(errno));
+		return;
+	}
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	status = boot(kernel->path, root, errors);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	if (status == BOOTED) {
+		doctor_say(fact, DOCTOR_OK, NULL, "boots and ends in %.1f s",
+		           (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9);
+	} else {
+		last_line(errors, why, sizeof(why));
+		doctor_say(fact, DOCTOR_FAIL, "try another kernel", "does not boot: %s", why);
+	}
+	close(errors);
+}
+
+void doctor_guest(const struct doctor_kernel *kernel, struct doctor_fact *fact)
+{
+	char *dir;
+	int hold;
+
+	if (scratch_make(SCRATCH_DOCTOR, NULL, &dir, &hold) < 0) {
+		doctor_say(fact, DOCTOR_FAIL, "set TMPDIR to a directory that can be written to",
+		           "no temporary directory can be made");
+		return;
+	}
+	boot_in(dir, kernel, fact);
+	scratch_remove(dir, NULL);
+	close(hold);
+	free(dir);
+}
