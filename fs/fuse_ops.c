@@ -157,11 +157,21 @@ static void make(fuse_req_t req, struct fuse_ops *ops, fuse_ino_t parent, const 
 	fuse_ops_reply_entry(req, ops, r, &inode);
 }
 
+/* What mknod(2) makes: a directory or a symlink needs more than a mode. */
+static bool is_node(mode_t mode)
+{
+	return S_ISREG(mode) || S_ISCHR(mode) || S_ISBLK(mode) || S_ISFIFO(mode) || S_ISSOCK(mode);
+}
+
 static void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
 	struct tree_new what = {.mode = mode, .rdev = (uint64_t)major(rdev) << 32 | minor(rdev)};
+	struct fuse_ops *ops = fuse_ops_begin(req, KIND_MKNOD);
 
-	make(req, fuse_ops_begin(req, KIND_MKNOD), parent, name, &what);
+	if (is_node(mode))
+		make(req, ops, parent, name, &what);
+	else
+		fuse_ops_reply_status(req, -EINVAL);
 }
 
 static void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)

@@ -15,10 +15,7 @@
 #include "format.h"
 #include "io.h"
 
-enum {
-	NO_ENTRY = UINT32_MAX,
-	PATH_DEPTH_MAX = 1 << 20, /* more parents than this is a loop */
-};
+enum { NO_ENTRY = UINT32_MAX };
 
 struct index {
 	const unsigned char *map;
@@ -114,6 +111,8 @@ static int check_sections(int fd, const char *label, const struct log *log, cons
 	}
 	if (offset != ix->map_len)
 		return log_error(log, -EUCLEAN, "%s: damaged: bytes behind its end; import the base again", label);
+	if (ix->len[INDEX_SECTION_INODES] < sizeof(struct disk_inode))
+		return log_error(log, -EUCLEAN, "%s: damaged: it has no root; import the base again", label);
 	return 0;
 }
 
@@ -235,20 +234,36 @@ int index_inode(const struct index *ix, uint64_t ino, struct inode *out)
 	return 0;
 }
 
-int index_entry(const struct index *ix, uint64_t nr, struct index_entry *out)
+/* An entry whose name may have bytes that no name has: for comparing it with one that has none. */
+static int entry_at(const struct index *ix, uint64_t nr, struct index_entry *out)
 {
 	const struct disk_entry *entry = entry_row(ix, nr);
 	const char *name;
+	size_t len;
 
 	if (!entry)
 		return -ENOENT;
-	name = slice(ix, INDEX_SECTION_NAMES, from_le32(entry->name), from_le16(entry->name_len));
-	if (!name)
+	len = from_le16(entry->name_len);
+	name = slice(ix, INDEX_SECTION_NAMES, from_le32(entry->name), len);
+	if (!name || len == 0 || len > FORMAT_NAME_MAX)
 		return -EUCLEAN;
 	out->parent = from_le32(entry->parent);
 	out->ino = from_le32(entry->ino);
 	out->name = name;
-	out->name_len = from_le16(entry->name_len);
+	out->name_len = len;
+	return 0;
+}
+
+int index_entry(const struct index *ix, uint64_t nr, struct index_entry *out)
+{
+	struct index_entry entry;
+	int r = entry_at(ix, nr, &entry);
+
+	if (r < 0)
+		return r;
+	if (memchr(entry.name, '/', entry.name_len) || memchr(entry.name, '\0', entry.name_len))
+		return -EUCLEAN;
+	*out = entry;
 	return 0;
 }
 
@@ -301,7 +316,7 @@ int index_lookup(const struct index *ix, uint64_t parent, const char *name, size
 		uint64_t middle = low + count / 2;
 		int order;
 
-		r = index_entry(ix, middle, &entry);
+		r = entry_at(ix, middle, &entry);
 		if (r < 0)
 			return -EUCLEAN;
 		order = compare_names(name, len, entry.name, entry.name_len);
@@ -323,16 +338,18 @@ int index_target(const struct index *ix, uint64_t ino, const char **target_out, 
 {
 	const struct disk_inode *in = row(ix, ino);
 	const char *target;
+	size_t len;
 
 	if (!in)
 		return -ESTALE;
 	if (!S_ISLNK(from_le32(in->mode)))
 		return -EINVAL;
-	target = slice(ix, INDEX_SECTION_TARGETS, from_le32(in->first), from_le32(in->count));
-	if (!target)
+	len = from_le32(in->count);
+	target = slice(ix, INDEX_SECTION_TARGETS, from_le32(in->first), len);
+	if (!target || len > FORMAT_TARGET_MAX)
 		return -EUCLEAN;
 	*target_out = target;
-	*len_out = from_le32(in->count);
+	*len_out = len;
 	return 0;
 }
 
@@ -368,11 +385,11 @@ static int path_length(const struct index *ix, uint64_t ino, size_t *out)
 {
 	size_t len = 0;
 
-	for (unsigned int depth = 0; ino != FORMAT_ROOT_INO; depth++) {
+	for (uint64_t depth = 0; ino != FORMAT_ROOT_INO; depth++) {
 		const struct disk_inode *in = row(ix, ino);
 		struct index_entry entry;
 
-		if (!in || depth > PATH_DEPTH_MAX || index_entry(ix, from_le32(in->entry), &entry) < 0)
+		if (!in || depth > ix->n_inodes || index_entry(ix, from_le32(in->entry), &entry) < 0)
 			return -EUCLEAN;
 		len += entry.name_len + 1;
 		ino = entry.parent;

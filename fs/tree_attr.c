@@ -68,10 +68,21 @@ static int set_fields(struct tree *t, uint64_t ino, const struct tree_change *ch
 	return session_apply(s);
 }
 
+static bool is_time(struct timespec t)
+{
+	return t.tv_nsec >= 0 && t.tv_nsec < 1000000000;
+}
+
 int tree_setattr(struct tree *t, uint64_t ino, const struct tree_change *change, struct inode *out)
 {
+	const struct inode *attr = &change->attr;
 	int r = 0;
 
+	/* No record may tell such a time. */
+	if ((change->fields & INODE_ATIME && !is_time(attr->atime)) ||
+	    (change->fields & INODE_MTIME && !is_time(attr->mtime)) ||
+	    (change->fields & INODE_CTIME && !is_time(attr->ctime)))
+		return -EINVAL;
 	if (change->fields & INODE_SIZE)
 		r = tree_set_size(t, ino, change);
 	else /* a chown to nobody sets nothing, and still counts as a change */

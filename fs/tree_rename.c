@@ -20,15 +20,20 @@ struct move {
 	bool has_target;
 };
 
-/* True when `ino` is `dir` or lies below it. */
+/* True when `ino` is `dir` or lies below it, or where parents go round in a circle, which is damage. */
 static bool is_within(struct tree *t, uint64_t ino, uint64_t dir)
 {
+	uint64_t mark = ino;
 	struct inode inode;
 
-	while (ino != dir && ino != FORMAT_ROOT_INO) {
+	for (uint64_t steps = 1; ino != dir && ino != FORMAT_ROOT_INO; steps++) {
 		if (stack_inode(&t->session->stack, ino, &inode) < 0)
 			return true;
 		ino = inode.parent;
+		if (ino == mark)
+			return true;
+		if ((steps & (steps - 1)) == 0) /* farther apart each time: a mark comes to lie in the circle */
+			mark = ino;
 	}
 	return ino == dir;
 }

@@ -294,6 +294,23 @@ static void a_removed_directory_takes_nothing_more(void **state)
 	world_reopen(w);
 }
 
+static void times_that_no_record_may_tell_are_refused(void **state)
+{
+	static const unsigned int fields[] = {INODE_ATIME, INODE_MTIME, INODE_CTIME, INODE_MTIME | INODE_SIZE};
+	static const struct timespec bad[] = {{1, 1000000000}, {1, -1}, {0, UINT32_MAX}};
+	struct world *w = *state;
+	struct inode out;
+
+	for (size_t i = 0; i < ARRAY_LEN(fields) * ARRAY_LEN(bad); i++) {
+		struct timespec time = bad[i % ARRAY_LEN(bad)];
+		const struct tree_change change = {.fields = fields[i % ARRAY_LEN(fields)],
+		                                   .attr = {.atime = time, .mtime = time, .ctime = time}};
+
+		expect_status(tree_setattr(&w->tree, 1, &change, &out), -EINVAL, "time %zu", i);
+	}
+	world_reopen(w);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -307,6 +324,7 @@ int main(void)
 		TEST(an_orphan_lives_until_it_is_released),
 		TEST(orphans_of_a_dead_process_are_gone),
 		TEST(a_removed_directory_takes_nothing_more),
+		TEST(times_that_no_record_may_tell_are_refused),
 	};
 
 	umask(0);

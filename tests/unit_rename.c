@@ -275,6 +275,23 @@ static void a_rename_stamps_both_directories_and_what_it_moves(void **state)
 	tree_release(&w->tree, replaced.ino, 1);
 }
 
+/* Records whose checksums are right may say so. */
+static void a_circle_of_parents_is_an_error_and_no_hang(void **state)
+{
+	struct twins *t = *state;
+	struct session *s = &t->w.store->session;
+	struct inode from = world_inode(&t->w, "from");
+	uint64_t full = world_ino(&t->w, "from/full");
+
+	from.parent = full;
+	record_start(&s->record);
+	record_inode(&s->record, &from, INODE_PARENT);
+	assert_int_equal(session_apply(s), 0);
+	alarm(60);
+	expect_status(tree_rename(&t->w.tree, world_ino(&t->w, "to"), "empty", full, "moved", 0), -EINVAL, "rename");
+	alarm(0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -286,6 +303,7 @@ int main(void)
 		TEST(names_that_cannot_be_renamed),
 		TEST(a_base_directory_moves_in_one_step_with_all_below),
 		TEST(a_rename_stamps_both_directories_and_what_it_moves),
+		TEST(a_circle_of_parents_is_an_error_and_no_hang),
 	};
 
 	umask(0);

@@ -1,0 +1,175 @@
+/*
+ * fuzz_kernel: owns a libfuse session that is not mounted.
+ * Invariant: see fuzz_kernel.h; an answer that cannot be one fails.
+ * Called by the fuzz targets that serve a session.
+ */
+#include "fuzz_kernel.h"
+
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "fuse_ops_reply.h"
+#include "unit.h"
+
+enum { ERRNO_MAX = 511, ANSWER_MAX = 1 << 17, TAIL = 4096 };
+
+static void learn(struct kernel *k, uint64_t node)
+{
+	if (node != 0 && k->n_nodes < KERNEL_NODES_MAX)
+		k->nodes[k->n_nodes++] = node;
+}
+
+static void learn_listing(struct kernel *k, const unsigned char *bytes, size_t len)
+{
+	while (len > 0) {
+		struct fuse_direntplus entry;
+		size_t size;
+
+		assert_true(len >= FUSE_NAME_OFFSET_DIRENTPLUS);
+		memcpy(&entry, bytes, FUSE_NAME_OFFSET_DIRENTPLUS);
+		size = FUSE_DIRENTPLUS_SIZE(&entry);
+		assert_true(size <= len && entry.dirent.namelen > 0 && entry.dirent.namelen < 256);
+		learn(k, entry.entry_out.nodeid);
+		bytes += size;
+		len -= size;
+	}
+}
+
+/* What an answer says of inodes. */
+static void read_answer(struct kernel *k, const unsigned char *body, size_t len)
+{
+	struct fuse_entry_out entry;
+
+	switch (k->opcode) {
+	case FUSE_LOOKUP:
+	case FUSE_MKNOD:
+	case FUSE_MKDIR:
+	case FUSE_SYMLINK:
+	case FUSE_LINK:
+	case FUSE_CREATE:
+		assert_true(len >= sizeof(entry));
+		memcpy(&entry, body, sizeof(entry));
+		assert_true(entry.nodeid == 0 || entry.nodeid == entry.attr.ino);
+		learn(k, entry.nodeid);
+		break;
+	case FUSE_READDIRPLUS:
+		learn_listing(k, body, len);
+		break;
+	default:
+		break;
+	}
+}
+
+/* Notifications have number 0, and come from another thread. */
+static ssize_t say(int fd, struct iovec *iov, int count, void *userdata)
+{
+	static unsigned char bytes[ANSWER_MAX];
+	struct kernel *k = ((const struct fuse_ops *)userdata)->ready_arg;
+	struct fuse_out_header header;
+	size_t len = 0, kept = 0;
+
+	for (int i = 0; i < count; i++)
+		len += iov[i].iov_len;
+	memcpy(&header, iov[0].iov_base, sizeof(header));
+	assert_int_equal(header.len, len);
+	if (header.unique == 0)
+		return (ssize_t)len;
+	for (int i = 0; i < count; i++) {
+		size_t part = iov[i].iov_len < sizeof(bytes) - kept ? iov[i].iov_len : sizeof(bytes) - kept;
+
+		memcpy(bytes + kept, iov[i].iov_base, part);
+		kept += part;
+	}
+	assert_int_equal(header.unique, k->unique);
+	assert_true(header.error <= 0 && header.error >= -ERRNO_MAX);
+	k->n_answers++;
+	k->error = header.error;
+	if (header.error == 0 && kept == len)
+		read_answer(k, bytes + sizeof(header), len - sizeof(header));
+	return (ssize_t)len;
+}
+
+static ssize_t hear(int fd, void *buf, size_t size, void *userdata)
+{
+	fail_msg("nothing reads: requests are handed over");
+	return -1;
+}
+
+static void be_silent(enum fuse_log_level level, const char *format, va_list args)
+{
+}
+
+static void ready(void *arg)
+{
+}
+
+void kernel_start(struct kernel *k, struct world *w, const struct fuse_ops_options *options)
+{
+	static const struct fuse_custom_io io = {.writev = say, .read = hear};
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+
+	*k = (struct kernel){.w = w, .nodes = {FUSE_ROOT_ID}, .n_nodes = 1};
+	fuse_set_log_func(be_silent);
+	assert_int_equal(fuse_ops_new(&w->tree, options, ready, k, &k->ops), 0);
+	assert_int_equal(fuse_opt_add_arg(&args, "umlfs"), 0);
+	k->fuse = fuse_ops_session(k->ops, &args);
+	fuse_opt_free_args(&args);
+	assert_non_null(k->fuse);
+	assert_int_equal(fuse_session_custom_io(k->fuse, &io, open("/dev/null", O_RDWR | O_CLOEXEC)), 0);
+}
+
+void kernel_stop(struct kernel *k)
+{
+	fuse_session_destroy(k->fuse);
+	fuse_ops_free(k->ops);
+}
+
+/* Once; a forget never, but libfuse says EIO to everything before INIT. */
+static bool answered_right(const struct kernel *k)
+{
+	if (k->opcode == FUSE_FORGET || k->opcode == FUSE_BATCH_FORGET)
+		return k->n_answers == 0 || (k->n_answers == 1 && k->error == -EIO);
+	return k->n_answers == 1;
+}
+
+int kernel_ask(struct kernel *k, uint32_t opcode, uint64_t node, uint32_t uid, const void *body, size_t len)
+{
+	struct fuse_in_header header = {
+		.len = (uint32_t)(sizeof(header) + len),
+		.opcode = opcode,
+		.unique = k->unique + 2,
+		.nodeid = node,
+		.uid = uid,
+		.gid = uid,
+		.pid = 1,
+	};
+	const struct fuse_buf buf = {.size = header.len, .mem = k->request};
+
+	assert_true(len <= KERNEL_BODY_MAX);
+	memset(k->request + header.len, 0, TAIL);
+	memcpy(k->request, &header, sizeof(header));
+	if (len > 0)
+		memcpy(k->request + sizeof(header), body, len);
+	k->unique = header.unique;
+	k->opcode = opcode;
+	k->n_answers = 0;
+	k->error = 0;
+	fuse_session_process_buf(k->fuse, &buf);
+	if (!answered_right(k))
+		fail_msg("request of kind %u: %u answers", opcode, k->n_answers);
+	return k->error;
+}
+
+void kernel_init(struct kernel *k)
+{
+	const struct fuse_init_in init = {
+		.major = FUSE_KERNEL_VERSION,
+		.minor = FUSE_KERNEL_MINOR_VERSION,
+		.max_readahead = 1 << 17,
+		.flags = UINT32_MAX & ~(uint32_t)FUSE_INIT_RESERVED,
+	};
+
+	assert_int_equal(kernel_ask(k, FUSE_INIT, 0, 0, &init, sizeof(init)), 0);
+}
