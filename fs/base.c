@@ -58,6 +58,8 @@ int base_open_content(const struct base *b, uint64_t ino, const struct log *log)
 	cleanup_fd int fd = -1;
 	int r = index_content(b->index, ino, &content);
 
+	if (r == 0 && b->treefd < 0)
+		return log_error(log, -EIO, "%s: the base is not there any more, or another one: restore it", b->label);
 	if (r == 0)
 		r = index_path(b->index, ino, &path);
 	if (r < 0)

@@ -5,7 +5,7 @@
 
 struct base {
 	struct index *index;
-	int treefd;  /* the tree's root directory; the index's paths are below it */
+	int treefd;  /* the tree's root directory, the index's paths are below it; -1: only the index is there */
 	char *label; /* how messages call it */
 };
 

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -171,5 +172,28 @@ int control_request(const char *session, const struct request *request, const st
 		r = -ENOMEM;
 	if (r == 0)
 		*text_out = take_ptr(&text);
+	return r;
+}
+
+int control_seal(const char *session, const struct log *log, uint32_t *layer_out)
+{
+	cleanup_fd int dirfd = open(session, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int fd = dirfd < 0 ? -ENOTCONN : control_connect(dirfd);
+	cleanup_free char *text = NULL;
+	FILE *data;
+	size_t len;
+	int r;
+
+	if (fd < 0)
+		return fd == -ENOTCONN ? fd : log_errno(log, fd, "%s/control", session);
+	data = open_memstream(&text, &len);
+	if (!data)
+		return log_errno(log, -ENOMEM, "%s", session);
+	r = ask_daemon(fd, &(struct request){.kind = REQUEST_SEAL}, log, data);
+	if (fclose(data) != 0 && r == 0)
+		r = log_errno(log, -ENOMEM, "%s", session);
+	if (r == 0 && sscanf(text, "layer %" SCNu32, layer_out) != 1)
+		r = log_error(log, -EPROTO, "%s: its daemon is of another version: unmount it, and mount it again",
+		              session);
 	return r;
 }

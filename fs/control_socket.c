@@ -19,7 +19,7 @@ enum { BACKLOG = 16 };
 
 static const char *const verbs[] = {
 	[REQUEST_SNAPSHOT] = "snapshot", [REQUEST_RESET] = "reset",   [REQUEST_DELETE] = "delete",
-	[REQUEST_LIST] = "list",         [REQUEST_STATUS] = "status",
+	[REQUEST_LIST] = "list",         [REQUEST_STATUS] = "status", [REQUEST_SEAL] = "seal",
 };
 
 struct control_client {

@@ -100,6 +100,16 @@ static int delete_snapshot(struct store *store, const char *name, const struct l
 	return r;
 }
 
+static int seal(struct store *store, const struct log *log, FILE *out, struct snapshot_change *change_out)
+{
+	uint32_t layer;
+	int r = snapshot_seal(store, log, &layer, change_out);
+
+	if (r == 0)
+		fprintf(out, "layer %" PRIu32 "\n", layer);
+	return r;
+}
+
 int request_run(struct store *store, const struct request *request, const struct log *log, FILE *out,
                 struct snapshot_change *change_out)
 {
@@ -115,6 +125,8 @@ int request_run(struct store *store, const struct request *request, const struct
 		return list(store, out);
 	case REQUEST_STATUS:
 		return status(store, out);
+	case REQUEST_SEAL:
+		return seal(store, log, out, change_out);
 	}
 	return -EINVAL;
 }

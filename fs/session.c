@@ -282,8 +282,9 @@ int session_content(struct session *s, const struct inode *inode)
 	if (where == CONTENT_BASE) {
 		fd = base_open_content(s->base, inode->ino, &s->log);
 	} else {
-		fd = content_open(s->layersfd, where, inode->ino,
-		                  where == stack_top(&s->stack)->id ? O_RDWR : O_RDONLY);
+		const struct layer *top = stack_top(&s->stack);
+
+		fd = content_open(s->layersfd, where, inode->ino, where == top->id && !top->sealed ? O_RDWR : O_RDONLY);
 	}
 	if (fd == -ENOENT)
 		return log_error(&s->log, -EIO, "%s/layers/%u/content/%llu: missing", s->label, where,

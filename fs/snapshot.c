@@ -74,26 +74,18 @@ static void keep_room(struct session *s)
 		journal_hold(stack_top(&s->stack)->journal);
 }
 
-int snapshot_create(struct store *store, const char *name, const struct log *log, struct snapshot_change *out)
+/* Seals the top layer, under a name if one is given, and puts an empty one on it. The layers are loaded. */
+static int seal_top(struct store *store, const char *name, const struct log *log, struct snapshot_change *out)
 {
 	struct session *s = &store->session;
 	struct manifest m = {0};
 	struct stack stack = {0};
 	uint32_t sealed = s->manifest.top;
-	int r = snapshot_check_name(name, log);
+	int r = manifest_copy(&s->manifest, &m);
 
-	if (r < 0)
-		return r;
-	if (manifest_snapshot(&s->manifest, name))
-		return log_error(log, -EEXIST, "%s: there is a snapshot of this name: take another, or delete it first",
-		                 name);
-	r = store_load(store);
-	if (r < 0)
-		return r; /* it said why */
-	r = manifest_copy(&s->manifest, &m);
 	if (r == 0)
 		r = close_top(s, manifest_layer(&m, sealed));
-	if (r == 0)
+	if (r == 0 && name)
 		r = manifest_add_snapshot(&m, sealed, (int64_t)time(NULL), name);
 	if (r == 0)
 		r = add_top(s, &m, sealed);
@@ -105,7 +97,7 @@ int snapshot_create(struct store *store, const char *name, const struct log *log
 		session_unload(&stack, &s->stack);
 		manifest_fini(&m);
 		store_remove_dropped(s);
-		return log_errno(log, r, "%s: no snapshot was made", s->label);
+		return log_errno(log, r, name ? "%s: no snapshot was made" : "%s: cannot be sealed", s->label);
 	}
 	layer_seal(stack_top(&s->stack));
 	session_unload(&s->stack, &stack);
@@ -113,6 +105,37 @@ int snapshot_create(struct store *store, const char *name, const struct log *log
 	keep_room(s);
 	*out = (struct snapshot_change){.nr = commit_made(&s->commit), .top = s->manifest.top};
 	return 0;
+}
+
+int snapshot_create(struct store *store, const char *name, const struct log *log, struct snapshot_change *out)
+{
+	int r = snapshot_check_name(name, log);
+
+	if (r < 0)
+		return r;
+	if (manifest_snapshot(&store->session.manifest, name))
+		return log_error(log, -EEXIST, "%s: there is a snapshot of this name: take another, or delete it first",
+		                 name);
+	r = store_load(store);
+	return r < 0 ? r : seal_top(store, name, log, out); /* both said why */
+}
+
+int snapshot_seal(struct store *store, const struct log *log, uint32_t *layer_out, struct snapshot_change *out)
+{
+	struct session *s = &store->session;
+	uint32_t top = s->manifest.top;
+	int r = store_load(store);
+
+	if (r == 0 && layer_changes(stack_top(&s->stack)) == 0) {
+		*layer_out = manifest_layer(&s->manifest, top)->parent;
+		*out = (struct snapshot_change){.nr = commit_made(&s->commit), .top = top};
+		return 0;
+	}
+	if (r == 0)
+		r = seal_top(store, NULL, log, out);
+	if (r == 0)
+		*layer_out = top;
+	return r;
 }
 
 /* The layer that a reset goes back to: 0 for the base. */

@@ -31,6 +31,12 @@ int snapshot_check_name(const char *name, const struct log *log);
 int snapshot_create(struct store *store, const char *name, const struct log *log, struct snapshot_change *out);
 
 /*
+ * The present state as one that stays: its layer, 0 for the base. The top layer is sealed without a name unless it is
+ * empty. The caller ends *out with snapshot_clean_up().
+ */
+int snapshot_seal(struct store *store, const struct log *log, uint32_t *layer_out, struct snapshot_change *out);
+
+/*
  * Drops what changed: back to the named snapshot, to the base (SNAPSHOT_BASE), or (NULL) to the snapshot that
  * the session stands on. -ENOENT when there is none of that name. The caller ends *out with
  * snapshot_clean_up().

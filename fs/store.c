@@ -339,7 +339,7 @@ static int open_parts(struct store *store, const struct store_options *o)
 
 	if (r == 0)
 		r = check_directory(store, o->base, o->log);
-	if (r == 0)
+	if (r == 0 && !o->live)
 		r = lock(store, o->look, o->log);
 	session_look_back(&store->session);
 	if (r == 0)

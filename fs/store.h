@@ -30,6 +30,7 @@ struct store_options {
 	const struct log *log;
 	unsigned int max_files; /* descriptors to keep open */
 	bool look;              /* without a base: nothing on disk is changed, not even the lock's pid */
+	bool live; /* with look: beside a daemon, without the lock; sealed layers hold still all the same */
 };
 
 /*

@@ -1201,7 +1201,8 @@ def test_a_session_may_be_reached_through_a_symlink(place):
 
 # --- the command line --------------------------------------------------------------------------------------------
 
-PROGRAMS = [*COMMANDS, 'run', 'doctor', 'clean']     # which has exit statuses of its own: test_run.py
+# These have exit statuses of their own: test_diff.py, test_run.py, test_doctor.py.
+PROGRAMS = [*COMMANDS, 'diff', 'run', 'doctor', 'clean']
 
 
 def test_help_tells_of_every_command():

@@ -20,16 +20,18 @@ store_base merge store snapshot users
 finding findings check_index check_base check_tree check_content check_mend check_session check verify
 import_report import_member import_acl import_meter import_source import_gzip import_file import_target
 import_place import_stream import_archive import_dir import
-mounts request confine unmounter
+mounts request control_socket control
+state names diff_compare diff_set diff_match diff
+confine unmounter
 scratch uml initramfs
 worker follow twin notify fuse_ops_attr fuse_ops_reply fuse_ops_dir fuse_ops_file fuse_ops
-control_socket control mountpoint serve_control serve
+mountpoint serve_control serve
 """.split()
 
 # Files that make one thing with the one whose header they share.
 ONE_THING = {
     ("store_base", "store"), ("merge", "store"), ("fuse_ops_reply", "fuse_ops"),
-    ("import_meter", "import"), ("import_target", "import"),
+    ("import_meter", "import"), ("import_target", "import"), ("diff_compare", "diff"), ("diff_match", "diff"),
 }
 
 DOORS = {

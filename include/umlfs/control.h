@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <stdint.h>
+
 #include "umlfs/log.h"
 #include "umlfs/request.h"
 
@@ -17,3 +19,9 @@
  * session is in use, -EUCLEAN damage, -EACCES the daemon is another user's, and what the host answers.
  */
 int control_request(const char *session, const struct request *request, const struct log *log, char **text_out);
+
+/*
+ * Asks the daemon to seal the present state (REQUEST_SEAL): the number of its layer. -ENOTCONN, which is not logged, when
+ * there is no daemon, or no session.
+ */
+int control_seal(const char *session, const struct log *log, uint32_t *layer_out);

@@ -5,6 +5,7 @@
  *     snapshot NUMBER PARENT TIME CHANGES BYTES CURRENT NAME   (numbers; PARENT 0: the base; TIME in seconds since the epoch;
  *                                                               CURRENT 1 where the session stands)
  *     session PARENT CHANGES BYTES                             (what changed since)
+ * The line of SEAL: layer NUMBER (whose state that is; 0: the base)
  * Each line of STATUS: base PATH, mountpoint PATH, pid NUMBER, profile WORD, standing NAME, changes NUMBER, bytes NUMBER,
  * disk NUMBER, files NUMBER, size_limit BYTES, inodes_limit NUMBER, requests KIND NUMBER, option WORD, confined TEXT ("yes",
  * or "no: " and why), problem TEXT; the ones that only a daemon knows are missing without one. In paths, control characters
@@ -20,6 +21,7 @@ enum request_kind {
 	REQUEST_DELETE, /* name: the snapshot's */
 	REQUEST_LIST,
 	REQUEST_STATUS,
+	REQUEST_SEAL, /* the present state becomes one that stays, as a snapshot without a name, unless nothing changed */
 };
 
 struct request {
