@@ -425,7 +425,7 @@ static int finish(struct server *s, bool started)
 	unmount(s);
 	serve_control_free(s->control);
 	if (s->store) {
-		if (s->store->loaded)
+		if (s->store->loaded && !s->options->throw_away)
 			r = session_sync(&s->store->session);
 		if (r < 0)
 			log_errno(&s->log, r, "%s: not everything is on disk", s->options->session);

@@ -3,6 +3,7 @@
     user    'root' and 'ordinary', one after the other
     place   a private directory of that user (umlfs_cli.Place); unmounts and removes everything afterwards
     base    a base in it: 'imported' and 'plain', one after the other
+    site    where `umlfs run` is tested; see run_site
     more_descriptors    a test that has thousands of files open
 """
 
@@ -11,6 +12,7 @@ import resource
 
 import pytest
 
+from run_site import everything, site
 from umlfs_cli import USERS, Place
 
 DESCRIPTORS = 3500

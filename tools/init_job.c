@@ -34,6 +34,13 @@ static char *value_of(char *string, const char *word)
 	return strncmp(string, word, len) == 0 && string[len] == '=' ? string + len + 1 : NULL;
 }
 
+static void take_pipe(struct init_job *job, const char *which)
+{
+	job->input_piped |= strcmp(which, "input") == 0;
+	job->output_piped |= strcmp(which, "output") == 0;
+	job->errors_piped |= strcmp(which, "errors") == 0;
+}
+
 static void take(struct init_job *job, char *string)
 {
 	char *value;
@@ -52,6 +59,8 @@ static void take(struct init_job *job, char *string)
 		job->user = value;
 	else if ((value = value_of(string, "errors")))
 		job->apart = true;
+	else if ((value = value_of(string, "pipe")))
+		take_pipe(job, value);
 	else if ((value = value_of(string, "init")))
 		job->init = true;
 	else if ((value = value_of(string, "terminal")))

@@ -49,9 +49,16 @@ static int mount_kernels(void)
 		{"tmpfs", INIT_NEW_ROOT "/run", "mode=0755", MS_NOSUID | MS_NODEV},
 	};
 
-	/* devtmpfs is the same everywhere in the guest: these directories are in no root. */
+	static const char *const links[][2] = {{"/proc/self/fd", "/dev/fd"},
+	                                       {"/proc/self/fd/0", "/dev/stdin"},
+	                                       {"/proc/self/fd/1", "/dev/stdout"},
+	                                       {"/proc/self/fd/2", "/dev/stderr"}};
+
+	/* devtmpfs is the same everywhere in the guest: these are in no root. */
 	mkdir("/dev/pts", 0755);
 	mkdir("/dev/shm", 0755);
+	for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++)
+		symlink(links[i][0], links[i][1]);
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		int r = mount_if_there(all[i].type, all[i].where, all[i].flags, all[i].data);
 
@@ -107,6 +114,22 @@ static int mount_file(size_t number, const char *where)
 		r = mount(from, path, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
 	}
 	return r < 0 ? init_failed(r, where) : 0;
+}
+
+int init_mount_input(int *dir_out)
+{
+	int r, fd;
+
+	if (mkdir("/input", 0700) < 0)
+		return init_failed(-errno, "/input");
+	r = mount_hostfs("/input/.", "/input", 0);
+	if (r < 0)
+		return init_failed(r, "the host's standard input cannot be mounted");
+	fd = open("/input", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return init_failed(-errno, "the host's standard input");
+	*dir_out = fd;
+	return 0;
 }
 
 int init_mount_all(const struct init_job *job)

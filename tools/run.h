@@ -54,11 +54,13 @@ struct run_plan {
 	bool mounted;  /* SESSION is mounted already, at mountpoint */
 	char *mountpoint;
 	struct run_share *shares, *files;
-	bool terminal;             /* the command gets the terminal */
-	unsigned short rows, cols; /* the terminal\'s */
-	bool apart;                /* standard error goes elsewhere than standard output */
-	int lock;                  /* SESSION's, held to the end, or -1 */
-	int log;                   /* where the kernel\'s log goes, or -1 */
+	bool terminal;                   /* the command gets the terminal */
+	unsigned short rows, cols;       /* the terminal's */
+	bool apart;                      /* standard error goes elsewhere than standard output */
+	bool input_piped;                /* the command reads this program's standard input, which is no terminal */
+	bool output_piped, errors_piped; /* these are no terminals, and shall be none for the command */
+	int lock;                        /* SESSION's, held to the end, or -1 */
+	int log;                         /* where the kernel's log goes, or -1 */
 };
 
 /*
@@ -167,6 +169,28 @@ bool run_flow_wants(const struct run_flow *flow, struct pollfd *fd);
 
 /* Does what poll(2) said can be done. -EPIPE: nobody reads it any more. */
 int run_flow_move(struct run_flow *flow, const struct pollfd *fd);
+
+/* run_input.c: standard input on its way to a command without a terminal. */
+struct run_input {
+	int from;                 /* -1: not yet, or no more */
+	int dir;                  /* where the guest looks for it */
+	unsigned int sent, taken; /* parts of it */
+};
+
+/* From now on it is read; dir: the private directory. 0, or -errno after it has said why. */
+int run_input_begin(struct run_input *input, const char *dir);
+
+/* True when standard input is to be polled. */
+bool run_input_wants(const struct run_input *input);
+
+/* Moves what can be read; orders: the way to the guest. -errno after it has said why. */
+int run_input_move(struct run_input *input, int orders);
+
+/* The guest has read a part. */
+void run_input_taken(struct run_input *input, unsigned int number);
+
+/* Nobody in the guest reads it any more. */
+void run_input_end(struct run_input *input);
 
 /* run_terminal.c: the user's terminal in raw mode. */
 void run_terminal_size(unsigned short *rows_out, unsigned short *cols_out);

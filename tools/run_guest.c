@@ -116,6 +116,9 @@ static int make_roots(const struct run_plan *plan, const char *dir, const char *
 	r = scratch_mkdir(path, &cmd_log);
 	if (r == 0)
 		r = make_link(mountpoint, dir, "root");
+	snprintf(path, sizeof(path), "%s/roots/input", dir);
+	if (r == 0 && plan->input_piped)
+		r = scratch_mkdir(path, &cmd_log);
 	for (size_t i = 0; r == 0 && i < plan->options->shares.n; i++) {
 		char name[32];
 

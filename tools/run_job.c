@@ -45,6 +45,12 @@ int run_write_job(const struct run_plan *plan, char **text_out, size_t *len_out)
 		put_terminal(job, plan); /* before --env, which may say otherwise */
 	if (plan->apart)
 		put(job, "errors", "apart");
+	if (plan->input_piped)
+		put(job, "pipe", "input");
+	if (plan->output_piped)
+		put(job, "pipe", "output");
+	if (plan->errors_piped)
+		put(job, "pipe", "errors");
 	put_options(job, o);
 	for (size_t i = 0; i < o->shares.n; i++)
 		fprintf(job, "share=%s:%.*s%c", plan->shares[i].read_only ? "ro" : "rw", plan->shares[i].guest_len,

@@ -58,9 +58,9 @@ static const struct command command = {
 	.name = "run",
 	.usage = "[OPTION...] BASE|SESSION [-- COMMAND ARG...]",
 	.help = "boot a guest, run a command in it, and leave nothing behind",
-	.details = "COMMAND's output and status become this command's own. Without COMMAND: a shell\n"
-		   "on the terminal. With BASE everything happens in a session that is removed at\n"
-		   "the end; SESSION is reset to the snapshot that it stands on.\n\n"
+	.details = "COMMAND's input, output and status are this command's own. Without COMMAND: a\n"
+		   "shell on the terminal. With BASE everything happens in a session that is removed\n"
+		   "at the end; SESSION is reset to the snapshot that it stands on.\n\n"
 		   "  --kernel FILE      the UML kernel; else $UMLFS_KERNEL, ./linux, ./vmlinux,\n"
 		   "                     linux.uml or linux in PATH\n"
 		   "  --mem SIZE         the guest's memory (256M)\n"

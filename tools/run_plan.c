@@ -177,6 +177,17 @@ static bool same_file(int a, int b)
 	return fstat(a, &st_a) == 0 && fstat(b, &st_b) == 0 && st_a.st_dev == st_b.st_dev && st_a.st_ino == st_b.st_ino;
 }
 
+/* A terminal is asked for with --tty, and /dev/null is what a command gets anyhow. */
+static bool is_piped_input(void)
+{
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	bool empty = null >= 0 && same_file(STDIN_FILENO, null);
+
+	if (null >= 0)
+		close(null);
+	return !empty && !isatty(STDIN_FILENO);
+}
+
 static int plan_streams(struct run_plan *plan)
 {
 	const struct run_options *o = plan->options;
@@ -188,6 +199,11 @@ static int plan_streams(struct run_plan *plan)
 	plan->terminal = terminal && (o->init || o->tty || !o->command[0]);
 	run_terminal_size(&plan->rows, &plan->cols);
 	plan->apart = !plan->terminal && !same_file(STDOUT_FILENO, STDERR_FILENO);
+	if (plan->terminal || o->init)
+		return 0;
+	plan->input_piped = is_piped_input();
+	plan->output_piped = !isatty(STDOUT_FILENO);
+	plan->errors_piped = !isatty(STDERR_FILENO);
 	return 0;
 }
 

@@ -36,6 +36,7 @@ static _Noreturn void serve(const struct run_plan *plan, const char *path, int r
 	sigset_t none;
 	int r;
 
+	options.throw_away = !plan->session && plan->options->keep == RUN_KEEP_NEVER;
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	prctl(PR_SET_PDEATHSIG, SIGTERM);

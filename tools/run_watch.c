@@ -29,6 +29,7 @@ struct watch {
 	struct run_result *result;
 	struct run_tail *tail;
 	struct run_flow flows[FLOWS];
+	struct run_input input;
 	int signals, status, orders;
 	double began, deadline; /* 0: none */
 	char line[512];         /* of the status console, as far as it came */
@@ -83,6 +84,14 @@ static void send_size(const struct watch *w)
 	dprintf(w->orders, "%hu %hu\n", rows, cols);
 }
 
+/* The private directory, as the keeper told it behind the guest's pid. */
+static const char *private_dir(const struct watch *w)
+{
+	const char *space = strchr(w->guest, ' ');
+
+	return space ? space + 1 : "";
+}
+
 static void begin(struct watch *w)
 {
 	w->result->started = seconds() - w->began;
@@ -92,14 +101,21 @@ static void begin(struct watch *w)
 		send_size(w); /* it may have changed since the guest was told */
 		w->flows[FLOW_INPUT].from = STDIN_FILENO;
 	}
+	if (w->plan->input_piped && run_input_begin(&w->input, private_dir(w)) < 0)
+		finish(w, RUN_END_FAILED);
 }
 
 static void take_line(struct watch *w, char *line)
 {
+	unsigned int part;
 	int status, at = 0;
 
 	if (strcmp(line, "start") == 0) {
 		begin(w);
+	} else if (sscanf(line, "taken %u", &part) == 1) {
+		run_input_taken(&w->input, part);
+	} else if (strcmp(line, "closed") == 0) {
+		run_input_end(&w->input);
 	} else if (strncmp(line, "error ", 6) == 0) {
 		give_reason(w, line + 6);
 		if (w->result->end == RUN_END_NONE)
@@ -244,20 +260,23 @@ static int wait_ms(const struct watch *w)
 
 static void step(struct watch *w)
 {
-	struct pollfd fds[3 + FLOWS] = {
+	struct pollfd fds[4 + FLOWS] = {
 		{.fd = w->keeper->fd, .events = POLLIN},
 		{.fd = w->signals, .events = POLLIN},
 		{.fd = w->status, .events = POLLIN},
+		{.fd = run_input_wants(&w->input) ? STDIN_FILENO : -1, .events = POLLIN},
 	};
 
 	for (int i = 0; i < FLOWS; i++)
-		run_flow_wants(&w->flows[i], &fds[3 + i]);
-	if (poll(fds, 3 + FLOWS, wait_ms(w)) < 0)
+		run_flow_wants(&w->flows[i], &fds[4 + i]);
+	if (poll(fds, 4 + FLOWS, wait_ms(w)) < 0)
 		return;
 	if (fds[2].revents)
 		read_status(w);
 	for (int i = 0; i < FLOWS; i++)
-		check_flow(w, i, run_flow_move(&w->flows[i], &fds[3 + i]));
+		check_flow(w, i, run_flow_move(&w->flows[i], &fds[4 + i]));
+	if (fds[3].revents && run_input_wants(&w->input) && run_input_move(&w->input, w->orders) < 0)
+		finish(w, RUN_END_FAILED);
 	if (fds[1].revents)
 		take_signal(w);
 	if (fds[0].revents)
@@ -298,6 +317,7 @@ void run_watch(const struct run_plan *plan, struct run_keeper *keeper, int pipes
 	                   .signals = watched_signals(),
 	                   .status = pipes[RUN_STATUS][0],
 	                   .orders = pipes[RUN_ORDERS][1],
+	                   .input = {.from = -1, .dir = -1},
 	                   .began = seconds()};
 	result->cleaned = true;
 	if (plan->options->timeout_ms)

@@ -13,7 +13,12 @@
  *     status N           as a shell counts; everything written is with the host
  *     refused N WHY      the command could not be run
  *     error WHAT: WHY
- * and from the host "ROWS COLS", the size of the terminal.
+ *     taken N            a part of standard input was read to its end; the host may remove it
+ *     closed             nobody reads standard input any more
+ * and from the host
+ *     ROWS COLS          the size of the terminal
+ *     input N            a part of standard input is there; the first is 0
+ *     end                there will be no more
  */
 #include "init.h"
 
@@ -54,7 +59,7 @@ static int open_console(const char *path, bool raw)
 	return fd;
 }
 
-__attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
+void init_say(const char *format, ...)
 {
 	int fd = console.status >= 0 ? console.status : STDERR_FILENO;
 	va_list ap;
@@ -68,9 +73,9 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
 int init_failed(int r, const char *what)
 {
 	if (r)
-		say("error %s: %s\n", what, strerror(-r));
+		init_say("error %s: %s\n", what, strerror(-r));
 	else
-		say("error %s\n", what);
+		init_say("error %s\n", what);
 	return r;
 }
 
@@ -135,11 +140,14 @@ static void set_environment(const struct init_job *job, const struct init_user *
 		putenv(job->env[i]);
 }
 
-static void set_streams(const struct init_job *job)
+/* streams: NULL for the root's own init, who gets the consoles themselves. */
+static void set_streams(const struct init_job *job, const struct init_streams *streams, uid_t owner)
 {
 	dup2(job->terminal ? console.command : console.null, STDIN_FILENO);
 	dup2(console.command, STDOUT_FILENO);
 	dup2(console.errors, STDERR_FILENO);
+	if (streams)
+		init_streams_give(streams, owner);
 	if (job->terminal)
 		ioctl(STDIN_FILENO, TIOCSCTTY, 0);
 }
@@ -161,47 +169,63 @@ static int enter_directory(const struct init_job *job, const struct init_user *u
 	return 0;
 }
 
-static _Noreturn void exec_command(const struct init_job *job, const struct init_user *user)
+static _Noreturn void exec_command(const struct init_job *job, const struct init_user *user,
+                                   const struct init_streams *streams)
 {
 	char *shell[] = {(char *)(uintptr_t)user->shell, NULL};
 	char **argv = job->args[0] ? job->args : shell;
 	int status;
 
 	setsid();
-	set_streams(job);
+	set_streams(job, streams, user->uid);
 	if (init_become(user) < 0 || enter_directory(job, user) < 0)
 		_exit(INIT_REFUSED);
-	say("start\n");
+	init_say("start\n");
 	execvp(argv[0], argv);
 	if (!job->args[0] && errno == ENOENT) {
 		shell[0] = (char *)(uintptr_t) "/bin/sh";
 		execv(shell[0], shell);
 	}
 	status = errno == ENOENT || errno == ENOTDIR ? INIT_NOT_FOUND : INIT_REFUSED;
-	say("refused %d %s: %s\n", status, argv[0], strerror(errno));
+	init_say("refused %d %s: %s\n", status, argv[0], strerror(errno));
 	_exit(status);
 }
 
-/* What the host says about the size of its terminal; the last line counts. */
-static void hear(void)
+/* One line from the host. */
+static void obey(struct init_streams *streams, const char *line)
 {
-	char text[256];
-	ssize_t n = read(console.status, text, sizeof(text) - 1);
 	unsigned short rows, cols;
+
+	if (sscanf(line, "%hu %hu", &rows, &cols) == 2)
+		resize(rows, cols);
+	else
+		init_streams_hear(streams, line);
+}
+
+static void hear(struct init_streams *streams)
+{
+	static char text[256]; /* a line may come in parts */
+	static size_t len;
+	ssize_t n = read(console.status, text + len, sizeof(text) - 1 - len);
+	char *line = text;
 
 	if (n <= 0)
 		return;
-	text[n] = '\0';
-	for (char *line = strtok(text, "\r\n"); line; line = strtok(NULL, "\r\n")) {
-		if (sscanf(line, "%hu %hu", &rows, &cols) == 2)
-			resize(rows, cols);
+	len += (size_t)n;
+	text[len] = '\0';
+	for (char *end; (end = strchr(line, '\n')); line = end + 1) {
+		*end = '\0';
+		obey(streams, line);
 	}
+	len = strlen(line);
+	memmove(text, line, len);
 }
 
 /* Reaps until the command has ended. Answers a shell's $?. */
-static int wait_for(pid_t command, int signals)
+static int wait_for(pid_t command, int signals, struct init_streams *streams)
 {
-	struct pollfd fds[] = {{.fd = signals, .events = POLLIN}, {.fd = console.status, .events = POLLIN}};
+	struct pollfd fds[2 + INIT_STREAMS] = {{.fd = signals, .events = POLLIN},
+	                                       {.fd = console.status, .events = POLLIN}};
 
 	for (;;) {
 		struct signalfd_siginfo info;
@@ -212,33 +236,43 @@ static int wait_for(pid_t command, int signals)
 			if (pid == command)
 				return WIFSIGNALED(state) ? 128 + WTERMSIG(state) : WEXITSTATUS(state);
 		}
-		if (poll(fds, 2, -1) < 0)
+		init_streams_poll(streams, fds + 2);
+		if (poll(fds, 2 + INIT_STREAMS, -1) < 0)
 			continue;
 		if (fds[0].revents && read(signals, &info, sizeof(info)) < 0)
 			continue;
+		init_streams_move(streams, fds + 2);
 		if (fds[1].revents & POLLIN)
-			hear();
+			hear(streams);
 	}
 }
 
-static int run_command(const struct init_job *job, const struct init_user *user)
+static int run_command(const struct init_job *job, const struct init_user *user, struct init_streams *streams)
 {
 	sigset_t set, before;
-	int signals;
+	int signals, status;
 	pid_t pid;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &set, &before);
+	signal(SIGPIPE, SIG_IGN);
 	signals = signalfd(-1, &set, SFD_CLOEXEC);
 	pid = fork();
 	if (pid < 0 || signals < 0)
 		return init_failed(-errno, "fork");
 	if (pid == 0) {
+		signal(SIGPIPE, SIG_DFL);
 		sigprocmask(SIG_SETMASK, &before, NULL);
-		exec_command(job, user);
+		exec_command(job, user, streams);
 	}
-	return wait_for(pid, signals);
+	init_streams_begin(streams);
+	status = wait_for(pid, signals, streams);
+	kill(-1, SIGKILL);
+	while (waitpid(-1, NULL, 0) > 0)
+		;
+	init_streams_finish(streams);
+	return status;
 }
 
 /* The root's own init expects to be process 1 and to find its console; it ends the guest itself. */
@@ -247,22 +281,26 @@ static void become_init(const struct init_job *job, const struct init_user *user
 	int status;
 
 	mount("/dev/tty0", "/dev/console", NULL, MS_BIND, NULL);
-	set_streams(job);
+	set_streams(job, NULL, 0);
 	if (enter_directory(job, user) < 0)
 		return;
-	say("start\n");
+	init_say("start\n");
 	execvp(job->args[0], job->args);
 	status = errno == ENOENT || errno == ENOTDIR ? INIT_NOT_FOUND : INIT_REFUSED;
-	say("refused %d %s: %s\n", status, job->args[0], strerror(errno));
+	init_say("refused %d %s: %s\n", status, job->args[0], strerror(errno));
 }
 
 static int work(const struct init_job *job)
 {
 	struct init_user user = {0};
+	struct init_streams streams;
 	int r = open_consoles(job);
 
-	if (r < 0 || (r = init_mount_all(job)) < 0 || (r = enter_root()) < 0)
+	if (r < 0 || (r = init_streams_open(job, &streams)) < 0 || (r = init_mount_all(job)) < 0 ||
+	    (r = enter_root()) < 0)
 		return r;
+	streams.to[0] = console.command;
+	streams.to[1] = console.errors;
 	r = init_find_user(job->user ? job->user : "0", &user);
 	if (r < 0)
 		return r;
@@ -274,7 +312,7 @@ static int work(const struct init_job *job)
 	}
 	fchown(console.command, user.uid, (gid_t)-1);
 	fchown(console.errors, user.uid, (gid_t)-1);
-	return run_command(job, &user);
+	return run_command(job, &user, &streams);
 }
 
 int main(void)
@@ -292,13 +330,10 @@ int main(void)
 	else
 		r = work(&job);
 	if (r >= 0) {
-		kill(-1, SIGKILL);
-		while (waitpid(-1, NULL, 0) > 0)
-			;
 		tcdrain(console.command);
 		tcdrain(console.errors);
 		sync(); /* a status says that the host has everything */
-		say("status %d\n", r);
+		init_say("status %d\n", r);
 	}
 	power_off();
 }
