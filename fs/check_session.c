@@ -26,8 +26,9 @@ struct look {
 	const char *label;
 	const struct log *log;
 	struct findings *findings;
-	uint32_t loading; /* the layer being replayed */
-	char *line;       /* the first error that a library call wrote since clear() */
+	uint32_t loading; /* the layer being replayed; 0 while the session is opened */
+	bool repair;
+	char *line; /* the first error that a library call wrote since clear() */
 };
 
 static void clear(struct look *k)
@@ -36,14 +37,27 @@ static void clear(struct look *k)
 	k->line = NULL;
 }
 
-/* What the storage says: the one warning it has is that of a torn tail. */
+/* A mount would do the same, and opening the session for a repair has done it. */
+static void went_back(struct look *k)
+{
+	struct found *found = findings_add(k->findings, "manifest", findings_where("%s/manifest", k->label),
+	                                   "the host went down before the last snapshot or reset was on disk: a mount "
+	                                   "goes back to manifest.old, the state before it");
+
+	found->shown.mendable = true;
+	found->shown.mended = k->repair;
+}
+
+/* What the storage says. Its warnings are that it went back to manifest.old, and later a torn tail. */
 static void collect(void *arg, enum log_level level, const char *line)
 {
 	struct look *k = arg;
 
 	if (level == LOG_LEVEL_ERROR && !k->line)
 		k->line = strdup(line);
-	if (level == LOG_LEVEL_WARNING)
+	if (level == LOG_LEVEL_WARNING && k->loading == 0)
+		went_back(k);
+	else if (level == LOG_LEVEL_WARNING)
 		found_mend(findings_add(
 				   k->findings, "journal", findings_where("%s/layers/%u/journal", k->label, k->loading),
 				   "ends in an operation that was cut short, and was never acknowledged as synced"),
@@ -294,7 +308,7 @@ static int cannot_open(struct look *k, int r)
 
 int check_session(const char *path, bool repair, const struct log *log, struct findings *findings)
 {
-	struct look k = {.label = path, .log = log, .findings = findings};
+	struct look k = {.label = path, .log = log, .findings = findings, .repair = repair};
 	const struct log collector = {.write = collect, .arg = &k};
 	const struct store_options options = {
 		.session = path,

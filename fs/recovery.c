@@ -18,7 +18,7 @@
 static const char taken_back[] =
 	"%s: the host went down before the last snapshot or reset was on disk: the session is what it was before";
 
-int recovery_read_manifest(struct session *s, const char *label, const struct log *log)
+int recovery_read_manifest(struct session *s, const char *label, bool look, const struct log *log)
 {
 	struct manifest old;
 	int r;
@@ -30,7 +30,7 @@ int recovery_read_manifest(struct session *s, const char *label, const struct lo
 		return r < 0 ? manifest_read(s->dirfd, label, log, &s->manifest) : 0;
 	if (manifest_read_old(s->dirfd, &old) < 0)
 		return manifest_read(s->dirfd, label, log, &s->manifest);
-	r = manifest_take_old(s->dirfd);
+	r = look ? 0 : manifest_take_old(s->dirfd);
 	if (r < 0) {
 		manifest_fini(&old);
 		return log_errno(log, r, "%s", label);
@@ -126,7 +126,7 @@ static int check_new_layers(struct session *s, const struct manifest *old)
 	return r;
 }
 
-int recovery_choose(struct session *s)
+int recovery_choose(struct session *s, bool look)
 {
 	struct log loud = s->log;
 	struct manifest old;
@@ -135,10 +135,11 @@ int recovery_choose(struct session *s)
 	if (!manifest_has_old(s->dirfd) || manifest_read_old(s->dirfd, &old) < 0)
 		return 0;
 	s->log = (struct log){0};
+	s->purpose = look ? SESSION_LOOK : SESSION_SERVE;
 	r = check_new_layers(s, &old);
 	s->log = loud;
 	if (r == -EUCLEAN) {
-		r = manifest_take_old(s->dirfd);
+		r = look ? 0 : manifest_take_old(s->dirfd);
 		if (r == 0) {
 			struct manifest lost = s->manifest;
 

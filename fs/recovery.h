@@ -9,12 +9,16 @@
 
 /*
  * Chooses between the manifest and manifest.old, when both are there: the old one when a layer that is new in
- * the other does not hold what the manifest says. The base must be open and no layer loaded. 0 or -errno.
+ * the other does not hold what the manifest says. The base must be open and no layer loaded. look: nothing on disk
+ * changes. 0 or -errno.
  */
-int recovery_choose(struct session *s);
+int recovery_choose(struct session *s, bool look);
 
-/* Reads the manifest; manifest.old in its place when that is all there is, with a warning. As manifest_read(). */
-int recovery_read_manifest(struct session *s, const char *label, const struct log *log);
+/*
+ * Reads the manifest; manifest.old in its place when that is all there is, with a warning. As manifest_read(). look:
+ * nothing on disk changes.
+ */
+int recovery_read_manifest(struct session *s, const char *label, bool look, const struct log *log);
 
 /*
  * Removes content files of the loaded top layer that no inode has: a process died between a copy and its record. 0 or

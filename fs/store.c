@@ -25,7 +25,7 @@ enum { FIRST_LAYER = 1 };
 
 static int lock(struct store *store, bool look, const struct log *log)
 {
-	int flags = (look ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC | O_NOFOLLOW;
+	int flags = (look ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
 	cleanup_fd int fd = openat(store->session.dirfd, "lock", flags, 0600);
 	char text[24] = "";
 	ssize_t n;
@@ -163,17 +163,14 @@ static int make_session(struct store *store, const struct log *log)
 	return 0;
 }
 
-/* look: as it is, without going back to the one before. */
 static int read_manifest(struct store *store, bool look, const struct log *log)
 {
 	char label[PATH_MAX];
 	int r;
 
 	snprintf(label, sizeof(label), "%s/manifest", store->session.label);
-	if (look)
-		return manifest_read(store->session.dirfd, label, log, &store->session.manifest);
-	r = recovery_read_manifest(&store->session, label, log);
-	if (r == 0 && manifest_has_old(store->session.dirfd))
+	r = recovery_read_manifest(&store->session, label, look, log);
+	if (r == 0 && !look && manifest_has_old(store->session.dirfd))
 		commit_inherit(&store->session.commit);
 	return r;
 }
@@ -237,7 +234,7 @@ int store_load(struct store *store)
 static int settle_manifest(struct store *store)
 {
 	struct session *s = &store->session;
-	int r = recovery_choose(s);
+	int r = recovery_choose(s, false);
 
 	if (r < 0)
 		return r; /* it said why */
@@ -282,6 +279,10 @@ static int open_alone(struct store *store, bool look, const struct log *log)
 		                 store->session.label, store->session.label);
 	if (r == 0)
 		r = open_layers(store, false, log);
+	if (r == 0 && look) /* without the base's index nothing can be told of layers */
+		return manifest_has_old(store->session.dirfd) && store_load_base(store) == 0
+		               ? recovery_choose(&store->session, true)
+		               : 0;
 	if (r < 0 || !commit_pending(&store->session.commit))
 		return r;
 	r = store_load_base(store);

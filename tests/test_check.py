@@ -433,6 +433,31 @@ def test_a_damaged_manifest_is_told_with_the_reason(session, kind):
     session.assert_whole(None)
 
 
+@pytest.mark.parametrize('lost', ['manifest', 'layer'])
+def test_what_a_mount_goes_back_to_is_told_and_a_repair_goes_there(session, lost):
+    """The host went down when a third snapshot had replaced the manifest, and before it was on disk."""
+    before = read_file(session / 'manifest')
+    session.place.run('snapshot', session.path, 'three')
+    overwrite(session / 'manifest.old', before)
+    session.own(session / 'manifest.old')
+    if lost == 'manifest':
+        overwrite(session / 'manifest', read_file(session / 'manifest')[:50])
+    else:
+        shutil.rmtree(session / f'layers/{max(session.layers())}')
+    assert 'goes back to manifest.old' in session.repair().of('manifest', '/manifest')['what']
+    assert not os.path.exists(session / 'manifest.old')
+    assert 'three' not in session.place.run('list', session.path)
+    session.assert_whole(None)
+
+
+def test_a_manifest_that_was_replaced_and_is_whole_is_clean(session):
+    before = read_file(session / 'manifest')
+    session.place.run('snapshot', session.path, 'three')
+    overwrite(session / 'manifest.old', before)
+    session.own(session / 'manifest.old')
+    assert session.check().status == CLEAN
+    assert 'three' in session.place.run('list', session.path)
+
 def test_a_missing_manifest_is_damage_when_there_are_layers(session):
     os.rename(session / 'manifest', session.place / 'aside')
     assert 'missing' in session.damage().of('manifest', '/manifest')['what']
