@@ -34,7 +34,7 @@ int content_open(int layersfd, uint32_t layer, uint64_t ino, int flags)
 	int fd;
 
 	make_path(layer, ino, path);
-	fd = openat(layersfd, path, flags | O_CLOEXEC | O_NOFOLLOW);
+	fd = openat(layersfd, path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	return fd < 0 ? -errno : fd;
 }
 

@@ -118,15 +118,19 @@ static int check_sections(int fd, const char *label, const struct log *log, cons
 
 int index_open(int dirfd, const char *name, const char *label, const struct log *log, struct index **out)
 {
-	cleanup_fd int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	cleanup_fd int fd = io_open_regular(dirfd, name, O_RDONLY);
 	struct disk_index_header header;
 	struct index *ix;
 	struct stat st;
 	void *map;
 	int r;
 
+	if (fd == -ELOOP || fd == -EUCLEAN)
+		return log_error(log, -EUCLEAN,
+		                 "%s: damaged: this is no regular file, or behind a symlink; import the base again",
+		                 label);
 	if (fd < 0)
-		return errno == ENOENT ? -ENOENT : log_errno(log, -errno, "%s", label);
+		return fd == -ENOENT ? fd : log_errno(log, fd, "%s", label);
 	if (fstat(fd, &st) < 0)
 		return log_errno(log, -errno, "%s", label);
 	r = read_header(fd, label, log, &header);

@@ -27,6 +27,12 @@ int io_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
 bool io_next_data(int fd, uint64_t at, uint64_t size, uint64_t *start_out, uint64_t *end_out);
 
 /*
+ * A regular file beneath dirfd, opened as above without a wait. Anything else is not opened at all, for that may do something
+ * (a FIFO, a tape): -EUCLEAN; -ELOOP for a symlink, also on the way.
+ */
+int io_open_regular(int dirfd, const char *path, int flags);
+
+/*
  * Makes the len bytes from src_offset of src appear at dst_offset of dst; holes of the source are left out,
  * so dst must read as zeros there. Shares blocks where the file system can. The end of src before len is no
  * error.
@@ -48,7 +54,7 @@ int io_remove_tree(int dirfd, const char *name);
  */
 int io_replace_file(int dirfd, const char *name, const void *bytes, size_t len);
 
-/* The whole of dirfd/name, with a NUL behind it, on the heap. -EFBIG above max bytes. */
+/* The whole of dirfd/name, with a NUL behind it, on the heap. -EFBIG above max bytes, -EUCLEAN when it is no regular file. */
 int io_read_file(int dirfd, const char *name, size_t max, char **bytes_out, size_t *len_out);
 
 /* A directory to be read, itself and not through a link: 0, or -errno and nothing is open. */

@@ -78,13 +78,14 @@ static int check_header(int fd, uint64_t layer, const char *label, const struct 
 int journal_open(int dirfd, uint64_t layer, bool writable, const char *label, const struct log *log,
                  struct journal **out)
 {
-	int flags = (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW;
-	cleanup_fd int fd = openat(dirfd, file_name, flags);
+	cleanup_fd int fd = io_open_regular(dirfd, file_name, writable ? O_RDWR : O_RDONLY);
 	struct journal *j;
 	int r;
 
+	if (fd == -EUCLEAN || fd == -ELOOP)
+		return log_error(log, -EUCLEAN, "%s: damaged: this is no regular file", label);
 	if (fd < 0)
-		return log_errno(log, -errno, "%s", label);
+		return log_errno(log, fd, "%s", label);
 	r = check_header(fd, layer, label, log);
 	if (r < 0)
 		return r;

@@ -44,7 +44,7 @@ static int open_dir(int layersfd, uint32_t id)
 	int fd;
 
 	snprintf(name, sizeof(name), "%u", id);
-	fd = openat(layersfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = openat(layersfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	return fd < 0 ? -errno : fd;
 }
 

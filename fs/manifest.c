@@ -367,7 +367,10 @@ static int read_file(int dirfd, const char *name, struct manifest *out, unsigned
 	cleanup_free char *text = NULL;
 	struct manifest m = {0};
 	size_t len = 0;
-	int r = io_read_file(dirfd, name, FILE_MAX, &text, &len);
+	int r;
+
+	snprintf(why, WHY_BYTES, "it is no regular file");
+	r = io_read_file(dirfd, name, FILE_MAX, &text, &len);
 
 	if (r == 0)
 		r = parse(&m, text, len, version_out, why);

@@ -103,9 +103,11 @@ static int copy_index(const struct store *store, int treefd)
 	unlinkat(dirfd, new_copy_name, 0);
 	if (linkat(treefd, FORMAT_OWN_DIR "/index", dirfd, new_copy_name, 0) == 0)
 		return 0;
-	from = openat(treefd, FORMAT_OWN_DIR "/index", O_RDONLY | O_CLOEXEC);
-	to = openat(dirfd, new_copy_name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (from < 0 || to < 0 || fstat(from, &st) < 0)
+	from = io_open_regular(treefd, FORMAT_OWN_DIR "/index", O_RDONLY);
+	if (from < 0)
+		return from;
+	to = openat(dirfd, new_copy_name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (to < 0 || fstat(from, &st) < 0)
 		return -errno;
 	return io_clone(from, to, (uint64_t)st.st_size);
 }
