@@ -18,12 +18,10 @@
 
 enum {
 	STRIKES = 3,
-	TURNS = 32, /* between two looks: one costs about as much as an answer */
 	FIELD_AFTER_NAME = 3,
 	FIELD_PROCESSOR = 39, /* of /proc/PID/stat, counted from 1: see proc(5) */
 };
 
-static const int64_t LONG_TURN = 2000000;       /* ns: a look is due at once */
 static const int64_t STARVED = 2000000;         /* ns that requests waited for the CPU since the last look */
 static const int64_t PATIENCE_MIN = 1000000000; /* ns */
 static const int64_t PATIENCE_MAX = 64000000000;
@@ -118,7 +116,6 @@ void follow_start(struct follow *f, bool gives_way)
 
 	f->gives_way = gives_way;
 	f->cpu = -1;
-	f->turns = 0;
 	f->started = f->looked = now();
 	f->retry = f->started + f->patience;
 	f->strikes = 0;
@@ -142,9 +139,8 @@ bool follow_turn(struct follow *f, pid_t client)
 
 	if (!f->gives_way)
 		return time > f->retry && CPU_COUNT(&f->allowed) > 1;
-	if (++f->turns < TURNS && time - f->looked < LONG_TURN)
+	if (time - f->looked < FOLLOW_LOOK_NS)
 		return false;
-	f->turns = 0;
 	f->looked = time;
 	if (is_starved(f, client) || CPU_COUNT(&f->allowed) < 2) {
 		lose_patience(f, time);

@@ -14,11 +14,13 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+enum { FOLLOW_LOOK_NS = 1000000 }; /* a look, which costs as much as five answers, is due every so often */
+
 struct follow {
 	cpu_set_t allowed; /* where the loop may run at all */
 	bool gives_way;    /* which thread runs it now */
 	int cpu;           /* where that one stays; -1: anywhere */
-	unsigned int turns, strikes;
+	unsigned int strikes;
 	int64_t started, looked; /* ns, CLOCK_MONOTONIC */
 	int64_t patience, retry; /* for how long a plain one runs after a thread was starved, and until when */
 	uint64_t waited;         /* ns that the thread could have run and did not */

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -453,6 +454,7 @@ int serve_run(const struct serve_options *options)
 	int r, end;
 
 	s.log = (struct log){.write = remember_problem, .arg = &s};
+	mallopt(M_ARENA_MAX, 1); /* the heap of another thread than the first grows by one mprotect() for each page */
 	r = start(&s);
 	started = r == 0;
 	follow_init(&s.follow);

@@ -16,7 +16,7 @@
 #include "twin.h"
 #include "unit.h"
 
-enum { TURNS = 1000 };
+enum { TURNS = 1000, LOOKS = 3 };
 
 static int last_cpu(void)
 {
@@ -85,8 +85,13 @@ static enum twin_next follow_client(void *arg, bool gives_way)
 
 	follow_init(&f);
 	follow_start(&f, gives_way);
-	for (int i = 0; i < TURNS && !seen->passed; i++)
+	for (int looks = 0; looks < LOOKS && !seen->passed;) {
+		int64_t looked = f.looked;
+
 		seen->passed = follow_turn(&f, seen->client);
+		seen->turns[gives_way]++;
+		looks += f.looked != looked;
+	}
 	sched_getaffinity(0, sizeof(seen->cpus), &seen->cpus);
 	return TWIN_END;
 }
@@ -112,6 +117,14 @@ static void a_client_that_is_nowhere_moves_nobody(void **state)
 	assert_true(CPU_EQUAL(&before, &seen.cpus));
 }
 
+static void looks_are_rare(void **state)
+{
+	struct seen seen = {.client = getpid()};
+
+	twin_run(follow_client, &seen);
+	assert_true(seen.turns[true] > LOOKS * 10);
+}
+
 static enum twin_next starve(void *arg, bool gives_way)
 {
 	struct seen *seen = arg;
@@ -122,8 +135,11 @@ static enum twin_next starve(void *arg, bool gives_way)
 	follow_init(&f);
 	stay_on(last_cpu());
 	follow_start(&f, true);
-	for (int i = 0; i < TURNS && !seen->passed; i++) {
+	for (int looks = 0; looks < TURNS && !seen->passed;) {
+		int64_t looked = f.looked;
+
 		seen->passed = follow_turn(&f, 0);
+		looks += f.looked != looked;
 		sched_yield();
 	}
 	return seen->passed ? TWIN_PLAIN : TWIN_END;
@@ -178,6 +194,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_thread_that_gives_way_goes_where_its_client_is),
 		cmocka_unit_test(a_client_that_is_nowhere_moves_nobody),
+		cmocka_unit_test(looks_are_rare),
 		cmocka_unit_test(a_thread_that_starves_is_replaced),
 		cmocka_unit_test(a_plain_thread_has_patience),
 		cmocka_unit_test(two_threads_take_turns_and_one_gives_way),
