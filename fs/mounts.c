@@ -9,17 +9,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "cleanup.h"
 #include "users.h"
+
+enum { SETTLE_MS = 10000 };
 
 extern char **environ;
 
@@ -242,4 +246,22 @@ int mounts_end(const char *what, const struct log *log)
 	else if (flock(lock, LOCK_EX) < 0)
 		return log_errno(log, -errno, "%s/lock", session);
 	return 0;
+}
+
+void mounts_settle(const char *session)
+{
+	cleanup_free char *path = realpath(session, NULL);
+	cleanup_free char *mountpoint = NULL;
+	cleanup_fd int lock = path ? open_lock(path) : -1;
+	cleanup_fd int process = -1;
+	char text[24] = "";
+	struct pollfd fd = {.events = POLLIN};
+
+	if (lock < 0 || mounts_find_session(path, &mountpoint) != -ENOENT || flock(lock, LOCK_EX | LOCK_NB) == 0 ||
+	    pread(lock, text, sizeof(text) - 1, 0) <= 0)
+		return;
+	process = (int)syscall(SYS_pidfd_open, (pid_t)strtol(text, NULL, 10), 0);
+	fd.fd = process;
+	if (process >= 0)
+		poll(&fd, 1, SETTLE_MS);
 }

@@ -119,9 +119,11 @@ static int make_args(const struct server *s, struct fuse_args *args)
 	if (r == 0 && o->read_only)
 		r = add_value(args, "ro", "");
 	if (r == 0 && o->posix && geteuid() == 0)
-		r = add_value(args, "dev", "");
+		r = add_value(args, o->nodev ? "nodev" : "dev", "");
 	if (r == 0 && o->posix && geteuid() == 0)
-		r = add_value(args, "suid", "");
+		r = add_value(args, o->nosuid ? "nosuid" : "suid", "");
+	if (r == 0 && o->noexec)
+		r = add_value(args, "noexec", "");
 	return r;
 }
 

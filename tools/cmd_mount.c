@@ -46,6 +46,9 @@ static int take_option(struct mount_flags *flags, const char *option)
 		{"owner=caller", offsetof(struct serve_options, owner_caller)},
 		{"allow_other", offsetof(struct serve_options, allow_other)},
 		{"ro", offsetof(struct serve_options, read_only)},
+		{"nosuid", offsetof(struct serve_options, nosuid)},
+		{"nodev", offsetof(struct serve_options, nodev)},
+		{"noexec", offsetof(struct serve_options, noexec)},
 	};
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
@@ -265,6 +268,7 @@ static int run_mount(const struct command *self, int argc, char **argv)
 	flags.serve.base = argv[first];
 	flags.serve.session = argv[first + 1];
 	flags.serve.mountpoint = argc - first > 2 ? argv[first + 2] : NULL;
+	mounts_settle(flags.serve.session);
 	if (!flags.foreground)
 		return run_in_background(&flags);
 	close_range(STDERR_FILENO + 1, UINT_MAX, 0); /* what the caller forgot to close is not the daemon's */
@@ -286,6 +290,7 @@ const struct command cmd_mount = {
 		"  -o owner=caller  new files belong to who makes them, not to their directory's owner\n"
 		"  -o allow_other   other users may enter (needs user_allow_other in /etc/fuse.conf)\n"
 		"  -o ro            read-only\n"
+		"  -o nosuid, nodev, noexec  as in mount(8), with posix\n"
 		"  --size BYTES     the session's files may take so much on the host (K, M, G, T: times 1024), then\n"
 		"                   writing fails with ENOSPC; df shows it\n"
 		"  --inodes N       so many files may be made in the session\n",

@@ -43,3 +43,9 @@ int mounts_unmount(const char *mountpoint, bool detach, const struct log *log);
  * Errors are written to log: -ENOENT when nothing is mounted, -EBUSY when it is in use.
  */
 int mounts_end(const char *what, const struct log *log);
+
+/*
+ * Waits, but not for ever, until the daemon of a session that is no longer mounted has put everything on disk: after
+ * umount(8) or fusermount3(1), which do not. Returns at once when there is none, or when the session is mounted.
+ */
+void mounts_settle(const char *session);

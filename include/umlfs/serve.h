@@ -14,7 +14,9 @@ struct serve_options {
 	bool owner_caller;      /* new files belong to who makes them, not to their directory's owner */
 	bool allow_other;       /* other users may enter: mount.fuse3(8) */
 	bool read_only;
-	bool throw_away;               /* the session will be removed: nothing needs to be on disk in the end */
+	bool throw_away; /* the session will be removed: nothing needs to be on disk in the end */
+	bool nosuid, nodev,
+		noexec; /* as mount(8) has them; nosuid and nodev are so for an ordinary user, and without posix */
 	unsigned long long bytes_max;  /* what the session's files may take on the host; 0: as much as there is */
 	unsigned long long inodes_max; /* files that may be made in the session; 0: as many as there is room for */
 	/* Gets errors until the mount answers, then also what goes wrong while it serves. */
