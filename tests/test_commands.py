@@ -1239,7 +1239,9 @@ def test_unknown_commands_are_usage_errors(words):
 @pytest.mark.parametrize('command', COMMANDS)
 def test_unknown_options_and_wrong_arguments_are_usage_errors(place, command):
     most = {'import': 2, 'mount': 3, 'snapshot': 2, 'reset': 2, 'delete': 2, 'export': 2, 'commit': 2}.get(command, 1)
-    cases = [['--nonsense', 'a', 'b'], ['-x', 'a', 'b'], ['a', 'b', '--nonsense'], ['a'] * (most + 1)]
+    cases = [['--nonsense', 'a', 'b'], ['-x', 'a', 'b'], ['a', 'b', '--nonsense']]
+    if command != 'import':     # which takes any number
+        cases.append(['a'] * (most + 1))
     if command != 'status':
         cases.append([])
     if command in ('mount', 'import', 'snapshot', 'delete', 'export', 'commit'):
