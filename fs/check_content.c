@@ -1,6 +1,6 @@
 /*
  * check_content: compares a layer's folder with its maps, both ways.
- * Invariant: opens no content file; sizes come from stat(2).
+ * Invariant: reads no content file; sizes come from stat(2), holes from lseek(2).
  * Called by check_session.
  */
 #include "check_content.h"
@@ -14,6 +14,7 @@
 
 #include "cleanup.h"
 #include "io.h"
+#include "session.h"
 
 static bool is_here(const struct check_content *c, const struct inode *inode)
 {
@@ -40,6 +41,31 @@ static struct found *tell(const struct check_content *c, uint64_t ino, const cha
 	found->layer = c->layer->id;
 	found->ino = ino;
 	return found;
+}
+
+/* A file in part: what it has not is in the layer below, and what it has is no hole. */
+static int compare_parts(const struct check_content *c, const struct layer_inode *inode, int dirfd, const char *name)
+{
+	const struct inode *attr = &inode->attr;
+	cleanup_fd int fd = -1;
+	struct inode below;
+	int r;
+
+	if (!inode->part || attr->nlink == 0)
+		return 0;
+	if (attr->below && (stack_inode_under(c->stack, c->layer->id, attr->ino, &below) < 0 || !S_ISREG(below.mode) ||
+	                    below.content_layer == CONTENT_NONE || below.size < attr->below))
+		tell(c, attr->ino,
+		     "has only parts of its file, and no layer below has the others: reading those gives an error");
+	if (!c->host_cut || c->listed->sealed)
+		return 0;
+	fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	r = fd < 0 ? -errno : session_part_torn(inode, fd);
+	if (r > 0 || r == -ENXIO)
+		tell(c, attr->ino,
+		     "has holes where it has parts of its file: the host went down before they were on disk, and "
+		     "mounting the session fills them from the layer below");
+	return r < 0 && r != -ENXIO ? log_errno(c->log, r, "%s/layers/%u/content/%s", c->label, c->layer->id, name) : 0;
 }
 
 /* The file of an inode that has its bytes here. */
@@ -78,8 +104,10 @@ static int check_file(const struct check_content *c, int dirfd, const char *name
 		tell(c, ino, "is no regular file");
 	else if (!inode || inode->attr.content_layer != c->layer->id)
 		found_mend(tell(c, ino, "no record names it: an interrupted operation left it"), MEND_REMOVE_CONTENT);
-	else if (is_here(c, &inode->attr))
+	else if (is_here(c, &inode->attr)) {
 		compare_size(c, &inode->attr, &st);
+		return compare_parts(c, inode, dirfd, name);
+	}
 	return 0;
 }
 

@@ -6,6 +6,8 @@
 
 struct check_content {
 	const struct layer *layer; /* loaded, nothing forgotten */
+	const struct stack *stack; /* that ends with it */
+	bool host_cut;             /* the host went down while the session was in use */
 	const struct manifest_layer *listed;
 	const struct check_tree *tree; /* of the state that ends with this layer; NULL: findings tell no paths */
 	const char *label;             /* how findings call the session */
@@ -14,7 +16,8 @@ struct check_content {
 };
 
 /*
- * Notes content files that are missing, of another size than their inodes, or named by no record, strange files
+ * Notes content files that are missing, of another size than their inodes, without the parts that records tell or without a
+ * file below that has the others, or named by no record, strange files
  * in the layer's folder, and a journal that goes on behind its sealed end. 0, or an error that keeps anybody
  * from looking, written to log.
  */

@@ -136,6 +136,8 @@ static int check_state(struct look *k, const struct manifest_layer *ml, const st
 	cleanup_free char *state = state_of(k, ml->id);
 	struct check_content content = {
 		.layer = stack_top(stack),
+		.stack = stack,
+		.host_cut = k->store->session.host_cut,
 		.listed = ml,
 		.label = k->label,
 		.log = k->log,

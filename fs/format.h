@@ -25,7 +25,12 @@
  *   layers of a session and across resets. A frame that the end of the file cuts short, or whose tail reads as zeros up to
  *   the end, was never acknowledged as synced and is dropped; anything else that does not match its checksum is damage.
  *
- * CONTENT (session/layers/N/content/INO): the bytes of a regular file, named by its inode number in decimal.
+ *   Version 2 knows of files that are here in part: effects 5, 6 and 7 of record.h. A journal keeps the version that it was
+ *   made with; one of version 1 has none of these effects.
+ *
+ * CONTENT (session/layers/N/content/INO): the bytes of a regular file, named by its inode number in decimal. Of a file that
+ * is here in part, it has those parts that the journal tells, in their places, and everything from a length on that the
+ * journal tells too; what lies between is a hole, and read from the layers below.
  *
  * MANIFEST (session/manifest): text, see manifest.c.
  *
@@ -108,7 +113,9 @@ static inline uint64_t from_le64(struct le64 n)
 
 enum {
 	FORMAT_INDEX_VERSION = 1,
-	FORMAT_JOURNAL_VERSION = 1,
+	FORMAT_JOURNAL_VERSION = 2,
+	FORMAT_JOURNAL_OLDEST = 1, /* that is still read */
+	FORMAT_JOURNAL_PARTS = 2,  /* the first that has files in part */
 	FORMAT_MANIFEST_VERSION = 1,
 };
 

@@ -17,8 +17,10 @@
 #include "cleanup.h"
 
 enum {
-	COPY_CHUNK = 1 << 20, /* one read or copy_file_range(2) */
-	STEP_MAX = 2048,      /* bytes of path given to one openat2(2) when the whole is too long */
+	COPY_CHUNK = 1 << 20,  /* one read or copy_file_range(2) */
+	SOLID_CHUNK = 1 << 16, /* one read and write, on the stack */
+	HOLE_PROBE = 1 << 16,
+	STEP_MAX = 2048, /* bytes of path given to one openat2(2) when the whole is too long */
 };
 
 int io_read_all(int fd, void *buf, size_t len, uint64_t offset)
@@ -201,6 +203,38 @@ int io_copy_range(int src, uint64_t src_offset, int dst, uint64_t dst_offset, ui
 	return 0;
 }
 
+int io_reflink(int src, int dst, uint64_t len)
+{
+	return ioctl(dst, FICLONE, src) < 0 || ftruncate(dst, (off_t)len) < 0 ? -errno : 0;
+}
+
+int io_copy_solid(int src, int dst, uint64_t offset, uint64_t len)
+{
+	char buf[SOLID_CHUNK];
+	int r = 0;
+
+	while (r == 0 && len > 0) {
+		size_t n = len < sizeof(buf) ? (size_t)len : sizeof(buf);
+
+		r = io_read_all(src, buf, n, offset);
+		if (r == 0)
+			r = io_write_all(dst, buf, n, offset);
+		offset += n;
+		len -= n;
+	}
+	return r;
+}
+
+int io_make_hole(int fd, uint64_t len)
+{
+	/* A short one first: where there are no holes, the whole would be written. */
+	if (ftruncate(fd, HOLE_PROBE) < 0)
+		return -errno;
+	if (lseek(fd, 0, SEEK_DATA) >= 0 || errno != ENXIO)
+		return -EOPNOTSUPP;
+	return ftruncate(fd, (off_t)len) < 0 ? -errno : 0;
+}
+
 int io_clone(int src, int dst, uint64_t len)
 {
 	struct stat st;
@@ -208,8 +242,8 @@ int io_clone(int src, int dst, uint64_t len)
 
 	if (len == 0)
 		return 0;
-	if (ioctl(dst, FICLONE, src) == 0)
-		return ftruncate(dst, (off_t)len) < 0 ? -errno : 0;
+	if (io_reflink(src, dst, len) == 0)
+		return 0;
 	r = io_copy_range(src, 0, dst, 0, len);
 	if (r < 0)
 		return r;

@@ -45,6 +45,15 @@ int io_copy_range(int src, uint64_t src_offset, int dst, uint64_t dst_offset, ui
  */
 int io_clone(int src, int dst, uint64_t len);
 
+/* The first len bytes of src into the empty file dst by sharing blocks: 0, or -errno where the file system cannot. */
+int io_reflink(int src, int dst, uint64_t len);
+
+/* The len bytes at offset of src into the same place of dst, zeros and holes as data too. -EUCLEAN when src ends early. */
+int io_copy_solid(int src, int dst, uint64_t offset, uint64_t len);
+
+/* Gives the empty file dst a length without blocks: -EOPNOTSUPP where the file system has no holes, or cannot tell. */
+int io_make_hole(int fd, uint64_t len);
+
 /* Removes name below dirfd with everything in it, of any depth. 0 also when there is nothing. */
 int io_remove_tree(int dirfd, const char *name);
 

@@ -34,6 +34,7 @@ _Static_assert(sizeof(struct disk_journal_header) == JOURNAL_HEADER_BYTES, "the 
 struct journal {
 	int fd;
 	bool writable;
+	unsigned int version;
 	bool broken; /* a failed append could not be taken back */
 	bool gaps;   /* bytes that were not synced may be missing anywhere */
 	uint64_t end;
@@ -54,6 +55,7 @@ int journal_create(int dirfd, uint64_t layer)
 	return io_write_all(fd, &header, sizeof(header), 0);
 }
 
+/* The version, or what is wrong. */
 static int check_header(int fd, uint64_t layer, const char *label, const struct log *log)
 {
 	struct disk_journal_header header;
@@ -64,7 +66,7 @@ static int check_header(int fd, uint64_t layer, const char *label, const struct 
 	if (r < 0 || memcmp(header.magic, FORMAT_JOURNAL_MAGIC, sizeof(header.magic)) != 0)
 		return log_error(log, -EUCLEAN, "%s: damaged at byte 0: this is no journal", label);
 	if (checksum64(&header, offsetof(struct disk_journal_header, checksum), 0) != from_le64(header.checksum) ||
-	    from_le32(header.version) < FORMAT_JOURNAL_VERSION)
+	    from_le32(header.version) < FORMAT_JOURNAL_OLDEST)
 		return log_error(log, -EUCLEAN, "%s: damaged at byte 0: the checksum of its header differs", label);
 	if (from_le32(header.version) > FORMAT_JOURNAL_VERSION)
 		return log_error(log, -EPROTONOSUPPORT, "%s: made by a newer umlfs (version %u): update umlfs", label,
@@ -72,7 +74,7 @@ static int check_header(int fd, uint64_t layer, const char *label, const struct 
 	if (from_le64(header.layer) != layer)
 		return log_error(log, -EUCLEAN, "%s: damaged: it is the journal of layer %llu", label,
 		                 (unsigned long long)from_le64(header.layer));
-	return 0;
+	return (int)from_le32(header.version);
 }
 
 int journal_open(int dirfd, uint64_t layer, bool writable, const char *label, const struct log *log,
@@ -94,6 +96,7 @@ int journal_open(int dirfd, uint64_t layer, bool writable, const char *label, co
 		return -ENOMEM;
 	j->fd = take_fd(&fd);
 	j->writable = writable;
+	j->version = (unsigned int)r;
 	j->end = sizeof(struct disk_journal_header);
 	strcpy(j->label, label);
 	*out = j;
@@ -329,6 +332,11 @@ int journal_join(int dirfd, int from_dirfd, uint64_t len)
 int journal_sync(struct journal *j)
 {
 	return fdatasync(j->fd) < 0 ? -errno : 0;
+}
+
+unsigned int journal_version(const struct journal *j)
+{
+	return j->version;
 }
 
 uint64_t journal_size(const struct journal *j)

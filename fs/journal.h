@@ -61,4 +61,5 @@ void journal_hold(struct journal *j);
 int journal_join(int dirfd, int from_dirfd, uint64_t len);
 
 int journal_sync(struct journal *j);
-uint64_t journal_size(const struct journal *j); /* bytes, header included */
+unsigned int journal_version(const struct journal *j); /* that it was made with */
+uint64_t journal_size(const struct journal *j);        /* bytes, header included */

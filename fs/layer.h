@@ -9,11 +9,23 @@
 #include "journal.h"
 #include "layer_dir.h"
 #include "map.h"
+#include "ranges.h"
 #include "record.h"
 #include "umlfs/log.h"
 
 /* Deleted is an answer: NONE: ask the layer below; GONE: stop here. */
 enum find { FIND_NONE, FIND_HIT, FIND_GONE };
+
+/*
+ * A file of whose first bytes the content file has only some. It stays when the last of them has come, as what tells
+ * which bytes must be there after a power cut.
+ */
+struct layer_part {
+	struct ranges
+		here; /* what the content file has of the bytes before below; what it names behind that means nothing */
+	uint64_t below; /* the others of so many bytes are those of the layer below */
+	uint64_t cap;   /* where layers were joined: below may never be more */
+};
 
 struct layer_inode {
 	struct map_node node; /* hash: number */
@@ -22,6 +34,7 @@ struct layer_inode {
 	char *target;          /* symlinks whose target is told here */
 	size_t xattrs_len, target_len;
 	bool has_xattrs;
+	struct layer_part *part; /* NULL: the content is here whole, or not at all */
 };
 
 struct layer {
@@ -32,7 +45,7 @@ struct layer {
 	struct map inodes, entries, dirs;
 	uint64_t first_ino; /* lower numbers are the base's inodes */
 	uint64_t n_tombstones;
-	uint64_t bytes;  /* sizes of the content files added up */
+	uint64_t bytes;  /* of files that are in the content folder */
 	uint64_t blocks; /* what they take on the host, 512 bytes each, as far as it is known */
 	int64_t made; /* inodes that the session made and that have names: those that this layer adds, or (below 0) takes away */
 };
@@ -46,6 +59,7 @@ struct layer_change {
 	struct layer_entry *entry;
 	struct layer_dir *dir;
 	void *bytes; /* a copy of the target or the set */
+	struct layer_part *part;
 };
 
 /*
@@ -83,6 +97,29 @@ int layer_prepare(struct layer *l, struct layer_change *changes, unsigned int n)
 void layer_commit(struct layer *l, struct layer_change *changes, unsigned int n, uint64_t serial);
 void layer_discard(struct layer_change *changes, unsigned int n);
 
+static inline bool layer_has_content(const struct layer *l, const struct inode *attr)
+{
+	return S_ISREG(attr->mode) && attr->content_layer == l->id;
+}
+
+/* How many bytes of the file are not here, but in the layer below. */
+static inline uint64_t layer_away(const struct layer_inode *inode)
+{
+	uint64_t below = inode->part ? inode->attr.below : 0;
+
+	return below > 0 && inode->part->here.bytes < below ? below - inode->part->here.bytes : 0;
+}
+
+/* For the layer_*.c files: what this layer has of it, or NULL. */
+struct layer_inode *layer_own_inode(const struct layer *l, uint64_t ino);
+struct layer_entry *layer_own_entry(const struct layer *l, uint64_t parent, const char *name, size_t len);
+struct layer_dir *layer_own_dir(const struct layer *l, uint64_t ino);
+uint64_t layer_entry_hash(uint64_t parent, const char *name, size_t len);
+void layer_part_free(struct layer_part *part); /* may be NULL */
+
+/* For the layer_*.c files: adds an inode to what the layer holds, or (sign -1) takes it out, as it is at this moment. */
+void layer_count(struct layer *l, const struct layer_inode *inode, int sign);
+
 /*
  * Forgets an inode without names, its names if it was a directory, and its content file. Memory and disk
  * only: no change of state.
@@ -94,6 +131,9 @@ void layer_forget(struct layer *l, uint64_t ino);
  * content file tells.
  */
 void layer_wrote(struct layer *l, uint64_t ino, uint64_t size, struct timespec mtime, struct timespec ctime);
+
+/* The cut that lowered `below` of a file in part was not made. Memory only: what closes the run of writes tells it. */
+void layer_uncut(struct layer *l, uint64_t ino, uint64_t below);
 
 /* A dirty inode's content takes so much on the host now, 512 bytes each. Memory only. */
 void layer_takes(struct layer *l, uint64_t ino, uint64_t blocks);

@@ -7,11 +7,13 @@
 #include "merge.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cleanup.h"
 #include "content.h"
+#include "io.h"
 
 /* The layer that stands alone on `id`, 0 when there is none or more than one. */
 static uint32_t only_child(const struct manifest *m, uint32_t id)
@@ -52,9 +54,55 @@ static uint32_t find_pair(const struct manifest *m)
 struct links {
 	int layersfd;
 	uint32_t to;
-	const struct layer *from, *above; /* above: the layer whose content hides from's, or NULL */
+	const struct layer *from;
+	const struct layer *above; /* the layer whose content hides from's, or NULL */
+	const struct layer *lower; /* the layer whose content from's shows in part, or NULL */
 	int result;
 };
+
+/*
+ * Of a file that is in part in the layer above, what it needs of the lower one goes into the file that it shares with the joined
+ * layer: there these are bytes that the layer above does not show. Replay says that the joined file has the parts of both.
+ */
+static int join_parts(const struct links *links, const struct layer_inode *upper, const struct layer_inode *lower,
+                      int to)
+{
+	cleanup_fd int from = content_open(links->layersfd, links->lower->id, upper->attr.ino, O_RDONLY);
+	uint64_t at = 0;
+	int r = 0;
+
+	if (from < 0)
+		return from == -ENOENT && lower->attr.nlink == 0 ? 0 : from;
+	while (r == 0 && at < upper->attr.below) {
+		bool is_above, is_lower = true;
+		uint64_t end = ranges_end(&upper->part->here, at, &is_above);
+		uint64_t lower_end = UINT64_MAX;
+
+		if (at < lower->attr.below)
+			lower_end = ranges_end(&lower->part->here, at, &is_lower);
+		if (at < lower->attr.below && lower_end > lower->attr.below)
+			lower_end = lower->attr.below;
+		if (end > lower_end)
+			end = lower_end;
+		if (end > upper->attr.below)
+			end = upper->attr.below;
+		if (!is_above && is_lower)
+			r = io_copy_range(from, at, to, at, end - at);
+		at = end;
+	}
+	return r;
+}
+
+static int join_content(const struct links *links, const struct layer_inode *upper)
+{
+	const struct layer_inode *lower = links->lower ? layer_inode(links->lower, upper->attr.ino) : NULL;
+	cleanup_fd int to = -1;
+
+	if (!upper->attr.below || !lower || !layer_has_content(links->lower, &lower->attr))
+		return 0;
+	to = content_open(links->layersfd, links->to, upper->attr.ino, O_RDWR);
+	return to < 0 ? to : join_parts(links, upper, lower, to);
+}
 
 static void link_content(struct map_node *node, void *arg)
 {
@@ -70,6 +118,8 @@ static void link_content(struct map_node *node, void *arg)
 	links->result = content_link(links->layersfd, links->from->id, links->to, inode->ino);
 	if (links->result == -ENOENT && inode->nlink == 0)
 		links->result = 0; /* it was let go of before the snapshot, and its bytes with it */
+	else if (links->result == 0)
+		links->result = join_content(links, (const struct layer_inode *)node);
 }
 
 /* Makes the joined layer's files: nothing in the manifest yet. */
@@ -85,9 +135,11 @@ static int join_files(struct session *s, const struct layer *lower, const struct
 	if (r == 0)
 		r = layer_append_journal(s->layersfd, joined, upper->id,
 		                         upper_len ? upper_len : journal_size(upper->journal));
+	session_mark(s); /* bytes go into files that are in use, where only a sweep would find them */
 	map_each(&lower->inodes, link_content, &links);
 	links.from = upper;
 	links.above = NULL;
+	links.lower = lower;
 	map_each(&upper->inodes, link_content, &links);
 	return r < 0 ? r : links.result;
 }

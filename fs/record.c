@@ -117,6 +117,25 @@ void record_xattrs(struct record *record, uint64_t ino, struct xattr_set set)
 	put(record, set.bytes, set.len);
 }
 
+void record_partial(struct record *record, uint64_t ino, uint64_t below)
+{
+	put_kind(record, EFFECT_PARTIAL, ino);
+	put_64(record, below);
+}
+
+void record_part(struct record *record, uint64_t ino, uint64_t from, uint64_t to)
+{
+	put_kind(record, EFFECT_PART, ino);
+	put_64(record, from);
+	put_64(record, to);
+}
+
+void record_below(struct record *record, uint64_t ino, uint64_t below)
+{
+	put_kind(record, EFFECT_BELOW, ino);
+	put_64(record, below);
+}
+
 /* What is left of a payload; failed is sticky, so that a reader checks once at the end. */
 struct cursor {
 	const unsigned char *at;
@@ -238,6 +257,14 @@ static void get_bytes(struct cursor *c, struct effect *effect, size_t len, size_
 		c->failed = true;
 }
 
+static void get_range(struct cursor *c, struct effect *effect, uint64_t from)
+{
+	effect->from = from;
+	effect->to = get_64(c);
+	if (effect->from >= effect->to || effect->to > INT64_MAX)
+		c->failed = true;
+}
+
 static void get_effect(struct cursor *c, struct effect *effect)
 {
 	*effect = (struct effect){.kind = get_8(c)};
@@ -257,6 +284,13 @@ static void get_effect(struct cursor *c, struct effect *effect)
 		if (!c->failed &&
 		    xattr_set_check((struct xattr_set){(const unsigned char *)effect->bytes, effect->len}) < 0)
 			c->failed = true;
+		break;
+	case EFFECT_PARTIAL:
+	case EFFECT_BELOW:
+		get_range(c, effect, 0);
+		break;
+	case EFFECT_PART:
+		get_range(c, effect, get_64(c));
 		break;
 	default:
 		c->failed = true;

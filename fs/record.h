@@ -7,8 +7,13 @@
  *     entry:   2 | parent le64 | ino le64 (0: the name is gone) | name length 1 byte | name
  *     target:  3 | ino le64 | length le16 | the symlink's target
  *     xattrs:  4 | ino le64 | length le32 | the inode's whole set (xattr_set.h)
+ *     partial: 5 | ino le64 | below le64: the content is in this layer from now on, but of the bytes before `below` only what
+ *              part effects tell; the others are those of the layer below. A size below that lowers `below` for good.
+ *     part:    6 | ino le64 | from le64 | to le64: the content file has the bytes from `from` up to, not with, `to`
+ *     below:   7 | ino le64 | below le64: the cut that lowered it was not made after all
  *
- * Effects say what is from now on, not what was done, so that applying one twice is harmless.
+ * Effects say what is from now on, not what was done, so that applying one twice is harmless. Where two layers were joined,
+ * a file may be in part twice: it then has the parts of both, and both lengths hold.
  */
 #pragma once
 
@@ -25,6 +30,9 @@ enum effect_kind {
 	EFFECT_ENTRY = 2,
 	EFFECT_TARGET = 3,
 	EFFECT_XATTRS = 4,
+	EFFECT_PARTIAL = 5,
+	EFFECT_PART = 6,
+	EFFECT_BELOW = 7,
 };
 
 struct effect {
@@ -35,6 +43,7 @@ struct effect {
 	struct inode attr;   /* inode */
 	const char *bytes;   /* entry: the name; target; xattrs: borrowed from the payload, no terminator */
 	size_t len;
+	uint64_t from, to; /* part; partial and below: to is `below` */
 };
 
 /* A payload being written; starts as record_start(). Sized for any operation, so adding cannot fail. */
@@ -50,10 +59,13 @@ void record_inode(struct record *record, const struct inode *attr, unsigned int 
 void record_entry(struct record *record, uint64_t parent, const char *name, size_t name_len, uint64_t ino);
 void record_target(struct record *record, uint64_t ino, const char *target, size_t len);
 void record_xattrs(struct record *record, uint64_t ino, struct xattr_set set);
+void record_partial(struct record *record, uint64_t ino, uint64_t below);
+void record_part(struct record *record, uint64_t ino, uint64_t from, uint64_t to);
+void record_below(struct record *record, uint64_t ino, uint64_t below);
 
 /*
  * Reads a payload into at most RECORD_EFFECTS effects, which borrow its bytes: their number, or -EUCLEAN.
- * Checked: lengths, kinds, fields, names (not empty, no '/', no NUL), sets. Not checked: whether the inodes
- * exist.
+ * Checked: lengths, kinds, fields, names (not empty, no '/', no NUL), sets, ranges. Not checked: whether the
+ * inodes exist.
  */
 int record_decode(const unsigned char *payload, size_t len, struct effect effects[RECORD_EFFECTS]);

@@ -10,6 +10,8 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "cleanup.h"
 #include "content.h"
@@ -40,9 +42,10 @@ int recovery_read_manifest(struct session *s, const char *label, bool look, cons
 	return 0;
 }
 
-/* An inode whose content is in the layer but shorter than it says. */
+/* An inode whose content is in the layer but shorter than it says, or not all in the parts that it says. */
 struct short_file {
 	struct inode inode;
+	const struct layer_part *part;
 	uint64_t there; /* bytes */
 	bool missing;
 };
@@ -55,19 +58,34 @@ struct short_files {
 	int result;
 };
 
+/* 1 when a part of the file that the layer says it has is not on disk; 0 or -errno. */
+static int is_torn(const struct session *s, const struct layer *l, const struct layer_inode *inode)
+{
+	cleanup_fd int fd = -1;
+
+	if (!inode->part || !s->host_cut)
+		return 0;
+	fd = content_open(s->layersfd, l->id, inode->attr.ino, O_RDONLY);
+	return fd < 0 ? fd : session_part_torn(inode, fd);
+}
+
 static void look_at(struct map_node *node, void *arg)
 {
-	const struct inode *inode = &((const struct layer_inode *)node)->attr;
+	const struct layer_inode *layer_inode = (const struct layer_inode *)node;
+	const struct inode *inode = &layer_inode->attr;
 	struct short_files *files = arg;
-	struct short_file found = {.inode = *inode};
+	struct short_file found = {.inode = *inode, .part = layer_inode->part};
 	int r;
 
 	if (files->result < 0 || !S_ISREG(inode->mode) || inode->nlink == 0 || inode->content_layer != files->layer->id)
 		return;
 	r = content_size(files->session->layersfd, files->layer->id, inode->ino, &found.there);
 	found.missing = r == -ENOENT;
-	if (r == 0 && found.there >= inode->size)
-		return;
+	if (r == 0 && found.there >= inode->size) {
+		r = is_torn(files->session, files->layer, layer_inode);
+		if (r == 0)
+			return;
+	}
 	if (r < 0 && r != -ENOENT) {
 		files->result = r;
 		return;
@@ -180,6 +198,31 @@ static int keep_what_is_there(struct session *s, struct inode *inode, const stru
 	return 0;
 }
 
+/* What is not there of the parts goes back to the bytes of below; what was behind them ends where it ends. */
+static int mend_part(struct session *s, struct inode *inode, const struct short_file *file)
+{
+	const struct layer *top = stack_top(&s->stack);
+	cleanup_fd int fd = file->missing ? content_create(s->layersfd, top->id, inode->ino)
+	                                  : content_open(s->layersfd, top->id, inode->ino, O_RDWR);
+	uint64_t below = file->part->below;
+	uint64_t there = file->there > below ? file->there : below;
+	struct stat st;
+	int r;
+
+	if (fd < 0)
+		return fd;
+	if (file->there < below && ftruncate(fd, (off_t)below) < 0)
+		return -errno;
+	r = session_mend_part(s, layer_inode(top, inode->ino), fd);
+	if (r == 0 && fstat(fd, &st) < 0)
+		r = -errno;
+	if (r < 0)
+		return r;
+	inode->size = inode->size < there ? inode->size : there;
+	inode->blocks = (uint64_t)st.st_blocks;
+	return 0;
+}
+
 static int mend(struct session *s, const struct short_file *file)
 {
 	struct stack below = stack_below(&s->stack);
@@ -188,7 +231,9 @@ static int mend(struct session *s, const struct short_file *file)
 
 	if (r < 0 && r != -ESTALE)
 		return r;
-	if (r == 0 && S_ISREG(old.mode) && old.content_layer != CONTENT_NONE && file->there < inode.floor)
+	if (file->part)
+		r = mend_part(s, &inode, file);
+	else if (r == 0 && S_ISREG(old.mode) && old.content_layer != CONTENT_NONE && file->there < inode.floor)
 		r = copy_again(s, &inode, &old);
 	else
 		r = keep_what_is_there(s, &inode, file);
@@ -197,6 +242,19 @@ static int mend(struct session *s, const struct short_file *file)
 	record_start(&s->record);
 	record_inode(&s->record, &inode, INODE_CLEAN | INODE_SIZE | INODE_BLOCKS | INODE_MTIME | INODE_CTIME);
 	return session_apply(s);
+}
+
+static void punch(struct map_node *node, void *arg)
+{
+	const struct layer_inode *inode = (const struct layer_inode *)node;
+	struct session *s = arg;
+	cleanup_fd int fd = -1;
+
+	if (!inode->attr.below || inode->attr.nlink == 0 || !layer_has_content(stack_top(&s->stack), &inode->attr))
+		return;
+	fd = content_open(s->layersfd, stack_top(&s->stack)->id, inode->attr.ino, O_RDWR);
+	if (fd >= 0)
+		session_punch_away(s, inode->attr.ino, fd, 0, inode->attr.below);
 }
 
 int recovery_sweep(struct session *s)
@@ -211,6 +269,7 @@ int recovery_sweep(struct session *s)
 	r = io_open_dir(s->layersfd, path, &dir);
 	if (r < 0)
 		return r;
+	map_each(&top->inodes, punch, s);
 	while ((entry = readdir(dir))) {
 		char *end;
 		unsigned long long ino = strtoull(entry->d_name, &end, 10);

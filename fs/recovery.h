@@ -21,13 +21,14 @@ int recovery_choose(struct session *s, bool look);
 int recovery_read_manifest(struct session *s, const char *label, bool look, const struct log *log);
 
 /*
- * Removes content files of the loaded top layer that no inode has: a process died between a copy and its record. 0 or
- * -errno.
+ * Removes content files of the loaded top layer that no inode has, and parts of content files that no record tells: a
+ * process died between a copy and its record. 0 or -errno.
  */
 int recovery_sweep(struct session *s);
 
 /*
  * Mends the files whose content is shorter than the loaded top layer says: one whose copy was not finished
- * gets the bytes of below again, another keeps those that are there. A warning tells how many.
+ * gets the bytes of below again, another keeps those that are there. The parts of one that was copied in parts get the
+ * bytes of below where they are holes. A warning tells how many.
  */
 int recovery_mend(struct session *s);

@@ -16,6 +16,8 @@
 #include "io.h"
 #include "mark.h"
 
+enum { CLEAN_EFFECTS = 2 };
+
 uint64_t session_new_ino(struct session *s)
 {
 	return s->next_ino++;
@@ -300,91 +302,7 @@ int session_content(struct session *s, const struct inode *inode)
 	return r < 0 ? r : fd;
 }
 
-/* The content in the top layer, not yet told by any record: the descriptor, kept among the handles. */
-static int copy_up(struct session *s, const struct inode *inode, uint64_t keep)
-{
-	struct layer *top = stack_top(&s->stack);
-	bool is_empty = keep == 0 || inode->size == 0 || inode->content_layer == CONTENT_NONE;
-	uint64_t len = is_empty ? 0 : keep < inode->size ? keep : inode->size;
-	cleanup_fd int fd = -1;
-	int r = quota_check_bytes(&s->quota, &s->stack, -1, 0, len);
-
-	if (r < 0)
-		return r;
-	fd = content_create(s->layersfd, top->id, inode->ino);
-	if (fd < 0)
-		return fd;
-	if (len > 0) {
-		int src = session_content(s, inode);
-
-		r = src < 0 ? src : io_clone(src, fd, len);
-	}
-	if (r == 0) {
-		int kept = take_fd(&fd);
-
-		handles_drop(s->handles, top->id, inode->ino);
-		r = handles_add(s->handles, top->id, inode->ino, kept);
-		if (r == 0)
-			return kept;
-	}
-	content_remove(s->layersfd, top->id, inode->ino);
-	return r;
-}
-
-static int make_room_for_dirty(struct session *s)
-{
-	return s->n_dirty < SESSION_DIRTY_MAX ? 0 : session_settle(s);
-}
-
-int session_begin_write(struct session *s, struct inode *inode, uint64_t keep, struct timespec now)
-{
-	struct layer *top = stack_top(&s->stack);
-	bool here = inode->content_layer == top->id;
-	bool was_dirty = here && inode->dirty;
-	struct inode begun;
-	int fd, r;
-
-	if (was_dirty && keep >= inode->size)
-		return session_content(s, inode);
-	r = was_dirty ? 0 : make_room_for_dirty(s);
-	if (r < 0)
-		return r;
-	fd = here ? session_content(s, inode) : copy_up(s, inode, keep);
-	if (fd < 0)
-		return fd;
-	inode->mtime = now;
-	inode->ctime = now;
-	begun = *inode;
-	begun.size = keep < inode->size ? keep : inode->size;
-	record_start(&s->record);
-	record_inode(&s->record, &begun,
-	             (here ? 0 : INODE_HERE) | INODE_DIRTY | INODE_SIZE | INODE_MTIME | INODE_CTIME);
-	s->record.frees = here && keep < inode->size;
-	r = session_apply(s);
-	if (r < 0) {
-		if (!here) {
-			handles_drop(s->handles, top->id, inode->ino);
-			content_remove(s->layersfd, top->id, inode->ino);
-		}
-		return r;
-	}
-	if (!was_dirty)
-		s->dirty[s->n_dirty++] = inode->ino;
-	inode->content_layer = top->id;
-	inode->dirty = true;
-	return fd;
-}
-
-void session_wrote(struct session *s, int fd, uint64_t ino, uint64_t size, struct timespec now)
-{
-	struct stat st;
-
-	layer_wrote(stack_top(&s->stack), ino, size, now, now);
-	if (s->quota.bytes && fstat(fd, &st) == 0)
-		layer_takes(stack_top(&s->stack), ino, (uint64_t)st.st_blocks);
-}
-
-/* Adds what a dirty inode came to, to the record. */
+/* Adds what a dirty inode came to, to the record: CLEAN_EFFECTS at most. */
 static int record_clean(struct session *s, uint64_t ino)
 {
 	struct inode inode;
@@ -402,18 +320,20 @@ static int record_clean(struct session *s, uint64_t ino)
 	inode.blocks = (uint64_t)st.st_blocks;
 	s->record.frees = true;
 	record_inode(&s->record, &inode, INODE_CLEAN | INODE_SIZE | INODE_BLOCKS | INODE_MTIME | INODE_CTIME);
+	if (inode.below)
+		record_below(&s->record, ino, inode.below);
 	return 0;
 }
 
 int session_settle(struct session *s)
 {
 	while (s->n_dirty > 0) {
-		unsigned int n = s->n_dirty < RECORD_EFFECTS ? s->n_dirty : RECORD_EFFECTS;
+		unsigned int n = 0;
 		int r = 0;
 
 		record_start(&s->record);
-		for (unsigned int i = 0; r == 0 && i < n; i++)
-			r = record_clean(s, s->dirty[s->n_dirty - 1 - i]);
+		while (r == 0 && n < s->n_dirty && s->record.n_effects + CLEAN_EFFECTS <= RECORD_EFFECTS)
+			r = record_clean(s, s->dirty[s->n_dirty - 1 - n++]);
 		if (r == 0 && s->record.n_effects > 0)
 			r = session_apply(s);
 		if (r < 0)
@@ -423,7 +343,7 @@ int session_settle(struct session *s)
 	return 0;
 }
 
-static void remove_dirty(struct session *s, uint64_t ino)
+void session_remove_dirty(struct session *s, uint64_t ino)
 {
 	for (unsigned int i = 0; i < s->n_dirty; i++) {
 		if (s->dirty[i] == ino) {
@@ -442,22 +362,8 @@ int session_settle_inode(struct session *s, uint64_t ino)
 	if (r == 0 && s->record.n_effects > 0)
 		r = session_apply(s);
 	if (r == 0)
-		remove_dirty(s, ino);
+		session_remove_dirty(s, ino);
 	return r;
-}
-
-void session_write_failed(struct session *s, const struct inode *before)
-{
-	if (before->dirty) {
-		layer_wrote(stack_top(&s->stack), before->ino, before->size, before->mtime, before->ctime);
-		return;
-	}
-	record_start(&s->record);
-	record_inode(&s->record, before, INODE_CLEAN | INODE_SIZE | INODE_BLOCKS | INODE_MTIME | INODE_CTIME);
-	if (session_apply(s) == 0)
-		remove_dirty(s, before->ino);
-	else /* the run stays open, and what closes it later tells this */
-		layer_wrote(stack_top(&s->stack), before->ino, before->size, before->mtime, before->ctime);
 }
 
 void session_forget(struct session *s, uint64_t ino)
@@ -466,7 +372,7 @@ void session_forget(struct session *s, uint64_t ino)
 
 	handles_drop(s->handles, top->id, ino);
 	handles_drop(s->handles, CONTENT_BASE, ino);
-	remove_dirty(s, ino);
+	session_remove_dirty(s, ino);
 	layer_forget(top, ino);
 }
 

@@ -20,6 +20,15 @@ enum session_purpose {
 	SESSION_MEND,  /* to be changed by a repair: a torn tail is cut, nothing is forgotten */
 };
 
+enum { SESSION_COPY_WHOLE = 1 << 20, SESSION_COPY_UNIT = 1 << 16 };
+
+/* How files are copied up. */
+struct session_copying {
+	uint64_t whole; /* bytes: longer files are copied in parts, where the host cannot share blocks */
+	uint64_t unit;  /* bytes that are copied together: a power of two, a page or more */
+	bool no_reflink;
+};
+
 struct session {
 	enum session_purpose purpose;
 	int dirfd, layersfd;
@@ -33,6 +42,7 @@ struct session {
 	struct stack stack;
 	struct handles *handles;
 	struct quota quota;
+	struct session_copying copying;
 	uint64_t next_ino, next_serial;
 	uint64_t dirty[SESSION_DIRTY_MAX];
 	unsigned int n_dirty;
@@ -62,29 +72,70 @@ int session_apply(struct session *s);
 uint64_t session_new_ino(struct session *s);
 
 /*
- * A descriptor of the file's bytes, borrowed until two more files were opened: -ENODATA when it has none (it
- * is empty). The descriptor may be written to only between session_begin_write() and session_wrote().
+ * A descriptor of a content file, borrowed until two more files were opened: -ENODATA when there is none (the file is
+ * empty). Of a file in part (inode->below), it has not all bytes: session_piece() tells whose to ask. The descriptor may be
+ * written to only between session_begin_write() and session_wrote().
  */
 int session_content(struct session *s, const struct inode *inode);
 
+/* Whose content file has the bytes from some offset on. */
+struct session_piece {
+	struct inode inode; /* for session_content() */
+	uint64_t len;       /* so many bytes; UINT64_MAX: to the end of the file, whatever its length */
+};
+
+/* session_part.c: 0 or -EUCLEAN. Offsets are the same in all content files of an inode. */
+int session_piece(const struct session *s, const struct inode *inode, uint64_t offset, struct session_piece *out);
+
+/* session_part.c: what the file takes on the host, 512 bytes each, with what the layers below have of it. */
+uint64_t session_blocks(struct session *s, const struct inode *inode);
+
+/* What is going to be written. */
+struct session_write {
+	uint64_t keep;     /* so many bytes of the file stay: its size, or less when it is about to be cut */
+	uint64_t from, to; /* the bytes that change; from == to: none, or only such as lie behind the end */
+	bool at_once;      /* by calls that are followed by session_wrote() only when all of them were written */
+	struct timespec now;
+	uint64_t brings_from, brings_to; /* session's: these bytes are here when it is done */
+};
+
 /*
- * Makes the content writable: copies it up when it lies below the top layer (the first `keep` bytes of it),
+ * session_write.c: makes the content writable: copies it up when it lies below the top layer (the first `keep` bytes of it),
  * and records that a run of writes begins. Answers a descriptor as session_content() does; *inode is brought
  * up to date, but for its size.
  *
  * The content file is never shorter than the journal says: the copy is made before its record, and a record
  * with the new length comes before a file is cut. A shorter one after a power cut was not written yet.
+ *
+ * A large file is copied in parts: what w changes is copied, in whole units, before a record says that it is here, and
+ * before it is changed. A hole in such a part after a power cut was not written yet: so in a part there is never one.
+ * What was written at once over bytes that are all below is seen only when the record comes behind it.
  */
-int session_begin_write(struct session *s, struct inode *inode, uint64_t keep, struct timespec now);
+int session_begin_write(struct session *s, struct inode *inode, struct session_write *w);
 
-/* The write is done: the file, whose descriptor this is, is so long now. */
-void session_wrote(struct session *s, int fd, uint64_t ino, uint64_t size, struct timespec now);
+/* The write is done: the file, whose descriptor this is, is so long now. 0, or -errno: it failed after all. */
+int session_wrote(struct session *s, const struct session_write *w, int fd, uint64_t ino, uint64_t size);
 
 /* The write failed and changed nothing: the times are what they were before. */
-void session_write_failed(struct session *s, const struct inode *before);
+void session_write_failed(struct session *s, const struct session_write *w, const struct inode *before);
+
+/* session_part.c: copies what is not in the top layer's content file into it; records nothing. 0 or -errno. */
+int session_copy_part(struct session *s, const struct inode *inode, uint64_t from, uint64_t to);
+
+/* session_part.c: of a file in part in the top layer, makes holes again of bytes that no record tells. */
+void session_punch_away(struct session *s, uint64_t ino, int fd, uint64_t from, uint64_t to);
+
+/* session_part.c: 1 when a part of the file that the layer tells is a hole, in its content file fd; 0 or -errno. */
+int session_part_torn(const struct layer_inode *inode, int fd);
+
+/* session_part.c: after a power cut: fills the holes in parts of the top layer with the bytes of below. */
+int session_mend_part(struct session *s, const struct layer_inode *inode, int fd);
 
 /* Records what the runs of writes came to, so that no file is dirty. */
 int session_settle(struct session *s);
+
+/* For session_write.c: the run of this inode has been closed. */
+void session_remove_dirty(struct session *s, uint64_t ino);
 
 /* Closes the run of one inode, before its times are set. */
 int session_settle_inode(struct session *s, uint64_t ino);

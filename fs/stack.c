@@ -29,6 +29,18 @@ int stack_inode(const struct stack *s, uint64_t ino, struct inode *out)
 	return index_inode(s->base->index, ino, out);
 }
 
+int stack_inode_under(const struct stack *s, uint32_t id, uint64_t ino, struct inode *out)
+{
+	struct stack under = *s;
+
+	while (under.n > 0 && under.layers[under.n - 1]->id != id)
+		under.n--;
+	if (under.n == 0)
+		return -EUCLEAN;
+	under.n--;
+	return stack_inode(&under, ino, out);
+}
+
 int stack_find(const struct stack *s, uint64_t parent, const char *name, size_t len, uint64_t *ino_out)
 {
 	for (unsigned int i = s->n; i-- > 0;) {

@@ -30,6 +30,9 @@ struct layer *stack_layer(const struct stack *s, uint32_t id);
 
 int stack_inode(const struct stack *s, uint64_t ino, struct inode *out); /* 0, -ESTALE, -EUCLEAN */
 
+/* The same as it is from under the layer of this number, which must be in the stack. */
+int stack_inode_under(const struct stack *s, uint32_t id, uint64_t ino, struct inode *out);
+
 /* 0, -ENOENT, -EUCLEAN. Whether parent is a directory is not looked at. */
 int stack_find(const struct stack *s, uint64_t parent, const char *name, size_t len, uint64_t *ino_out);
 

@@ -362,6 +362,11 @@ int store_open(const struct store_options *o, struct store **out)
 	store->session.dirfd = -1;
 	store->session.layersfd = -1;
 	store->session.log = o->log ? *o->log : (struct log){0};
+	store->session.copying = o->copying;
+	if (!o->copying.whole)
+		store->session.copying.whole = SESSION_COPY_WHOLE;
+	if (!o->copying.unit)
+		store->session.copying.unit = SESSION_COPY_UNIT;
 	store->session.label = strdup(o->session);
 	r = store->session.label ? open_directory(store, o) : -ENOMEM;
 	if (r == 0)

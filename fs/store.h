@@ -28,8 +28,9 @@ struct store_options {
 	const char *
 		base; /* path; NULL: no base is looked at, the session's copy of the index serves (nothing can be read) */
 	const struct log *log;
-	unsigned int max_files; /* descriptors to keep open */
-	bool look;              /* without a base: nothing on disk is changed, not even the lock's pid */
+	unsigned int max_files;         /* descriptors to keep open */
+	struct session_copying copying; /* zeros: as is best */
+	bool look;                      /* without a base: nothing on disk is changed, not even the lock's pid */
 	bool live; /* with look: beside a daemon, without the lock; sealed layers hold still all the same */
 };
 

@@ -87,7 +87,7 @@ struct timespec tree_now(void);
 /* For the tree_*.c files: checks and measures a name: its length, -ENAMETOOLONG, -EINVAL. */
 int tree_name_length(const char *name);
 
-/* For the tree_*.c files: of an inode that is being written, the blocks that its content has by now. */
+/* For the tree_*.c files: the blocks of an inode, as stat(2) tells them. */
 void tree_count_blocks(struct tree *t, struct inode *inode);
 
 /* For the tree_*.c files: puts the fields that change sets into inode; without CTIME, ctime is now. */

@@ -14,13 +14,12 @@
 void tree_count_blocks(struct tree *t, struct inode *inode)
 {
 	struct stat st;
-	int fd;
+	int fd = inode->dirty ? session_content(t->session, inode) : -1;
 
-	if (!inode->dirty)
-		return;
-	fd = session_content(t->session, inode);
 	if (fd >= 0 && fstat(fd, &st) == 0)
 		inode->blocks = (uint64_t)st.st_blocks;
+	if (inode->below)
+		inode->blocks = session_blocks(t->session, inode);
 }
 
 int tree_getattr(struct tree *t, uint64_t ino, struct inode *out)

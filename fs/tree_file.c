@@ -10,7 +10,14 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-enum { COPY_MAX = 64 << 20 }; /* bytes of one tree_copy_range(): the loop must go on; callers ask again */
+#include "cleanup.h"
+#include "io.h"
+
+enum {
+	COPY_MAX = 64 << 20, /* bytes of one tree_copy_range(): the loop must go on; callers ask again */
+	COPY_PART_MAX = 1 << 20,
+	ZEROS_MAX = 16 << 20, /* bytes of one hole in a file that is here in part */
+};
 
 static int regular(struct tree *t, uint64_t ino, struct inode *out)
 {
@@ -34,35 +41,66 @@ static int check_room(struct tree *t, const struct inode *inode, uint64_t offset
 	return quota_check_bytes(&s->quota, &s->stack, fd, offset, len);
 }
 
+/* What lies in one content file, up to len bytes. */
+static ssize_t read_piece(int fd, char *buf, size_t len, uint64_t offset)
+{
+	ssize_t n;
+
+	do {
+		n = pread(fd, buf, len, (off_t)offset);
+	} while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
 ssize_t tree_read(struct tree *t, uint64_t ino, void *buf, size_t len, uint64_t offset)
 {
+	struct session_piece piece;
 	struct inode inode;
 	size_t done = 0;
-	ssize_t n;
-	int fd;
+	ssize_t n = 1;
 	int r = regular(t, ino, &inode);
 
-	if (r < 0)
-		return r;
-	fd = session_content(t->session, &inode);
-	if (fd == -ENODATA)
-		return 0;
-	if (fd < 0)
-		return fd;
 	/* Not to stop before the end of the file: the kernel takes a short answer for that. */
+	while (r == 0 && n != 0 && done < len && (done == 0 || offset + done < inode.size)) {
+		int fd;
+
+		r = session_piece(t->session, &inode, offset + done, &piece);
+		if (r < 0)
+			return r;
+		fd = session_content(t->session, &piece.inode);
+		if (fd == -ENODATA)
+			return 0;
+		if (fd < 0)
+			return fd;
+		n = read_piece(fd, (char *)buf + done, piece.len < len - done ? (size_t)piece.len : len - done,
+		               offset + done);
+		if (n < 0)
+			return n;
+		done += (size_t)n;
+	}
+	return r < 0 ? r : (ssize_t)done;
+}
+
+static ssize_t write_some(int fd, const void *buf, size_t len, uint64_t offset)
+{
+	ssize_t n;
+
 	do {
-		n = pread(fd, (char *)buf + done, len - done, (off_t)(offset + done));
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0)
-			done += (size_t)n;
-	} while (n != 0 && done < len && offset + done < inode.size);
-	return (ssize_t)done;
+		n = pwrite(fd, buf, len, (off_t)offset);
+	} while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+static ssize_t write_whole(int fd, const void *buf, size_t len, uint64_t offset)
+{
+	int r = io_write_all(fd, buf, len, offset);
+
+	return r < 0 ? r : (ssize_t)len;
 }
 
 ssize_t tree_write(struct tree *t, uint64_t ino, const void *buf, size_t len, uint64_t offset)
 {
-	struct timespec now = tree_now();
+	struct session_write w = {.from = offset, .to = offset + len, .at_once = true, .now = tree_now()};
 	struct inode before, inode;
 	uint64_t end;
 	ssize_t n;
@@ -79,20 +117,16 @@ ssize_t tree_write(struct tree *t, uint64_t ino, const void *buf, size_t len, ui
 	if (r < 0)
 		return r;
 	inode = before;
-	fd = session_begin_write(t->session, &inode, before.size, now);
+	w.keep = before.size;
+	fd = session_begin_write(t->session, &inode, &w);
 	if (fd < 0)
 		return fd;
-	do {
-		n = pwrite(fd, buf, len, (off_t)offset);
-	} while (n < 0 && errno == EINTR);
-	if (n < 0) {
-		r = -errno;
-		session_write_failed(t->session, &before);
-		return r;
-	}
-	end = offset + (uint64_t)n;
-	session_wrote(t->session, fd, ino, end > before.size ? end : before.size, now);
-	return n;
+	n = w.brings_to ? write_whole(fd, buf, len, offset) : write_some(fd, buf, len, offset);
+	end = offset + (n < 0 ? 0 : (uint64_t)n);
+	r = n < 0 ? (int)n : session_wrote(t->session, &w, fd, ino, end > before.size ? end : before.size);
+	if (r < 0)
+		session_write_failed(t->session, &w, &before);
+	return r < 0 ? r : n;
 }
 
 /* A file that never had a byte needs no content file to have none. */
@@ -123,7 +157,7 @@ int tree_set_size(struct tree *t, uint64_t ino, const struct tree_change *change
 	struct session *s = t->session;
 	unsigned int others = change->fields & (INODE_MODE | INODE_UID | INODE_GID | INODE_ATIME);
 	uint64_t size = change->attr.size;
-	struct timespec now = tree_now();
+	struct session_write w = {.keep = size, .now = tree_now()};
 	struct inode before, inode;
 	bool is_cut;
 	int fd;
@@ -134,9 +168,11 @@ int tree_set_size(struct tree *t, uint64_t ino, const struct tree_change *change
 	if (size > INT64_MAX)
 		return -EFBIG;
 	if (size == 0 && before.content_layer == CONTENT_NONE && change->fields == INODE_SIZE)
-		return truncate_empty(t, &before, now);
+		return truncate_empty(t, &before, w.now);
 	inode = before;
-	fd = session_begin_write(s, &inode, others ? before.size : size, now);
+	if (others)
+		w.keep = before.size;
+	fd = session_begin_write(s, &inode, &w);
 	if (fd < 0)
 		return fd;
 	/* What was copied up in part is no longer than size: nothing may fail any more that would leave it so. */
@@ -149,22 +185,49 @@ int tree_set_size(struct tree *t, uint64_t ino, const struct tree_change *change
 		record_others(t, &before, others);
 	}
 	if (r < 0) {
-		session_write_failed(s, &before);
+		session_write_failed(s, &w, &before);
 		return r;
 	}
-	session_wrote(s, fd, ino, size, now);
+	session_wrote(s, &w, fd, ino, size); /* brings nothing, so it cannot fail */
 	/* Times that were asked for end the run of writes; where that fails, what ends it later tells them. */
 	if (change->fields & (INODE_MTIME | INODE_CTIME)) {
-		layer_wrote(stack_top(&s->stack), ino, size, change->fields & INODE_MTIME ? change->attr.mtime : now,
-		            change->fields & INODE_CTIME ? change->attr.ctime : now);
+		layer_wrote(stack_top(&s->stack), ino, size, change->fields & INODE_MTIME ? change->attr.mtime : w.now,
+		            change->fields & INODE_CTIME ? change->attr.ctime : w.now);
 		session_settle_inode(s, ino);
 	}
 	return 0;
 }
 
+/* Zeros as data: a hole in bytes that came from below would look as if they had never come. */
+static int write_zeros(struct tree *t, const struct inode *inode, int fd, int mode, uint64_t offset, uint64_t len)
+{
+	cleanup_free char *zeros = NULL;
+	uint64_t unit = t->session->copying.unit;
+	ssize_t n;
+
+	/* Whether the host would, it tells behind the end. */
+	if (fallocate(fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)((inode->size / unit + 1) * unit), 1) < 0)
+		return -errno;
+	if (mode & (FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE) && len > inode->size - offset)
+		len = inode->size - offset;
+	if (len > ZEROS_MAX)
+		return -EOPNOTSUPP;
+	zeros = calloc(1, (size_t)len);
+	if (!zeros)
+		return -ENOMEM;
+	do {
+		n = tree_write(t, inode->ino, zeros, (size_t)len, offset);
+		if (n < 0)
+			return (int)n;
+		offset += (uint64_t)n;
+		len -= (uint64_t)n;
+	} while (len > 0);
+	return 0;
+}
+
 int tree_fallocate(struct tree *t, uint64_t ino, int mode, uint64_t offset, uint64_t len)
 {
-	struct timespec now = tree_now();
+	struct session_write w = {.now = tree_now()};
 	struct inode before, inode;
 	uint64_t size;
 	int fd;
@@ -181,46 +244,115 @@ int tree_fallocate(struct tree *t, uint64_t ino, int mode, uint64_t offset, uint
 	if (r < 0)
 		return r;
 	inode = before;
-	fd = session_begin_write(t->session, &inode, before.size, now);
+	w.keep = before.size;
+	fd = session_begin_write(t->session, &inode, &w);
 	if (fd < 0)
 		return fd;
-	if (fallocate(fd, mode, (off_t)offset, (off_t)len) < 0) {
+	if (offset < inode.below && mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+		r = write_zeros(t, &inode, fd, mode, offset, len);
+	else if (fallocate(fd, mode, (off_t)offset, (off_t)len) < 0)
 		r = -errno;
-		session_write_failed(t->session, &before);
+	if (r < 0) {
+		session_write_failed(t->session, &w, &before);
 		return r;
 	}
 	size = mode & FALLOC_FL_KEEP_SIZE || offset + len < before.size ? before.size : offset + len;
-	session_wrote(t->session, fd, ino, size, now);
+	session_wrote(t->session, &w, fd, ino, size); /* brings nothing, so it cannot fail */
 	return 0;
+}
+
+/* Where data or a hole begins in one piece of a file: its end when there is none in it. */
+static int64_t seek_piece(int fd, uint64_t offset, uint64_t end, int whence)
+{
+	off_t found = lseek(fd, (off_t)offset, whence);
+
+	if (found < 0 && errno == ENXIO)
+		return (int64_t)(whence == SEEK_DATA ? end : offset); /* a base file may end before its hole does */
+	if (found < 0)
+		return -errno;
+	return (uint64_t)found < end ? found : (int64_t)end;
 }
 
 int64_t tree_lseek(struct tree *t, uint64_t ino, uint64_t offset, int whence)
 {
+	struct session_piece piece;
 	struct inode inode;
-	off_t found;
-	int fd;
 	int r = regular(t, ino, &inode);
 
 	if (r < 0)
 		return r;
-	if (offset >= inode.size)
-		return -ENXIO;
-	fd = session_content(t->session, &inode);
-	if (fd < 0)
-		return fd == -ENODATA ? -ENXIO : fd;
-	found = lseek(fd, (off_t)offset, whence);
-	return found < 0 ? -errno : found;
+	while (offset < inode.size) {
+		uint64_t end;
+		int64_t found;
+		int fd;
+
+		r = session_piece(t->session, &inode, offset, &piece);
+		if (r < 0)
+			return r;
+		fd = session_content(t->session, &piece.inode);
+		if (fd < 0)
+			return fd == -ENODATA ? -ENXIO : fd;
+		end = piece.len < inode.size - offset ? offset + piece.len : inode.size;
+		found = seek_piece(fd, offset, end, whence);
+		if (found < 0 || (uint64_t)found < end || (whence == SEEK_HOLE && end == inode.size))
+			return found;
+		offset = end;
+	}
+	return -ENXIO;
+}
+
+/* Copies what lies in one content file, up to len bytes. */
+static ssize_t copy_piece(struct tree *t, const struct inode *source, uint64_t from, const struct inode *dst,
+                          uint64_t to, size_t len)
+{
+	loff_t src_at = (loff_t)from, dst_at = (loff_t)to;
+	int dst_fd = session_content(t->session, dst);
+	struct session_piece piece;
+	ssize_t n;
+	int fd;
+	int r = session_piece(t->session, source, from, &piece);
+
+	if (r < 0)
+		return r;
+	fd = session_content(t->session, &piece.inode);
+	if (fd < 0 || dst_fd < 0)
+		return fd < 0 ? fd : dst_fd;
+	n = copy_file_range(fd, &src_at, dst_fd, &dst_at, piece.len < len ? (size_t)piece.len : len, 0);
+	return n < 0 ? -errno : n;
+}
+
+/* How many bytes were copied; an error only when none was. */
+static ssize_t copy_pieces(struct tree *t, const struct inode *source, uint64_t from, const struct inode *dst,
+                           uint64_t to, size_t len)
+{
+	size_t done = 0;
+	ssize_t n = 1;
+
+	while (n > 0 && done < len) {
+		n = copy_piece(t, source, from + done, dst, to + done, len - done);
+		if (n > 0)
+			done += (size_t)n;
+	}
+	return done > 0 ? (ssize_t)done : n;
+}
+
+/* A copy onto bytes that are below takes those up first: in steps that nobody waits for. */
+static size_t copy_step(const struct tree *t, const struct inode *to, uint64_t offset)
+{
+	bool here = to->content_layer == stack_top(&t->session->stack)->id;
+	uint64_t below = here ? to->below : to->size > t->session->copying.whole ? to->size : 0;
+
+	return offset < below ? COPY_PART_MAX : COPY_MAX;
 }
 
 ssize_t tree_copy_range(struct tree *t, uint64_t src, uint64_t src_offset, uint64_t dst, uint64_t dst_offset,
                         size_t len)
 {
-	struct timespec now = tree_now();
+	struct session_write w = {.now = tree_now()};
 	struct inode source, before, inode;
-	loff_t from = (loff_t)src_offset, to = (loff_t)dst_offset;
-	int src_fd, dst_fd;
 	uint64_t end;
 	ssize_t n;
+	int fd;
 	int r = regular(t, src, &source);
 
 	if (r == 0)
@@ -229,28 +361,31 @@ ssize_t tree_copy_range(struct tree *t, uint64_t src, uint64_t src_offset, uint6
 		return r;
 	if (source.content_layer == CONTENT_NONE || src_offset >= source.size || len == 0)
 		return 0;
-	if (len > COPY_MAX)
-		len = COPY_MAX;
 	if (len > source.size - src_offset)
 		len = source.size - src_offset;
+	if (src == dst && src_offset < dst_offset + len && dst_offset < src_offset + len)
+		return -EINVAL;
+	if (len > copy_step(t, &before, dst_offset))
+		len = copy_step(t, &before, dst_offset);
 	r = check_room(t, &before, dst_offset, len);
 	if (r < 0)
 		return r;
 	inode = before;
-	dst_fd = session_begin_write(t->session, &inode, before.size, now);
-	if (dst_fd < 0)
-		return dst_fd;
+	w.keep = before.size;
+	w.from = dst_offset;
+	w.to = dst_offset + len;
+	fd = session_begin_write(t->session, &inode, &w);
+	if (fd < 0)
+		return fd;
 	if (src == dst)
 		source = inode;
-	src_fd = session_content(t->session, &source);
-	n = src_fd < 0 ? 0 : copy_file_range(src_fd, &from, dst_fd, &to, len, 0);
+	n = copy_pieces(t, &source, src_offset, &inode, dst_offset, len);
 	if (n <= 0) {
-		r = n < 0 ? -errno : src_fd < 0 ? src_fd : 0;
-		session_write_failed(t->session, &before);
-		return r;
+		session_write_failed(t->session, &w, &before);
+		return n;
 	}
 	end = dst_offset + (uint64_t)n;
-	session_wrote(t->session, dst_fd, dst, end > before.size ? end : before.size, now);
+	session_wrote(t->session, &w, fd, dst, end > before.size ? end : before.size); /* brings nothing */
 	return n;
 }
 

@@ -12,7 +12,7 @@ def xxh3(data):
 def newer(data):
     """An index or a journal."""
     end = {b'umlfsidx': 96, b'umlfsjnl': 24}[data[:8]]
-    header = data[:8] + b'\2' + data[9:end]
+    header = data[:8] + bytes([data[8] + 1]) + data[9:end]
     return header + xxh3(header).to_bytes(8, 'little') + data[end + 8:]
 
 

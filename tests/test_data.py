@@ -74,10 +74,12 @@ class File:
 def starting_files(dice):
     """{name: File} of the base."""
     files = {'small': File(['small']), 'empty': File(['empty']), 'linked': File(['linked', 'dir/one', 'dir/sub/two']),
-             'middle': File(['dir/middle']), 'large': File(['large', 'dir/large'], True)}
+             'middle': File(['dir/middle']), 'parts': File(['dir/parts', 'parts']),
+             'large': File(['large', 'dir/large'], True)}
     files['small'].bytes.write(0, b'a few bytes')
     files['linked'].bytes.write(0, dice.randbytes(30_000))
     files['middle'].bytes.write(0, dice.randbytes(700_001))
+    files['parts'].bytes.write(0, dice.randbytes(3_000_001))
     for at in (0, GIB - 5, 4 * GIB - 3000, 5 * GIB + 100):
         files['large'].bytes.write(at, dice.randbytes(9000))
     files['large'].bytes.truncate(6 * GIB + 17)

@@ -27,6 +27,7 @@ void fault_fill_base(int basefd)
 	place_put(basefd, "file", "base", 4);
 	place_put(basefd, "big", big, sizeof(big));
 	place_put(basefd, "other", big, 9000);
+	place_put(basefd, "parts", big, sizeof(big));
 	assert_int_equal(mkdirat(basefd, "dir", 0755), 0);
 	assert_int_equal(mkdirat(basefd, "dir/sub", 0755), 0);
 	assert_int_equal(mkdirat(basefd, "empty", 0755), 0);
@@ -53,11 +54,14 @@ void fault_make_world(struct world *w)
 		{OP_MKFILE, "made/one", NULL, 0, 0, 0},
 		{OP_RENAME, "dir/child", "made/child", 0, 0, 0},
 		{OP_WRITE, "other", NULL, 2, 100, 300},
+		{OP_WRITE, "parts", NULL, 5, 100, 300},
+		{OP_WRITE, "parts", NULL, 6, 21000, 300},
 	};
 	static const struct op top[] = {
 		{OP_MKFILE, "clean", NULL, 0, 0, 0}, {OP_WRITE, "clean", NULL, 3, 0, 5000},
 		{OP_MKFILE, "dirty", NULL, 0, 0, 0}, {OP_MKFILE, "new", NULL, 0, 0, 0},
 		{OP_MKDIR, "fresh", NULL, 0, 0, 0},  {OP_UNLINK, "made/one", NULL, 0, 0, 0},
+		{OP_WRITE, "parts", NULL, 7, 5000, 300},
 	};
 	static const struct op dirty = {OP_WRITE, "dirty", NULL, 4, 0, 5000};
 

@@ -213,6 +213,10 @@ static const struct fault_case attribute_cases[] = {
          NULL,
          run_setattr,
          {OP_CHMOD, "dirty", NULL, INODE_SIZE | INODE_ATIME, 0, 10}},
+	{"set size and owner of a file in part",
+         NULL,
+         run_setattr,
+         {OP_CHMOD, "parts", NULL, INODE_SIZE | INODE_UID, 0, 9000}},
 	{"set size and times", NULL, run_setattr, {OP_CHMOD, "big", NULL, INODE_SIZE | INODE_MTIME, 0, 100}},
 	{"set an attribute", NULL, run_setxattr, {OP_CHMOD, "below", NULL, 0, 0, 0}},
 	{"set an attribute of a file of the base", NULL, run_setxattr, {OP_CHMOD, "file", NULL, 0, 0, 0}},
@@ -226,6 +230,12 @@ static const struct fault_case write_cases[] = {
 	{"write to a file being written", NULL, run_write, {OP_WRITE, "dirty", NULL, 0, 10, LEN}},
 	{"write to a file that was closed", prepare_open_no_more, run_write, {OP_WRITE, "dirty", NULL, 0, 10, LEN}},
 	{"write to an empty file", NULL, run_write, {OP_WRITE, "new", NULL, 0, 10, LEN}},
+	{"write whole units of a file of the base", NULL, run_write, {OP_WRITE, "big", NULL, 0, 4096, 8192}},
+	{"write to a part that is there", NULL, run_write, {OP_WRITE, "parts", NULL, 0, 5000, 100}},
+	{"write to a part that is below", NULL, run_write, {OP_WRITE, "parts", NULL, 0, 21000, 100}},
+	{"write units that are below", NULL, run_write, {OP_WRITE, "parts", NULL, 0, 12000, 9000}},
+	{"write over parts here and below", NULL, run_write, {OP_WRITE, "parts", NULL, 0, 100, 9000}},
+	{"write over the end of what is below", NULL, run_write, {OP_WRITE, "parts", NULL, 0, 29000, 9000}},
 };
 
 static const struct fault_case size_cases[] = {
@@ -238,11 +248,16 @@ static const struct fault_case size_cases[] = {
 	{"extend an empty file", NULL, run_op, {OP_TRUNCATE, "new", NULL, 0, 1000, 0}},
 	{"empty an empty file", NULL, run_op, {OP_TRUNCATE, "new", NULL, 0, 0, 0}},
 	{"punch a hole", NULL, run_op, {OP_PUNCH, "big", NULL, 0, 4096, 8192}},
+	{"punch a hole in parts", NULL, run_op, {OP_PUNCH, "parts", NULL, 0, 4096, 8192}},
+	{"cut a file in part", NULL, run_op, {OP_TRUNCATE, "parts", NULL, 0, 15000, 0}},
+	{"extend a file in part", NULL, run_op, {OP_TRUNCATE, "parts", NULL, 0, 35000, 0}},
 };
 
 static const struct fault_case copy_cases[] = {
 	{"copy to a file of the base", NULL, run_copy, {OP_COPY, "below", "big", 100, 50, LEN}},
 	{"copy from the base", NULL, run_copy, {OP_COPY, "big", "clean", 100, 50, LEN}},
+	{"copy from a file in part", NULL, run_copy, {OP_COPY, "parts", "clean", 100, 50, 3000}},
+	{"copy to a file in part", NULL, run_copy, {OP_COPY, "big", "parts", 20000, 50, LEN}},
 	{"copy within a file", NULL, run_copy, {OP_COPY, "big", "big", 20000, 0, LEN}},
 };
 
@@ -251,6 +266,8 @@ static const struct fault_case read_cases[] = {
 	{"read a file of a layer below", NULL, run_read, {OP_WRITE, "below", NULL, 1000, LEN, LEN}},
 	{"read a file", prepare_open_no_more, run_read, {OP_WRITE, "clean", NULL, 4900, 100, LEN}},
 	{"read a file being written", prepare_open_no_more, run_read, {OP_WRITE, "dirty", NULL, 4900, 100, LEN}},
+	{"read a file in part", prepare_open_no_more, run_read, {OP_WRITE, "parts", NULL, 25000, 100, 25000}},
+	{"seek in a file in part", NULL, run_seek, {OP_WRITE, "parts", NULL, SEEK_HOLE, 100, 0}},
 	{"seek data", NULL, run_seek, {OP_WRITE, "big", NULL, SEEK_DATA, 100, 0}},
 	{"statfs", NULL, run_statfs, {OP_WRITE, "", NULL, 0, 0, 0}},
 	{"fsync", NULL, run_fsync, {OP_WRITE, "dirty", NULL, 0, 0, 0}},

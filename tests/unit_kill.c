@@ -60,6 +60,8 @@ static const struct step steps[] = {
 	{STEP_OP, {OP_MKFIFO, "fifo", NULL, 0, 0, 0}, NULL},
 	{STEP_RESET, {0}, NULL},
 	{STEP_OP, {OP_PUNCH, "big", NULL, 0, 0, 8192}, NULL},
+	{STEP_OP, {OP_WRITE, "big", NULL, 4, 4096, 8192}, NULL},
+	{STEP_OP, {OP_COPY, "big", "big", 16000, 8000, 3000}, NULL},
 	{STEP_DELETE, {0}, "one"},
 	{STEP_RESET, {0}, SNAPSHOT_BASE},
 };

@@ -15,17 +15,19 @@
 #include "unit_image.h"
 #include "unit_op.h"
 
-enum { BASE_BYTES = 5000 };
+enum { BASE_BYTES = 5000, PARTS_BYTES = 9 * WORLD_COPY_UNIT + 100 };
 
 static void fill_base(int basefd)
 {
-	static unsigned char bytes[BASE_BYTES];
+	static unsigned char bytes[BASE_BYTES], parts[PARTS_BYTES];
 
 	memset(bytes, 'b', sizeof(bytes));
 	place_put(basefd, "cut", bytes, sizeof(bytes));
 	place_put(basefd, "grown", bytes, sizeof(bytes));
 	place_put(basefd, "changed", bytes, sizeof(bytes));
 	assert_int_equal(mkdirat(basefd, "dir", 0755), 0);
+	memset(parts, 'b', sizeof(parts));
+	place_put(basefd, "parts", parts, sizeof(parts));
 }
 
 static int setup(void **state)
@@ -49,7 +51,7 @@ static int teardown(void **state)
 
 static void put(struct crashed *c, const char *path, char byte, size_t len, uint64_t offset)
 {
-	static char bytes[2 * BASE_BYTES];
+	static char bytes[2 * WORLD_COPY_UNIT + BASE_BYTES];
 
 	assert_true(len <= sizeof(bytes));
 	memset(bytes, byte, len);
@@ -230,6 +232,109 @@ static void a_gap_in_the_journal_ends_it(void **state)
 	}
 	for (unsigned int i = 0; i < 5; i++)
 		free(states[i]);
+}
+
+/* Bytes of a content file that did not come to the disk. */
+static void make_hole(struct crashed *c, const char *path, uint64_t from, uint64_t len)
+{
+	int fd = image_session_fd(c);
+	int content = openat(fd, path, O_RDWR | O_CLOEXEC);
+
+	assert_int_equal(fallocate(content, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)len), 0);
+	close(content);
+	close(fd);
+}
+
+/* What the parts hold when the units in the mask did not come to the disk, of a file of this length. */
+static void expect_parts(struct crashed *c, unsigned int holes, size_t size, const char *when)
+{
+	static char bytes[2 * PARTS_BYTES];
+	struct inode inode = world_inode(&c->w, "parts");
+
+	expect_status((long)inode.size, (long)size, "%s: size", when);
+	expect_status(tree_read(&c->w.tree, inode.ino, bytes, sizeof(bytes), 0), (long)size, "%s", when);
+	for (size_t at = 0; at < size; at++) {
+		size_t unit = at / WORLD_COPY_UNIT;
+		bool is_written = (at >= 1000 && at < 1100) ||
+		                  (at >= 3 * WORLD_COPY_UNIT && at < 5 * WORLD_COPY_UNIT) || at >= PARTS_BYTES;
+		char want = is_written && !(holes >> unit & 1) ? 'n' : 'b';
+
+		if (bytes[at] != want)
+			fail_msg("%s: byte %zu is %c, not %c", when, at, bytes[at], want);
+	}
+}
+
+/* The journal says which parts are there; those that are not go back to the bytes of the base, the others stay. */
+static void a_part_has_its_old_bytes_or_its_new_ones(void **state)
+{
+	static const unsigned int units[] = {0, 3, 4, 9};
+	struct crashed *c = *state;
+	char path[64], when[80];
+
+	put(c, "parts", 'n', 100, 1000);
+	put(c, "parts", 'n', 2 * WORLD_COPY_UNIT, 3 * WORLD_COPY_UNIT);
+	put(c, "parts", 'n', 2000, PARTS_BYTES);
+	content_path(c, "parts", path);
+	for (int settled = 0; settled < 2; settled++) {
+		if (settled)
+			expect_status(session_settle(&c->w.store->session), 0, "settling");
+		image_take(c);
+		for (unsigned int mask = 0; mask < 8; mask++) {
+			unsigned int holes = 0;
+
+			image_put(c, true);
+			for (unsigned int i = 0; i < 3; i++) {
+				if (mask >> i & 1) {
+					make_hole(c, path, units[i] * WORLD_COPY_UNIT, WORLD_COPY_UNIT);
+					holes |= 1u << units[i];
+				}
+			}
+			snprintf(when, sizeof(when), "holes %x, settled %d", holes, settled);
+			image_open_after_boot(c, when);
+			expect_parts(c, holes, PARTS_BYTES + 2000, when);
+		}
+		for (size_t len = 0; len < PARTS_BYTES + 2000; len += 1000) {
+			unsigned int holes = 0;
+
+			image_put(c, true);
+			image_part(c, path, len);
+			if (len == 0 && settled)
+				image_remove(c, path);
+			for (unsigned int i = 0; i < 10; i++) {
+				/* A block that is there in part has zeros behind: nothing writes such a file. */
+				if (i * WORLD_COPY_UNIT >= len)
+					holes |= 1u << i;
+			}
+			if (len % WORLD_COPY_UNIT && len < PARTS_BYTES)
+				continue;
+			snprintf(when, sizeof(when), "%zu bytes, settled %d", len, settled);
+			image_open_after_boot(c, when);
+			expect_parts(c, holes, len > PARTS_BYTES ? len : PARTS_BYTES, when);
+		}
+		image_put(c, false);
+		world_open(&c->w);
+	}
+}
+
+/* Of a part that was synced nothing is ever taken for missing: what guests punch or write as zeros is there as zeros. */
+static void zeros_in_a_synced_part_stay(void **state)
+{
+	struct crashed *c = *state;
+	uint64_t ino = world_ino(&c->w, "parts");
+	char bytes[3 * WORLD_COPY_UNIT];
+
+	put(c, "parts", 0, WORLD_COPY_UNIT, WORLD_COPY_UNIT);
+	expect_status(tree_fallocate(&c->w.tree, ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, WORLD_COPY_UNIT),
+	              0, "punch");
+	expect_status(tree_fsync(&c->w.tree, ino), 0, "fsync");
+	world_crash(&c->w);
+	assert_int_equal(unlinkat(c->w.place.fd, "session/running", 0), 0);
+	assert_int_equal(symlinkat("the boot before", c->w.place.fd, "session/running"), 0);
+	world_open(&c->w);
+	assert_int_equal(*c->w.place.lines, '\0');
+	assert_int_equal(tree_read(&c->w.tree, ino, bytes, sizeof(bytes), 0), sizeof(bytes));
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		assert_int_equal(bytes[i], i < 2 * WORLD_COPY_UNIT ? 0 : 'b');
 }
 
 static bool has_snapshot(struct crashed *c, const char *name)
@@ -481,6 +586,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_file_has_its_old_bytes_or_its_new_ones),
 		TEST(what_fsync_promised_is_there),
+		TEST(a_part_has_its_old_bytes_or_its_new_ones),
+		TEST(zeros_in_a_synced_part_stay),
 		TEST(a_gap_in_the_journal_ends_it),
 		TEST(a_snapshot_not_yet_on_disk_is_whole_or_absent),
 		TEST(a_reset_not_yet_on_disk_is_whole_or_absent),

@@ -39,6 +39,9 @@ static void fill(struct record *record)
 	record_xattrs(record, 6, (struct xattr_set){set, sizeof(set)});
 	record_xattrs(record, 7, (struct xattr_set){0});
 	record_inode(record, &full, INODE_MTIME);
+	record_partial(record, 8, INT64_MAX);
+	record_part(record, 8, 4096, 8192);
+	record_below(record, 8, 5000);
 }
 
 static void expect_same_inode(const struct inode *got, const struct inode *want)
@@ -63,7 +66,7 @@ static void what_is_encoded_is_decoded(void **state)
 	struct effect e[RECORD_EFFECTS];
 
 	fill(record);
-	assert_int_equal(record_decode(record->bytes, record->len, e), 7);
+	assert_int_equal(record_decode(record->bytes, record->len, e), 10);
 	assert_int_equal(e[0].kind, EFFECT_INODE);
 	assert_int_equal(e[0].fields, INODE_FIELDS);
 	expect_same_inode(&e[0].attr, &full);
@@ -83,6 +86,12 @@ static void what_is_encoded_is_decoded(void **state)
 	assert_int_equal(e[5].len, 0);
 	assert_int_equal(e[6].fields, INODE_MTIME);
 	assert_int_equal(e[6].attr.mtime.tv_sec, full.mtime.tv_sec);
+	assert_int_equal(e[7].kind, EFFECT_PARTIAL);
+	assert_true(e[7].ino == 8 && e[7].to == INT64_MAX);
+	assert_int_equal(e[8].kind, EFFECT_PART);
+	assert_true(e[8].ino == 8 && e[8].from == 4096 && e[8].to == 8192);
+	assert_int_equal(e[9].kind, EFFECT_BELOW);
+	assert_true(e[9].ino == 8 && e[9].to == 5000);
 	free(record);
 }
 
@@ -123,7 +132,7 @@ static void read_effects(const struct effect *effects, int n)
 	unsigned int sum = 0; /* so that a sanitizer looks at each byte */
 
 	for (int i = 0; i < n; i++) {
-		assert_in_range(effects[i].kind, EFFECT_INODE, EFFECT_XATTRS);
+		assert_in_range(effects[i].kind, EFFECT_INODE, EFFECT_BELOW);
 		assert_false(effects[i].kind == EFFECT_ENTRY && effects[i].len == 0);
 		for (size_t at = 0; at < effects[i].len; at++)
 			sum += (unsigned char)effects[i].bytes[at];
@@ -152,7 +161,7 @@ static void every_prefix_is_refused_or_whole_effects(void **state)
 		}
 		free(copy);
 	}
-	assert_int_equal(n_accepted, 6);
+	assert_int_equal(n_accepted, 9);
 	free(record);
 }
 

@@ -9,6 +9,9 @@
 #include "tree.h"
 #include "unit_place.h"
 
+/* Bytes: longer files of below are copied up in parts of so many. */
+enum { WORLD_COPY_WHOLE = 8000, WORLD_COPY_UNIT = 4096 };
+
 struct world {
 	struct place place; /* base/ and session/ are in it */
 	char base[160], session[160];

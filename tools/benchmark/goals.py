@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 from . import trees
-from .processes import Failed, progress, run
+from .processes import Failed, progress, run, timed
 
 KILO, MEGA = 1000, 1_000_000
 DATA_MEGABYTES = 500
@@ -146,6 +146,33 @@ def open_files(space):
         return most
 
 
+def write_first_byte(root):
+    """Milliseconds for a byte into the middle of the base file of 1 GiB."""
+    fd = os.open(f"{root}/{trees.IMAGE}", os.O_WRONLY)
+    seconds = timed(os.pwrite, fd, b"x", trees.IMAGE_BYTES // 2)
+    os.close(fd)
+    return seconds * KILO
+
+
+def first_byte(space):
+    with space.session(base=space.image_base.imported) as session:
+        return write_first_byte(session.root)
+
+
+def first_byte_disk(space):
+    """KiB that all files of the session take more for it, records and folders included."""
+    with space.session(base=space.image_base.imported) as session:
+        before = disk_use(session.path)
+        write_first_byte(session.root)
+        space.sync()
+        return (disk_use(session.path) - before) / 1024
+
+
+def disk_use(session):
+    return sum(path.lstat().st_blocks * 512 for name in ("layers", "manifest", "log") for path in
+               [session / name, *(session / name).rglob("*")] if path.exists())
+
+
 CASES = [
     Goal("spawn", "starting any process (true)", spawn, often=10),
     Goal("snapshot-empty", "snapshot, nothing changed", after(nothing, "snapshot", "new"), limit=5, often=3),
@@ -162,6 +189,8 @@ CASES = [
     Goal("mount-imported", "mount, imported base of 100,000", mount_imported, limit=50, often=3),
     Goal("mount-directory", "mount, directory of 100,000, cache warm", mount_directory, limit=1000),
     Goal("memory", "memory after a walk of 100,000", memory, unit="MiB", limit=40, rounds_max=3),
+    Goal("first-write", "first byte written to a base file, 1 GiB", first_byte, limit=10, often=3),
+    Goal("first-write-disk", "disk that it takes", first_byte_disk, unit="KiB", limit=1024),
     Goal("open-files", "files open: 5,000 written, 200 snapshots", open_files, unit="files", limit=511, rounds_max=1),
 ]
 
