@@ -114,11 +114,16 @@ static int drop_capabilities(void)
 	return syscall(SYS_capset, &head, sets) < 0 ? -errno : 0;
 }
 
+/* Of a build with sanitizers, whose report can go to no file of its own any more: then to the daemon's log. */
+void __sanitizer_set_report_fd(void *fd) __attribute__((weak));
+
 int confine_process(int session, int base)
 {
 	int r = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
 	int dropped = drop_capabilities();
 
+	if (__sanitizer_set_report_fd)
+		__sanitizer_set_report_fd((void *)STDERR_FILENO);
 	if (r == 0)
 		r = enter_landlock(session, base);
 	return r > 0 && dropped < 0 ? dropped : r;

@@ -98,6 +98,7 @@ static void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_
 	int r;
 
 	fuse_ops_change(st, to_set, &change);
+	fuse_ops_drop_group(req, ops, ino, &change);
 	r = tree_setattr(ops->tree, ino, &change, &inode);
 	if (fuse_ops_made_room(ops, r))
 		r = tree_setattr(ops->tree, ino, &change, &inode);

@@ -76,6 +76,9 @@ void fuse_ops_reply_written(fuse_req_t req, ssize_t n);
 /* Answers with a name's inode, which the kernel then holds. */
 void fuse_ops_reply_entry(fuse_req_t req, struct fuse_ops *ops, int r, const struct inode *inode);
 
+/* With -o posix: adds to a change that who asks may not leave the set-group-id bit, where that is so. */
+void fuse_ops_drop_group(fuse_req_t req, struct fuse_ops *ops, fuse_ino_t ino, struct tree_change *change);
+
 /* The requests of fuse_ops_file.c: bytes and extended attributes. */
 void fuse_ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi);
 void fuse_ops_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t offset,

@@ -32,6 +32,8 @@ static int open_source(struct import *im, const char *source)
 {
 	struct stat st;
 
+	im->report.source = source;
+	im->report.between = ": ";
 	if (strcmp(source, "-") == 0) {
 		im->report.source = "standard input";
 		im->source = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
@@ -46,6 +48,7 @@ static int open_source(struct import *im, const char *source)
 	return 0;
 }
 
+/* Adds one source to what the target has. */
 static int read_source(struct import *im)
 {
 	if (!im->is_dir)
@@ -57,7 +60,37 @@ static int read_source(struct import *im)
 	return import_dir(im->source, &im->report, &im->meter, im->target);
 }
 
-static int make(struct import *im, struct import_result *result)
+/* How much there is to read, 0 when that cannot be told. */
+static uint64_t count_bytes(const struct import_options *o)
+{
+	uint64_t total = 0;
+
+	for (unsigned int i = 0; i < o->n_sources; i++) {
+		bool is_stdin = strcmp(o->sources[i], "-") == 0;
+		struct stat st;
+
+		if ((is_stdin ? fstat(STDIN_FILENO, &st) : stat(o->sources[i], &st)) < 0 || !S_ISREG(st.st_mode))
+			return 0;
+		total += (uint64_t)st.st_size;
+	}
+	return total;
+}
+
+/* The first source is open. */
+static int read_sources(struct import *im, const struct import_options *o)
+{
+	int r = read_source(im);
+
+	for (unsigned int i = 1; r == 0 && i < o->n_sources; i++) {
+		im->source = close_fd(im->source);
+		r = open_source(im, o->sources[i]);
+		if (r == 0)
+			r = read_source(im);
+	}
+	return r;
+}
+
+static int make(struct import *im, const struct import_options *o, struct import_result *result)
 {
 	int root = import_place_begin(im->place);
 	int r;
@@ -67,7 +100,7 @@ static int make(struct import *im, struct import_result *result)
 	r = import_target_new(root, &im->report, &im->target);
 	if (r < 0)
 		return import_report_errno(&im->report, NULL, r);
-	r = read_source(im);
+	r = read_sources(im, o);
 	if (r == 0)
 		r = import_target_index(im->target, result);
 	if (r == 0)
@@ -78,17 +111,20 @@ static int make(struct import *im, struct import_result *result)
 int import_run(const struct import_options *options, struct import_result *result)
 {
 	struct import im = {
-		.report = {.log = options->log, .source = options->source, .between = ": "},
+		.report = {.log = options->log},
 		.meter = {.tell = options->progress, .arg = options->progress_arg},
 		.source = -1,
 	};
 	struct import_result made;
-	int r = open_source(&im, options->source);
+	int r;
+
+	im.meter.now.bytes_total = count_bytes(options);
+	r = open_source(&im, options->sources[0]);
 
 	if (r == 0)
 		r = import_place_new(options->base, options->force, options->log, &im.place);
 	if (r == 0)
-		r = make(&im, &made);
+		r = make(&im, options, &made);
 	import_target_free(im.target);
 	import_place_free(im.place);
 	close_fd(im.source);

@@ -62,16 +62,13 @@ int import_file_write(struct import_file *file, const void *bytes, size_t len, u
 	return 0;
 }
 
-int import_file_end(struct import_file *file, uint64_t size)
+/* Gives the host's file its time and mode, and the node what is told of the content. */
+static int close_content(struct import_file *file, uint64_t size, uint64_t checksum)
 {
 	struct build_node *node = file->node;
 	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, node->mtime};
 	struct stat st;
 
-	if (size < file->end || size > INT64_MAX)
-		return -EUCLEAN;
-	if (size > file->end && ftruncate(file->fd, (off_t)size) < 0)
-		return -errno;
 	/* Best effort: that the stamp is the host's is what counts. */
 	(void)futimens(file->fd, times);
 	if (fstat(file->fd, &st) < 0)
@@ -82,6 +79,29 @@ int import_file_end(struct import_file *file, uint64_t size)
 	node->size = size;
 	node->blocks = file->n_blocks * SECTORS;
 	node->stamp = (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
-	node->checksum = checksum_content_end(file->sum, size);
+	node->checksum = checksum;
 	return 0;
+}
+
+int import_file_clone(struct import_file *file, int fd, uint64_t size, uint64_t checksum)
+{
+	uint64_t at = 0, data, end;
+	int r = io_clone(fd, file->fd, size);
+
+	if (r < 0)
+		return r;
+	while (io_next_data(fd, at, size, &data, &end)) {
+		count_blocks(file, end - data, data);
+		at = end;
+	}
+	return close_content(file, size, checksum);
+}
+
+int import_file_end(struct import_file *file, uint64_t size)
+{
+	if (size < file->end || size > INT64_MAX)
+		return -EUCLEAN;
+	if (size > file->end && ftruncate(file->fd, (off_t)size) < 0)
+		return -errno;
+	return close_content(file, size, checksum_content_end(file->sum, size));
 }

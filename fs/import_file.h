@@ -22,6 +22,9 @@ void import_file_fini(struct import_file *file);
 /* Bytes at offset; what is left out between is a hole. Offsets grow: -EUCLEAN for one that does not. */
 int import_file_write(struct import_file *file, const void *bytes, size_t len, uint64_t offset);
 
+/* All of another host file of this size, whose checksum is known; the file is complete then. */
+int import_file_clone(struct import_file *file, int fd, uint64_t size, uint64_t checksum);
+
 /*
  * The file is complete and of this size: -EUCLEAN when more was written. node gets size, blocks, stamp and
  * checksum; the host file gets node's mtime as far as the host can.

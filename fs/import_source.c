@@ -40,8 +40,6 @@ int import_source_new(int fd, struct import_meter *meter, struct import_source *
 	s->meter = meter;
 	s->start = s->end = 0;
 	s->seekable = S_ISREG(st.st_mode) && lseek(fd, 0, SEEK_CUR) == 0;
-	if (s->seekable)
-		meter->now.bytes_total = (uint64_t)st.st_size;
 	*out = s;
 	return 0;
 }

@@ -441,6 +441,18 @@ int import_target_end(struct import_target *t, const struct import_member *m, ui
 	return 0;
 }
 
+int import_target_clone(struct import_target *t, const struct import_member *m, int fd, uint64_t size,
+                        uint64_t checksum)
+{
+	int r = import_file_clone(&t->file, fd, size, checksum);
+
+	import_file_fini(&t->file);
+	if (r < 0)
+		return failed(t, m, r);
+	t->bytes += size;
+	return 0;
+}
+
 uint64_t import_target_written(const struct import_target *t)
 {
 	return t->file.end;

@@ -40,6 +40,13 @@ int import_target_write(struct import_target *t, const struct import_member *m, 
 /* The open file is complete and of this size. */
 int import_target_end(struct import_target *t, const struct import_member *m, uint64_t size);
 
+/*
+ * The open file gets the size bytes of the host's file fd, whose checksum is known, and is complete. Shares blocks where
+ * the file system can.
+ */
+int import_target_clone(struct import_target *t, const struct import_member *m, int fd, uint64_t size,
+                        uint64_t checksum);
+
 /* Where the open file ends so far. */
 uint64_t import_target_written(const struct import_target *t);
 

@@ -39,10 +39,15 @@ void map_each(const struct map *map, void (*visit)(struct map_node *node, void *
 /* Frees the table, not the nodes. */
 void map_fini(struct map *map);
 
-/* Spreads a small number over 64 bits. */
+/*
+ * Spreads numbers over 64 bits, and leaves such as follow each other side by side: they are used together, and their buckets
+ * then share cache lines.
+ */
 static inline uint64_t map_hash_u64(uint64_t key)
 {
-	key ^= key >> 32;
-	key *= 0x9e3779b97f4a7c15u;
-	return key ^ (key >> 29);
+	uint64_t together = key >> 6;
+
+	together ^= together >> 32;
+	together *= 0x9e3779b97f4a7c15u;
+	return (together ^ together >> 29) + (key & 63);
 }

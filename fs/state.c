@@ -252,6 +252,16 @@ const char *states_standing(const struct states *s)
 	return found ? found->name : SNAPSHOT_BASE;
 }
 
+int states_fd(const struct states *s)
+{
+	return s->store->session.dirfd;
+}
+
+const struct log *states_log(const struct states *s)
+{
+	return &s->watched;
+}
+
 /* True when layers that were loaded are not the session's any more: nothing keeps a daemon from a reset. */
 static bool was_reset(const struct states *s)
 {

@@ -32,5 +32,9 @@ int states_load(struct states *s, const char *name, struct state **out);
 /* The snapshot that the present state stands on, SNAPSHOT_BASE when it is none. */
 const char *states_standing(const struct states *s);
 
+/* The session's directory, borrowed; and the log of who opened it, for what states_failed() shall know of. */
+int states_fd(const struct states *s);
+const struct log *states_log(const struct states *s);
+
 /* What failed with r while states were read: writes why, unless that was written already, and answers r. */
 int states_failed(const struct states *s, int r);

@@ -14,7 +14,6 @@ A test file imports the fixtures `room` and `pair`.
 """
 
 import contextlib
-import itertools
 import os
 import resource
 import stat
@@ -237,7 +236,7 @@ def unlike(case, got, want):
 # --- the two sides ---------------------------------------------------------------------------------------------
 
 class Pair:
-    """A mount and a plain directory. Of half of the cases the base brings the things along, of the others they are new."""
+    """A mount and a plain directory. Of a third of the cases the base brings the things along, of another a snapshot; the rest are new."""
 
     def __init__(self, place, name, options='posix'):
         self.place, self.session, self.options = place, f'session-{name}', options
@@ -262,11 +261,16 @@ class Pair:
     def differences(self, cases):
         cases = list(cases)
         numbered = list(enumerate(cases))
-        in_base = [self.read_only or zlib.crc32(b'%d' % number) % 2 == 0 for number in range(len(cases))]
-        in_process(ACTORS['root'], self.base, make_cases, itertools.compress(numbered, in_base))
         in_process(ACTORS['root'], self.twin, make_cases, numbered)
+        parts = [[], [], []]
+        for number, case in numbered:
+            parts[0 if self.read_only else zlib.crc32(b'%d' % number) % 3].append((number, case))
+        in_process(ACTORS['root'], self.base, make_cases, parts[0])
         self.mount()
-        in_process(ACTORS['root'], self.mountpoint, make_cases, [pair for pair, old in zip(numbered, in_base) if not old])
+        in_process(ACTORS['root'], self.mountpoint, make_cases, parts[1])
+        if not self.read_only:
+            self.place.run('snapshot', f'{self.place.path}/{self.session}', 'made')
+        in_process(ACTORS['root'], self.mountpoint, make_cases, parts[2])
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
         got, want = (in_process(ACTORS['root'], top, run_cases, top, cases) for top in (self.mountpoint, self.twin))
         return [line for case, *answers in zip(cases, got, want) for line in unlike(case, *answers)]

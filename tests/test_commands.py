@@ -19,7 +19,8 @@ from calls import overwrite, read_file
 from umlfs_cli import (PATIENCE, ROOT, Mount, children, differences, dump, identity, ids, kill_and_wait, mounts_below,
                        processes_of, program, run, small_members, start, wait_pid, write_archive)
 
-COMMANDS = ['import', 'mount', 'umount', 'snapshot', 'reset', 'list', 'delete', 'status', 'check', 'verify']
+COMMANDS = ['import', 'mount', 'umount', 'snapshot', 'reset', 'list', 'delete', 'status', 'check', 'verify',
+            'export', 'commit']
 
 as_root = pytest.mark.parametrize('user', ['root'], indirect=True)
 as_ordinary = pytest.mark.parametrize('user', ['ordinary'], indirect=True)
@@ -1237,11 +1238,13 @@ def test_unknown_commands_are_usage_errors(words):
 
 @pytest.mark.parametrize('command', COMMANDS)
 def test_unknown_options_and_wrong_arguments_are_usage_errors(place, command):
-    most = {'import': 2, 'mount': 3, 'snapshot': 2, 'reset': 2, 'delete': 2}.get(command, 1)
-    cases = [['--nonsense', 'a', 'b'], ['-x', 'a', 'b'], ['a', 'b', '--nonsense'], ['a'] * (most + 1)]
+    most = {'import': 2, 'mount': 3, 'snapshot': 2, 'reset': 2, 'delete': 2, 'export': 2, 'commit': 2}.get(command, 1)
+    cases = [['--nonsense', 'a', 'b'], ['-x', 'a', 'b'], ['a', 'b', '--nonsense']]
+    if command != 'import':     # which takes any number
+        cases.append(['a'] * (most + 1))
     if command != 'status':
         cases.append([])
-    if command in ('mount', 'import', 'snapshot', 'delete'):
+    if command in ('mount', 'import', 'snapshot', 'delete', 'export', 'commit'):
         cases.append(['a'])
     if command == 'mount':
         cases += [['-o'], ['a', 'b', '-o']]
@@ -1252,7 +1255,7 @@ def test_unknown_options_and_wrong_arguments_are_usage_errors(place, command):
 
 @pytest.mark.parametrize('command', COMMANDS)
 def test_an_empty_argument_is_an_error(place, command):
-    most = {'import': 2, 'mount': 3, 'snapshot': 2, 'reset': 2, 'delete': 2}.get(command, 1)
+    most = {'import': 2, 'mount': 3, 'snapshot': 2, 'reset': 2, 'delete': 2, 'export': 2, 'commit': 2}.get(command, 1)
     for at in range(most):
         words = ['a'] * most
         words[at] = ''

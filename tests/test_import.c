@@ -109,8 +109,10 @@ static int run(struct place *p, const char *source, int (*progress)(void *, cons
 {
 	const struct log log = {keep_line, p};
 	char from[128], base[128];
+	const char *const sources[] = {from};
 	const struct import_options options = {
-		.source = from,
+		.sources = sources,
+		.n_sources = 1,
 		.base = base,
 		.log = &log,
 		.progress = progress,

@@ -1,5 +1,6 @@
 """An import keeps everything that the archive says, whoever imports it."""
 
+import io
 import itertools
 import os
 import shutil
@@ -13,7 +14,7 @@ import pytest
 pytest.register_assert_rewrite('importing')
 from importing import (ALL_XATTRS, COMPRESSORS, MIB, NANOSECONDS, ROOT, as_user, assert_private, assert_same,
                        assert_same_content, both_locales, both_users, compressed, content, cpio, expected_of,
-                       imported, index_bytes, make_sparse, make_tree, needs_programs, needs_root, area, python_tar,
+                       imported, index_bytes, index_of, make_sparse, make_tree, needs_programs, needs_root, area, python_tar,
                        shared, tar, umlfs_import, write)
 
 pytestmark = needs_programs
@@ -390,3 +391,45 @@ def test_sockets_and_fifos_of_a_directory_are_kept(area):
     entries = imported(f'{area}/tree', f'{area}/base')
     assert stat.S_ISSOCK(os.lstat(f'{area}/tree/socket').st_mode)
     assert (entries[b'socket'].type, entries[b'fifo'].type) == ('s', 'p')
+
+
+# --- several sources -----------------------------------------------------------------------------------
+
+@both_users
+def test_later_sources_come_over_earlier_ones(area, user):
+    def member(name, data=b'', **changes):
+        info = tarfile.TarInfo(name)
+        info.size, info.mtime = len(data), 10**9
+        for key, value in changes.items():
+            setattr(info, key, value)
+        return info, data
+    def archive(name, *members):
+        with tarfile.open(f'{area}/{name}', 'w') as stream:
+            for info, data in members:
+                stream.addfile(info, io.BytesIO(data))
+        return f'{area}/{name}'
+    a = archive('a.tar', member('d', type=tarfile.DIRTYPE, mode=0o700), member('d/kept', b'1'), member('d/over', b'one', uid=1),
+                member('d/name', type=tarfile.LNKTYPE, linkname='d/over'), member('was', b'file'))
+    b = archive('b.tar', member('d', type=tarfile.DIRTYPE, mode=0o755), member('d/over', b'two', uid=2),
+                member('was', type=tarfile.DIRTYPE, mode=0o755), member('was/in', b'x'),
+                member('d/other', type=tarfile.LNKTYPE, linkname='d/over'))
+    os.makedirs(f'{area}/c/d')
+    write(f'{area}/c/d/last', b'from a directory')
+    os.chmod(f'{area}/c/d', 0o715)
+    entries = importing_several(user, a, b, f'{area}/c', f'{area}/base')
+    assert sorted(entries) == [b'.', b'd', b'd/kept', b'd/last', b'd/name', b'd/other', b'd/over', b'was', b'was/in']
+    assert (entries[b'd'].mode, entries[b'd/over'].uid, entries[b'd/name'].uid, entries[b'was'].type) == (0o715, 2, 1, 'd')
+    assert entries[b'd/other'].first == entries[b'd/over'].first != entries[b'd/name'].first
+    assert content(f'{area}/base', b'd/over') == b'two' and content(f'{area}/base', b'd/name') == b'one'
+    # A later source that cannot be read leaves nothing, and is the one that is named.
+    status, stderr = umlfs_import(a, f'{area}/none.tar', f'{area}/other', user=user)
+    assert status == 1 and stderr.startswith(f'umlfs: {area}/none.tar: ') and not os.path.exists(f'{area}/other')
+    status, stderr = umlfs_import(b, a, f'{area}/other', user=user)       # a file in the place of a directory with entries
+    assert status == 1 and stderr.startswith(f'umlfs: {a}: was: ')
+    assert sorted(os.listdir(area)) == ['a.tar', 'b.tar', 'base', 'c']
+
+
+def importing_several(user, *words):
+    status, stderr = umlfs_import(*words, user=user)
+    assert status == 0 and 'warning' not in stderr, stderr
+    return index_of(words[-1])

@@ -22,9 +22,10 @@ import_report import_member import_acl import_meter import_source import_gzip im
 import_place import_stream import_archive import_dir import
 mounts request control_socket control
 state names diff_compare diff_set diff_match diff
+state_walk export_tar export_layer export base_commit
 confine unmounter
-scratch uml initramfs
-worker follow twin notify fuse_ops_attr fuse_ops_reply fuse_ops_dir fuse_ops_file fuse_ops
+scratch uml mconsole guest initramfs
+worker follow twin notify fuse_ops_attr fuse_ops_reply fuse_ops_group fuse_ops_dir fuse_ops_file fuse_ops
 mountpoint serve_control serve
 """.split()
 
@@ -32,12 +33,13 @@ mountpoint serve_control serve
 ONE_THING = {
     ("store_base", "store"), ("merge", "store"), ("fuse_ops_reply", "fuse_ops"),
     ("import_meter", "import"), ("import_target", "import"), ("diff_compare", "diff"), ("diff_match", "diff"),
+    ("export_tar", "export"),
 }
 
 DOORS = {
     "fuse_lowlevel.h": {"notify", "fuse_ops_attr", "fuse_ops_reply", "serve"},
-    "archive.h": {"initramfs", *(name for name in ORDER if name.startswith("import"))},
-    "archive_entry.h": {"initramfs", *(name for name in ORDER if name.startswith("import"))},
+    "archive.h": {"initramfs", *(name for name in ORDER if name.startswith(("import", "export")))},
+    "archive_entry.h": {"initramfs", *(name for name in ORDER if name.startswith(("import", "export")))},
     "xxhash.h": {"checksum"},
     "zlib.h": {"import_gzip"},
 }

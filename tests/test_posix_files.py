@@ -121,6 +121,13 @@ def test_chown(pair):
                        for call in (os.chown, os.lchown, fchown) if kind in ('file', 'dir') or call != fchown)
 
 
+def test_chown_of_what_belongs_to_the_group_of_others(pair):
+    pair.must_be_alike(Case(actor, [*things(kind, 'x', mode, OWNER, group)], (call, 'x', uid, gid))
+                       for actor in ('owner', 'root') for kind in ('file', 'dir', 'fifo') for mode in (0o6775, 0o6744, 0o2644)
+                       for group in (GROUP, OTHER) for uid in (-1, OWNER) for gid in (-1, GROUP) for call in (os.chown, fchown)
+                       if kind != 'fifo' or call != fchown)
+
+
 def test_chmod(pair):
     pair.must_be_alike(Case(actor, [*things(kind, 'x', before, uid, gid)], (call, 'x', mode))
                        for actor in USERS for kind in ('file', 'dir', 'fifo', 'socket', 'block', 'to-dir', 'dangling')
@@ -170,9 +177,8 @@ WRITING = [(write, b''), (write, b'x'), (write, b'x' * 9000), (append, b''), (ap
 
 
 def test_writing_takes_privileges_away(pair):
-    """Set-group-id without execution by the group is left out: the kernel takes that away from strangers, but not on FUSE."""
     pair.must_be_alike(Case(actor, [*things(kind, 'x', mode, OWNER, GROUP)], (call, 'x', *args))
-                       for actor in USERS for kind in ('file', 'empty') for mode in (0o666, 0o6777, 0o4666, 0o6755)
+                       for actor in USERS for kind in ('file', 'empty') for mode in (0o666, 0o6777, 0o4666, 0o6755, 0o2666, 0o6766)
                        for call, *args in WRITING)
 
 
@@ -188,7 +194,7 @@ def test_allocating_more_than_a_file_can_have(pair):
 def test_utimensat(pair):
     times = [UTIME_NOW, UTIME_OMIT, (1_500_000_000, 123_456_789)]
     pair.must_be_alike(Case(actor, [*things(kind, 'x', mode, uid, GROUP)], (utimensat, 'x', atime, mtime, flags))
-                       for actor in USERS for kind, mode in (('file', 0o644), ('file', 0o666), ('file', 0o444), ('dir', 0o777),
+                       for actor in USERS for kind, mode in (('file', 0o644), ('file', 0o666), ('file', 0o2666), ('dir', 0o777),
                                                             ('to-file', 0o666), ('dangling', 0o777))
                        for uid in (OWNER, 0) for flags in (0, AT_SYMLINK_NOFOLLOW)
                        for atime, mtime in product(times, repeat=2))

@@ -222,7 +222,9 @@ static void remove_session(struct world *w)
 static void import_base(struct world *w)
 {
 	char source[180];
-	const struct import_options options = {.source = source, .base = w->base, .log = &w->place.log};
+	const char *const sources[] = {source};
+	const struct import_options options = {
+		.sources = sources, .n_sources = 1, .base = w->base, .log = &w->place.log};
 	struct import_result result;
 
 	remove_session(w);
@@ -258,8 +260,9 @@ struct importing {
 
 static int run_import(struct importing *im)
 {
+	const char *const sources[] = {im->source};
 	const struct import_options options = {
-		.source = im->source, .base = im->base, .force = im->force, .log = &im->place.log};
+		.sources = sources, .n_sources = 1, .base = im->base, .force = im->force, .log = &im->place.log};
 	struct import_result result;
 
 	place_forget_lines(&im->place);

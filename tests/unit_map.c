@@ -128,12 +128,32 @@ static void a_hold_that_is_not_there_is_not_let_go(void **state)
 	pin_fini(&pins);
 }
 
+static void numbers_at_any_distance_spread_and_neighbours_stay_together(void **state)
+{
+	enum { KEYS = 4096, CHAIN_MAX = 16 };
+
+	for (uint64_t distance = 1; distance < UINT64_MAX / 4 / KEYS; distance *= 2) {
+		unsigned int chains[KEYS] = {0};
+
+		for (uint64_t i = 0; i < KEYS; i++) {
+			unsigned int *chain = &chains[map_hash_u64(i * distance) % KEYS];
+
+			assert_true(++*chain <= CHAIN_MAX);
+		}
+	}
+	for (uint64_t key = 0; key < KEYS; key++) {
+		if ((key + 1) % 64 != 0)
+			assert_int_equal(map_hash_u64(key + 1), map_hash_u64(key) + 1);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_map_finds_what_was_added_and_not_removed),
 		cmocka_unit_test(each_visits_every_node_once),
 		cmocka_unit_test(reserve_covers_what_is_added_after_it),
+		cmocka_unit_test(numbers_at_any_distance_spread_and_neighbours_stay_together),
 		cmocka_unit_test(pins_count_each_inode_by_itself),
 		cmocka_unit_test(a_hold_that_is_not_there_is_not_let_go),
 	};

@@ -18,7 +18,7 @@ struct command {
 };
 
 extern const struct command cmd_import, cmd_mount, cmd_umount, cmd_snapshot, cmd_reset, cmd_list, cmd_delete,
-	cmd_status, cmd_check, cmd_verify, cmd_diff, cmd_run, cmd_doctor, cmd_clean;
+	cmd_status, cmd_check, cmd_verify, cmd_diff, cmd_export, cmd_commit, cmd_run, cmd_doctor, cmd_clean;
 
 /* The commands in the order of `umlfs --help`, NULL at the end. */
 extern const struct command *const commands[];

@@ -2,9 +2,11 @@
 #include "cmd.h"
 
 #include <getopt.h>
+#include <signal.h>
 #include <stdlib.h>
 
 #include "umlfs/control.h"
+#include "umlfs/guest.h"
 
 static int ask(const char *session, struct request request)
 {
@@ -15,14 +17,48 @@ static int ask(const char *session, struct request request)
 	return cmd_exit(r);
 }
 
+/* With the guest stopped meanwhile. A signal waits until it runs again. */
+static int ask_at_rest(const char *umid, const char *session, struct request request)
+{
+	struct guest guest;
+	sigset_t all, before;
+	int status = EXIT_FAILED;
+
+	if (guest_open(umid, &cmd_log, &guest) < 0)
+		return EXIT_FAILED;
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &before);
+	if (guest_stop(&guest, &cmd_log) == 0) {
+		status = ask(session, request);
+		if (guest_go_on(&guest, &cmd_log) < 0)
+			status = EXIT_FAILED;
+	}
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	guest_close(&guest);
+	return status;
+}
+
+static int take_umid(void *arg, int flag, const char *value)
+{
+	*(const char **)arg = value;
+	return 0;
+}
+
 static int run_snapshot(const struct command *self, int argc, char **argv)
 {
+	static const struct option names[] = {{.name = "umid", .has_arg = required_argument, .val = 'U'}, {0}};
+	const char *umid = NULL;
+	struct cmd_flags flags = {.letters = "", .names = names, .arg = &umid, .take = take_umid};
+	struct request request = {.kind = REQUEST_SNAPSHOT};
 	int first;
-	int r = cmd_parse(self, argc, argv, NULL, 2, 2, &first);
+	int r = cmd_parse(self, argc, argv, &flags, 2, 2, &first);
 
 	if (r >= 0)
 		return r;
-	return ask(argv[first], (struct request){.kind = REQUEST_SNAPSHOT, .name = argv[first + 1]});
+	if (umid && !*umid)
+		return cmd_usage_error(self, "--umid: is empty");
+	request.name = argv[first + 1];
+	return umid ? ask_at_rest(umid, argv[first], request) : ask(argv[first], request);
 }
 
 static int take_force(void *arg, int flag, const char *value)
@@ -57,9 +93,12 @@ static int run_delete(const struct command *self, int argc, char **argv)
 
 const struct command cmd_snapshot = {
 	.name = "snapshot",
-	.usage = "SESSION NAME",
+	.usage = "[--umid ID] SESSION NAME",
 	.help = "freeze the session's present state under NAME",
-	.details = "Works while the session is mounted and while it is not. NAME has at most 255 bytes, no '/', and\n"
+	.details = "--umid ID: of a running guest, which is brought to rest meanwhile, so that what its programs\n"
+		   "write through shared mappings is in the snapshot, as of one moment. ID is the umid= of the\n"
+		   "guest, which `umlfs run -v` says, or the path of its mconsole socket.\n\n"
+		   "Works while the session is mounted and while it is not. NAME has at most 255 bytes, no '/', and\n"
 		   "does not begin with '-' or '@'.\n",
 	.run = run_snapshot,
 };

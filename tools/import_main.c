@@ -27,12 +27,13 @@ static int run_import(const struct command *self, int argc, char **argv)
 	char size[32];
 	double took;
 	int first;
-	int r = cmd_parse(self, argc, argv, &flags, 2, 2, &first);
+	int r = cmd_parse(self, argc, argv, &flags, 2, argc, &first);
 
 	if (r >= 0)
 		return r;
-	options.source = argv[first];
-	options.base = argv[first + 1];
+	options.sources = (const char *const *)(argv + first);
+	options.n_sources = (unsigned int)(argc - first - 1);
+	options.base = argv[argc - 1];
 	cmd_meter_start(&meter);
 	r = import_run(&options, &result);
 	took = cmd_meter_end(&meter);
@@ -48,11 +49,12 @@ static int run_import(const struct command *self, int argc, char **argv)
 
 static const struct command command = {
 	.name = "import",
-	.usage = "[--force] ARCHIVE|DIR|- BASE",
+	.usage = "[--force] ARCHIVE|DIR|-... BASE",
 	.help = "make a base of an archive (or a directory), keeping every owner, mode and device",
 	.details = "ARCHIVE is a tar or cpio archive, plain or compressed with gzip, xz, zstd or bzip2; - reads one\n"
 		   "from standard input. Works the same for an ordinary user as for root: what the host would refuse\n"
-		   "is kept in BASE/.umlfs/index. BASE is there whole or not at all.\n\n"
+		   "is kept in BASE/.umlfs/index. BASE is there whole or not at all. Of several archives or\n"
+		   "directories later ones come over earlier ones, as if one had been extracted after the other.\n\n"
 		   "  --force  replace a base that is there\n",
 	.run = run_import,
 };

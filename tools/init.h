@@ -98,3 +98,15 @@ void init_streams_hear(struct init_streams *streams, const char *line);
 
 /* When no process but this one is left: carries the rest of the output. */
 void init_streams_finish(struct init_streams *streams);
+
+/*
+ * The control group that the command runs in, for a moment's rest: a descriptor, or -1 when the kernel has none: then
+ * the guest is like any other for who asks. Before the root is entered.
+ */
+int init_freeze_open(void);
+
+/* The calling process and its children are of the command from now on. */
+void init_freeze_enter(int group);
+
+/* Freezes the command and syncs, or lets it go on. Answers whether it is frozen now. */
+bool init_freeze_toggle(int group, bool frozen);

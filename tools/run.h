@@ -88,6 +88,9 @@ int run_write_job(const struct run_plan *plan, char **text_out, size_t *len_out)
 /* run_guest.c: the kernel's words, NULL behind the last, on the heap; dir: the private directory. */
 char **run_command_line(const struct run_plan *plan, const char *dir);
 
+/* The guest's umid, for its management console: the private directory's name. */
+const char *run_umid(const char *dir);
+
 /* Makes in dir what the command line names. */
 int run_prepare(const struct run_plan *plan, const char *dir, const char *mountpoint);
 

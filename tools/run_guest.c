@@ -78,6 +78,13 @@ static void add_consoles(struct words *words, const struct run_plan *plan)
 	add(words, "console=tty2");
 }
 
+const char *run_umid(const char *dir)
+{
+	const char *slash = strrchr(dir, '/');
+
+	return slash ? slash + 1 : dir;
+}
+
 char **run_command_line(const struct run_plan *plan, const char *dir)
 {
 	const struct run_options *o = plan->options;
@@ -88,7 +95,7 @@ char **run_command_line(const struct run_plan *plan, const char *dir)
 	add(&words, "initrd=%s/initramfs", dir);
 	add(&words, "hostfs=%s/roots", dir);
 	add(&words, "uml_dir=%s/", dir);
-	add(&words, "umid=guest");
+	add(&words, "umid=%s", run_umid(dir));
 	add(&words, "noreboot");
 	add_consoles(&words, plan);
 	if (!o->raid)

@@ -143,7 +143,7 @@ static int end_guest(const struct keeper *k)
 /* Everything but the session: 0 or -errno. */
 static int clear_directory(const struct keeper *k)
 {
-	static const char *const names[] = {"roots", "guest", "initramfs"};
+	const char *const names[] = {"roots", run_umid(k->dir), "initramfs"};
 	int r = 0;
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {

@@ -44,10 +44,15 @@ void run_report_start(const struct run_plan *plan, const char *pid_and_dir)
 	FILE *out = open_json(plan);
 	const char *dir = strchr(pid_and_dir, ' ');
 
+	dir = dir ? dir + 1 : "";
+	if (plan->options->verbose)
+		fprintf(stderr, "umlfs: its umid is %s\n", run_umid(dir));
 	if (!out)
 		return;
-	fprintf(out, "{\"event\": \"started\", \"pid\": %d, \"directory\": ", atoi(pid_and_dir));
-	cmd_json_string(out, dir ? dir + 1 : "");
+	fprintf(out, "{\"event\": \"started\", \"pid\": %d, \"umid\": ", atoi(pid_and_dir));
+	cmd_json_string(out, run_umid(dir));
+	fputs(", \"directory\": ", out);
+	cmd_json_string(out, dir);
 	fputs("}\n", out);
 	fclose(out);
 }

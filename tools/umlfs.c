@@ -11,8 +11,9 @@
 #include "cmd.h"
 
 const struct command *const commands[] = {
-	&cmd_import, &cmd_mount, &cmd_umount, &cmd_snapshot, &cmd_reset,  &cmd_list,  &cmd_delete, &cmd_diff,
-	&cmd_status, &cmd_check, &cmd_verify, &cmd_run,      &cmd_doctor, &cmd_clean, NULL,
+	&cmd_import, &cmd_mount, &cmd_umount, &cmd_snapshot, &cmd_reset,  &cmd_list,
+	&cmd_delete, &cmd_diff,  &cmd_export, &cmd_commit,   &cmd_status, &cmd_check,
+	&cmd_verify, &cmd_run,   &cmd_doctor, &cmd_clean,    NULL,
 };
 
 static int print_help(FILE *out)

@@ -47,6 +47,16 @@ static struct {
 	int command, status, errors, null;
 } console = {-1, -1, -1, -1};
 
+/* What runs: its pipes, its control group or -1. */
+struct command {
+	pid_t pid;
+	struct init_streams streams;
+	int group;
+	bool frozen;
+};
+
+enum { FROZEN_MS = 30000 }; /* who froze it may have died */
+
 static int open_console(const char *path, bool raw)
 {
 	int fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
@@ -170,14 +180,15 @@ static int enter_directory(const struct init_job *job, const struct init_user *u
 }
 
 static _Noreturn void exec_command(const struct init_job *job, const struct init_user *user,
-                                   const struct init_streams *streams)
+                                   const struct command *command)
 {
 	char *shell[] = {(char *)(uintptr_t)user->shell, NULL};
 	char **argv = job->args[0] ? job->args : shell;
 	int status;
 
 	setsid();
-	set_streams(job, streams, user->uid);
+	init_freeze_enter(command->group);
+	set_streams(job, &command->streams, user->uid);
 	if (init_become(user) < 0 || enter_directory(job, user) < 0)
 		_exit(INIT_REFUSED);
 	init_say("start\n");
@@ -221,57 +232,75 @@ static void hear(struct init_streams *streams)
 	memmove(text, line, len);
 }
 
-/* Reaps until the command has ended. Answers a shell's $?. */
-static int wait_for(pid_t command, int signals, struct init_streams *streams)
+/* The command's status as a shell counts, or -1 while it runs. */
+static int reap(const struct command *c)
+{
+	int state;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &state, WNOHANG)) > 0) {
+		if (pid == c->pid)
+			return WIFSIGNALED(state) ? 128 + WTERMSIG(state) : WEXITSTATUS(state);
+	}
+	return -1;
+}
+
+static void take_signal(struct command *c, int signals)
+{
+	struct signalfd_siginfo info;
+
+	if (read(signals, &info, sizeof(info)) == sizeof(info) && info.ssi_signo == SIGINT)
+		c->frozen = init_freeze_toggle(c->group, c->frozen);
+}
+
+/* Answers the command's status when it has ended. */
+static int wait_for(struct command *c, int signals)
 {
 	struct pollfd fds[2 + INIT_STREAMS] = {{.fd = signals, .events = POLLIN},
 	                                       {.fd = console.status, .events = POLLIN}};
+	int status, n;
 
-	for (;;) {
-		struct signalfd_siginfo info;
-		int state;
-		pid_t pid;
-
-		while ((pid = waitpid(-1, &state, WNOHANG)) > 0) {
-			if (pid == command)
-				return WIFSIGNALED(state) ? 128 + WTERMSIG(state) : WEXITSTATUS(state);
-		}
-		init_streams_poll(streams, fds + 2);
-		if (poll(fds, 2 + INIT_STREAMS, -1) < 0)
+	while ((status = reap(c)) < 0) {
+		init_streams_poll(&c->streams, fds + 2);
+		n = poll(fds, 2 + INIT_STREAMS, c->frozen ? FROZEN_MS : -1);
+		if (n == 0)
+			c->frozen = init_freeze_toggle(c->group, true);
+		if (n <= 0)
 			continue;
-		if (fds[0].revents && read(signals, &info, sizeof(info)) < 0)
-			continue;
-		init_streams_move(streams, fds + 2);
+		if (fds[0].revents)
+			take_signal(c, signals);
+		init_streams_move(&c->streams, fds + 2);
 		if (fds[1].revents & POLLIN)
-			hear(streams);
+			hear(&c->streams);
 	}
+	return status;
 }
 
-static int run_command(const struct init_job *job, const struct init_user *user, struct init_streams *streams)
+static int run_command(const struct init_job *job, const struct init_user *user, struct command *c)
 {
 	sigset_t set, before;
 	int signals, status;
-	pid_t pid;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_BLOCK, &set, &before);
 	signal(SIGPIPE, SIG_IGN);
 	signals = signalfd(-1, &set, SFD_CLOEXEC);
-	pid = fork();
-	if (pid < 0 || signals < 0)
+	c->pid = fork();
+	if (c->pid < 0 || signals < 0)
 		return init_failed(-errno, "fork");
-	if (pid == 0) {
+	if (c->pid == 0) {
 		signal(SIGPIPE, SIG_DFL);
 		sigprocmask(SIG_SETMASK, &before, NULL);
-		exec_command(job, user, streams);
+		exec_command(job, user, c);
 	}
-	init_streams_begin(streams);
-	status = wait_for(pid, signals, streams);
+	init_streams_begin(&c->streams);
+	status = wait_for(c, signals);
 	kill(-1, SIGKILL);
 	while (waitpid(-1, NULL, 0) > 0)
 		;
-	init_streams_finish(streams);
+	init_streams_finish(&c->streams);
 	return status;
 }
 
@@ -293,14 +322,14 @@ static void become_init(const struct init_job *job, const struct init_user *user
 static int work(const struct init_job *job)
 {
 	struct init_user user = {0};
-	struct init_streams streams;
+	struct command command = {.group = job->init ? -1 : init_freeze_open()};
 	int r = open_consoles(job);
 
-	if (r < 0 || (r = init_streams_open(job, &streams)) < 0 || (r = init_mount_all(job)) < 0 ||
+	if (r < 0 || (r = init_streams_open(job, &command.streams)) < 0 || (r = init_mount_all(job)) < 0 ||
 	    (r = enter_root()) < 0)
 		return r;
-	streams.to[0] = console.command;
-	streams.to[1] = console.errors;
+	command.streams.to[0] = console.command;
+	command.streams.to[1] = console.errors;
 	r = init_find_user(job->user ? job->user : "0", &user);
 	if (r < 0)
 		return r;
@@ -312,7 +341,7 @@ static int work(const struct init_job *job)
 	}
 	fchown(console.command, user.uid, (gid_t)-1);
 	fchown(console.errors, user.uid, (gid_t)-1);
-	return run_command(job, &user, &streams);
+	return run_command(job, &user, &command);
 }
 
 int main(void)

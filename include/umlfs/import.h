@@ -15,12 +15,13 @@
 
 struct import_options {
 	/*
-	 * The path of an archive or a directory; "-": an archive from standard input. Archives: tar and cpio,
+	 * The paths of archives or directories, later ones over earlier ones; "-": an archive from standard input. Archives: tar and cpio,
 	 * as they are or under gzip, bzip2, xz, lzma, lzip, zstd, lz4 or compress; zip, 7-Zip and ISO 9660. A
 	 * directory gives the same as a tar of it: mount points below it are empty directories, what the
 	 * caller owns belongs to 0:0.
 	 */
-	const char *source;
+	const char *const *sources;
+	unsigned int n_sources; /* one or more */
 	const char *base; /* path of the base to make; its parent directory must be there */
 	bool force;       /* replace a base that is there; anything that is no base is refused all the same */
 	const struct log *log;

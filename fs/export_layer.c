@@ -1,0 +1,235 @@
+/*
+ * export_layer: owns the list of what the layer does.
+ * Invariant: a whiteout comes only where the later state has nothing, since readers differ in what both would mean.
+ * Called by export.
+ */
+#include "export_layer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "diff_match.h"
+
+#define WHITEOUT ".wh."
+#define OPAQUE   ".wh..wh..opq"
+
+/* What the layer says of one path of the later state; ino 0: there is nothing. */
+struct event {
+	const char *path; /* as a diff_item has it */
+	uint64_t ino;
+	bool tree;  /* with all below: what a renamed directory took along */
+	bool fresh; /* nothing that the earlier state has in this place is left */
+};
+
+struct layer_export {
+	struct export_tar *tar;
+	struct state *from, *to;
+	const struct log *log;
+	struct names *names; /* of to */
+	struct state_walk walk;
+	uint64_t opaque; /* the directory that needs its mark, or 0 */
+	struct event *events;
+	size_t n;
+};
+
+/* What a state has at a path that begins with '/': 0 for nothing. */
+static int look(const struct state *state, const char *path, struct inode *out)
+{
+	uint64_t ino = 0;
+	int r = state_resolve(state, path + 1, &ino);
+
+	*out = (struct inode){0};
+	if (r == 0)
+		r = stack_inode(&state->session.stack, ino, out);
+	return r == -ENOENT ? 0 : r;
+}
+
+static int add_gone(struct layer_export *x, const char *path)
+{
+	struct inode now;
+	int r = look(x->to, path, &now);
+
+	if (r == 0 && now.ino == 0)
+		x->events[x->n++] = (struct event){.path = path};
+	return r;
+}
+
+/* At most two events for each change. */
+static int add_item(struct layer_export *x, const struct diff_item *item)
+{
+	int r = 0;
+
+	if (item->kind == DIFF_DELETED)
+		return add_gone(x, item->path);
+	if (item->kind == DIFF_RENAMED)
+		r = add_gone(x, item->old_path);
+	x->events[x->n++] = (struct event){
+		.path = item->path,
+		.ino = item->b,
+		.tree = item->kind == DIFF_RENAMED,
+		.fresh = item->kind != DIFF_MODIFIED, /* a directory that was made again is told entry by entry */
+	};
+	return r;
+}
+
+static bool is_below(const char *path, const char *dir)
+{
+	size_t len = dir ? strlen(dir) : 0;
+
+	return dir && strncmp(path, dir, len) == 0 && path[len] == '/';
+}
+
+/* dir/mark + name */
+static int put_mark(struct layer_export *x, const char *dir, size_t dir_len, const char *mark, const char *name)
+{
+	cleanup_free char *path = malloc(dir_len + strlen(mark) + strlen(name) + 2);
+
+	if (!path)
+		return -ENOMEM;
+	memcpy(path, dir, dir_len);
+	path[dir_len] = '\0';
+	if (dir_len > 0)
+		strcat(path, "/");
+	strcat(path, mark);
+	strcat(path, name);
+	return export_tar_mark(x->tar, path);
+}
+
+static int put_whiteout(struct layer_export *x, const char *path)
+{
+	const char *name = strrchr(path, '/') + 1;
+	size_t dir_len = (size_t)(name - path) - 1; /* with the slash at the front, 0 in the root */
+
+	return put_mark(x, path + 1, dir_len > 0 ? dir_len - 1 : 0, WHITEOUT, name);
+}
+
+static int check_name(const struct layer_export *x, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	const char *name = slash ? slash + 1 : path;
+
+	if (strncmp(name, WHITEOUT, strlen(WHITEOUT)) != 0)
+		return 0;
+	return log_error(
+		x->log, -EINVAL,
+		"/%s: a layer cannot hold this name, it would remove a file: rename it, or export without --diff",
+		path);
+}
+
+/* All other names of a file that the layer holds: it comes whole, so a name left to the layer below would lose it. */
+static int put_other_names(struct layer_export *x, const char *path, const struct inode *inode)
+{
+	char **paths;
+	size_t n;
+	int r = names_paths(x->names, inode->ino, &paths, &n);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		if (strcmp(paths[i] + 1, path) != 0)
+			r = check_name(x, paths[i] + 1);
+		if (r == 0 && strcmp(paths[i] + 1, path) != 0)
+			r = export_tar_add(x->tar, paths[i] + 1, inode, path);
+	}
+	names_free_paths(paths, n);
+	return r;
+}
+
+static int put_file(void *arg, const char *path, const struct inode *inode, const char *first)
+{
+	struct layer_export *x = arg;
+	int r = first ? 0 : check_name(x, path);
+
+	if (r < 0 || first)
+		return r; /* all its names came with the first */
+	r = export_tar_add(x->tar, path, inode, NULL);
+	if (r == 0 && inode->ino == x->opaque)
+		r = put_mark(x, path, strlen(path), OPAQUE, "");
+	if (r == 0 && !inode_is_dir(inode) && inode->nlink > 1)
+		r = put_other_names(x, path, inode);
+	return r;
+}
+
+/* True when the earlier state has another directory in this place, whose entries must not show through. */
+static int hides_directory(const struct layer_export *x, const struct event *e, const struct inode *now)
+{
+	struct inode before;
+	int r = look(x->from, e->path, &before);
+
+	return r < 0 ? r : before.ino != 0 && before.ino != now->ino && inode_is_dir(&before) && inode_is_dir(now);
+}
+
+static int put_event(struct layer_export *x, const struct event *e)
+{
+	struct inode now;
+	int r = stack_inode(&x->to->session.stack, e->ino, &now);
+
+	if (r == 0 && e->fresh)
+		r = hides_directory(x, e, &now);
+	if (r < 0)
+		return r;
+	x->opaque = r ? e->ino : 0;
+	return e->tree ? state_walk_tree(&x->walk, e->path + 1, e->ino) : state_walk_one(&x->walk, e->path + 1, e->ino);
+}
+
+static int by_path(const void *a, const void *b)
+{
+	return names_order(((const struct event *)a)->path, ((const struct event *)b)->path);
+}
+
+/* In the order of the paths; what a whiteout or a whole directory tells of already is passed over. */
+static int put_events(struct layer_export *x)
+{
+	const char *gone = NULL, *whole = NULL;
+	int r = 0;
+
+	if (x->n > 1)
+		qsort(x->events, x->n, sizeof(*x->events), by_path);
+	for (size_t i = 0; r == 0 && i < x->n; i++) {
+		const struct event *e = &x->events[i];
+
+		if (is_below(e->path, whole) || (e->ino == 0 && is_below(e->path, gone)))
+			continue;
+		if (e->ino == 0)
+			gone = e->path;
+		if (e->tree)
+			whole = e->path;
+		r = e->ino == 0 ? put_whiteout(x, e->path) : put_event(x, e);
+	}
+	return r;
+}
+
+static int put_changes(struct layer_export *x, const struct diff_list *list)
+{
+	int r = 0;
+
+	x->events = calloc(2 * list->n + 1, sizeof(*x->events));
+	if (!x->events)
+		return -ENOMEM;
+	for (size_t i = 0; r == 0 && i < list->n; i++)
+		r = add_item(x, &list->items[i]);
+	return r < 0 ? r : put_events(x);
+}
+
+int export_layer(struct export_tar *tar, struct state *from, struct state *to, const struct log *log)
+{
+	struct layer_export x = {.tar = tar, .from = from, .to = to, .log = log};
+	struct diff_list list = {0};
+	struct diff_set set;
+	int r = diff_set_init(&set, from, to);
+
+	if (r < 0)
+		return r;
+	x.names = set.to_names;
+	x.walk = (struct state_walk){.state = to, .visit = put_file, .arg = &x};
+	r = diff_match(&set, true, &list);
+	if (r == 0)
+		r = put_changes(&x, &list);
+	state_walk_fini(&x.walk);
+	free(x.events);
+	diff_list_fini(&list);
+	diff_set_fini(&set);
+	return r;
+}

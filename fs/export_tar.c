@@ -1,0 +1,348 @@
+/*
+ * export_tar: owns libarchive's writer.
+ * Invariant: the archive's bytes depend on the state alone, not on who exports it where and when.
+ * Called by export.
+ */
+#include "export_tar.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <locale.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "cleanup.h"
+
+enum {
+	CHUNK = 256 << 10,
+	ZEROS = 64 << 20, /* of address space: what is given to libarchive for holes, which it leaves out */
+};
+
+struct export_tar {
+	const struct export_options *o;
+	struct state *state;
+	struct import_meter *meter;
+	struct archive *a;
+	struct archive_entry *entry;
+	locale_t locale, before;
+	unsigned char *chunk;
+	const void *zeros;
+	struct export_result result;
+};
+
+static int failed(const struct export_tar *t, const char *path)
+{
+	const char *text = archive_error_string(t->a);
+	int r = archive_errno(t->a) > 0 ? -archive_errno(t->a) : -EIO;
+
+	return log_error(t->o->log, r, "%s: %s%s%s", t->o->file, path ? path : "", path ? ": " : "",
+	                 text ? text : "cannot be written");
+}
+
+static bool ends_in(const char *name, const char *end)
+{
+	size_t len = strlen(name), end_len = strlen(end);
+
+	return len > end_len && strcmp(name + len - end_len, end) == 0;
+}
+
+static int compress_as_named(struct archive *a, const char *file)
+{
+	int r = ARCHIVE_OK;
+
+	if (ends_in(file, ".gz") || ends_in(file, ".tgz")) {
+		r = archive_write_add_filter_gzip(a);
+		if (r == ARCHIVE_OK)
+			r = archive_write_set_filter_option(a, "gzip", "timestamp", NULL);
+	} else if (ends_in(file, ".xz") || ends_in(file, ".txz")) {
+		r = archive_write_add_filter_xz(a);
+	} else if (ends_in(file, ".zst") || ends_in(file, ".tzst")) {
+		r = archive_write_add_filter_zstd(a);
+	}
+	return r;
+}
+
+static int start(struct export_tar *t, int fd)
+{
+	int r = archive_write_set_format_pax(t->a);
+
+	/* The form that others know; libarchive's own would hold everything twice. */
+	if (r == ARCHIVE_OK)
+		r = archive_write_set_format_option(t->a, "pax", "xattrheader", "SCHILY");
+	if (r == ARCHIVE_OK)
+		r = compress_as_named(t->a, t->o->file);
+	if (r == ARCHIVE_OK)
+		r = archive_write_open_fd(t->a, fd);
+	return r == ARCHIVE_OK ? 0 : failed(t, NULL);
+}
+
+int export_tar_new(int fd, const struct export_options *options, struct state *state, struct import_meter *meter,
+                   struct export_tar **out)
+{
+	struct export_tar *t = calloc(1, sizeof(*t));
+	int r;
+
+	if (!t)
+		return log_errno(options->log, -ENOMEM, "%s", options->file);
+	t->o = options;
+	t->state = state;
+	t->meter = meter;
+	/* In C all names that are not ASCII would be marked as of no known character set. */
+	t->locale = newlocale(LC_ALL_MASK, "C.UTF-8", (locale_t)0);
+	t->before = t->locale ? uselocale(t->locale) : (locale_t)0;
+	t->a = archive_write_new();
+	t->entry = archive_entry_new();
+	t->chunk = malloc(CHUNK);
+	t->zeros = mmap(NULL, ZEROS, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!t->a || !t->entry || !t->chunk || t->zeros == MAP_FAILED)
+		r = log_errno(options->log, -ENOMEM, "%s", options->file);
+	else
+		r = start(t, fd);
+	if (r < 0) {
+		export_tar_free(t);
+		return r;
+	}
+	*out = t;
+	return 0;
+}
+
+void export_tar_free(struct export_tar *t)
+{
+	if (!t)
+		return;
+	archive_entry_free(t->entry);
+	if (t->a) {
+		archive_write_fail(t->a); /* nothing more is written; no harm behind the end */
+		archive_write_free(t->a);
+	}
+	if (t->locale) {
+		uselocale(t->before);
+		freelocale(t->locale);
+	}
+	if (t->zeros && t->zeros != MAP_FAILED)
+		munmap((void *)(uintptr_t)t->zeros, ZEROS);
+	free(t->chunk);
+	free(t);
+}
+
+static void set_times(struct export_tar *t, const struct inode *i)
+{
+	struct timespec m = i->mtime;
+
+	if (t->o->has_epoch && (m.tv_sec > t->o->epoch || (m.tv_sec == t->o->epoch && m.tv_nsec > 0)))
+		m = (struct timespec){.tv_sec = (time_t)t->o->epoch};
+	archive_entry_set_mtime(t->entry, m.tv_sec, m.tv_nsec);
+	/* A reader takes the one for the other where it is not told. */
+	if (!t->o->has_epoch && (i->ctime.tv_sec != m.tv_sec || i->ctime.tv_nsec != m.tv_nsec))
+		archive_entry_set_ctime(t->entry, i->ctime.tv_sec, i->ctime.tv_nsec);
+}
+
+static int set_xattrs(struct export_tar *t, const struct inode *i)
+{
+	cleanup_free char *names = NULL;
+	struct xattr_set set;
+	ssize_t len;
+	int r = stack_xattrs(&t->state->session.stack, i->ino, &set);
+
+	len = r < 0 ? r : xattr_set_list(set, NULL, 0);
+	if (len <= 0)
+		return (int)len;
+	names = malloc((size_t)len);
+	if (!names)
+		return -ENOMEM;
+	xattr_set_list(set, names, (size_t)len);
+	for (const char *name = names; name < names + len; name += strlen(name) + 1) {
+		const void *value;
+		ssize_t value_len = xattr_set_get(set, name, &value);
+
+		archive_entry_xattr_add_entry(t->entry, name, value, (size_t)value_len);
+	}
+	return 0;
+}
+
+static int set_target(struct export_tar *t, const struct inode *i)
+{
+	cleanup_free char *copy = NULL;
+	const char *target;
+	size_t len;
+	int r = stack_target(&t->state->session.stack, i->ino, &target, &len);
+
+	if (r < 0)
+		return r;
+	copy = strndup(target, len);
+	if (!copy)
+		return -ENOMEM;
+	archive_entry_copy_symlink(t->entry, copy);
+	return 0;
+}
+
+/* Tells libarchive where the data is, when not everywhere. */
+static int set_sparse(struct export_tar *t, const struct inode *i)
+{
+	uint64_t at = 0, data = 0, end = 0, total = 0;
+	int r;
+
+	while ((r = state_next_data(t->state, i, at, &data, &end)) > 0) {
+		archive_entry_sparse_add_entry(t->entry, (la_int64_t)data, (la_int64_t)(end - data));
+		total += end - data;
+		at = end;
+	}
+	if (r == 0 && total == i->size)
+		archive_entry_sparse_clear(t->entry);
+	else if (r == 0 && total == 0)
+		archive_entry_sparse_add_entry(t->entry, (la_int64_t)i->size, 0);
+	return r;
+}
+
+static int describe(struct export_tar *t, const struct inode *i)
+{
+	archive_entry_set_mode(t->entry, i->mode);
+	archive_entry_set_uid(t->entry, i->uid);
+	archive_entry_set_gid(t->entry, i->gid);
+	set_times(t, i);
+	if (S_ISCHR(i->mode) || S_ISBLK(i->mode)) {
+		archive_entry_set_rdevmajor(t->entry, (dev_t)(i->rdev >> 32));
+		archive_entry_set_rdevminor(t->entry, (dev_t)(i->rdev & UINT32_MAX));
+	}
+	return set_xattrs(t, i);
+}
+
+static int put(struct export_tar *t, const char *path, const void *bytes, uint64_t len)
+{
+	la_ssize_t n = archive_write_data(t->a, bytes, (size_t)len);
+	int r;
+
+	if (n < 0 || (uint64_t)n != len)
+		return failed(t, path);
+	t->meter->now.bytes += len;
+	r = import_meter_work(t->meter, len);
+	return r;
+}
+
+static int put_hole(struct export_tar *t, const char *path, uint64_t from, uint64_t to)
+{
+	int r = 0;
+
+	while (r == 0 && from < to) {
+		uint64_t len = to - from < ZEROS ? to - from : ZEROS;
+
+		r = put(t, path, t->zeros, len);
+		from += len;
+	}
+	return r;
+}
+
+static int put_data(struct export_tar *t, const char *path, const struct inode *i, uint64_t from, uint64_t to)
+{
+	int r = 0;
+
+	while (r == 0 && from < to) {
+		uint64_t want = to - from < CHUNK ? to - from : CHUNK;
+		ssize_t n = tree_read(&t->state->tree, i->ino, t->chunk, (size_t)want, from);
+
+		if (n < 0)
+			return (int)n;
+		memset(t->chunk + n, 0, (size_t)want - (size_t)n);
+		r = put(t, path, t->chunk, want);
+		from += want;
+	}
+	return r;
+}
+
+static int put_content(struct export_tar *t, const char *path, const struct inode *i)
+{
+	uint64_t at = 0, data, end;
+	int r;
+
+	while ((r = state_next_data(t->state, i, at, &data, &end)) > 0) {
+		r = put_hole(t, path, at, data);
+		if (r == 0)
+			r = put_data(t, path, i, data, end);
+		if (r < 0)
+			return r;
+		at = end;
+	}
+	return r < 0 ? r : put_hole(t, path, at, i->size);
+}
+
+static int put_header(struct export_tar *t, const char *path)
+{
+	int r = archive_write_header(t->a, t->entry);
+
+	if (r < ARCHIVE_WARN)
+		return failed(t, path);
+	t->result.entries++;
+	return import_meter_entry(t->meter);
+}
+
+/* With a slash behind a directory's name, as tar has them; "./" for the root. */
+static int set_path(struct export_tar *t, const char *path, bool is_dir)
+{
+	cleanup_free char *name = malloc(strlen(path) + 3);
+
+	if (!name)
+		return log_errno(t->o->log, -ENOMEM, "%s", t->o->file);
+	strcpy(name, *path ? path : ".");
+	if (is_dir)
+		strcat(name, "/");
+	archive_entry_clear(t->entry);
+	archive_entry_copy_pathname(t->entry, name);
+	return 0;
+}
+
+int export_tar_add(struct export_tar *t, const char *path, const struct inode *i, const char *first)
+{
+	bool has_content = S_ISREG(i->mode) && !first;
+	int r = set_path(t, path, inode_is_dir(i));
+
+	if (r < 0)
+		return r;
+	if (S_ISSOCK(i->mode)) {
+		log_warning(t->o->log, "%s: a socket, which tar cannot hold: left out", path);
+		return 0;
+	}
+	r = describe(t, i);
+	if (r == 0 && first)
+		archive_entry_copy_hardlink(t->entry, first);
+	else if (r == 0 && S_ISLNK(i->mode))
+		r = set_target(t, i);
+	archive_entry_set_size(t->entry, has_content ? (la_int64_t)i->size : 0);
+	if (r == 0 && has_content)
+		r = set_sparse(t, i);
+	if (r == 0)
+		r = put_header(t, path);
+	if (r < 0 || !has_content)
+		return r;
+	t->result.bytes += i->size;
+	r = put_content(t, path, i);
+	if (r == 0 && archive_write_finish_entry(t->a) < ARCHIVE_WARN)
+		return failed(t, path);
+	return r;
+}
+
+int export_tar_mark(struct export_tar *t, const char *path)
+{
+	int r = set_path(t, path, false);
+
+	if (r < 0)
+		return r;
+	archive_entry_set_mode(t->entry, S_IFREG | 0600);
+	archive_entry_set_mtime(t->entry, 0, 0);
+	archive_entry_set_size(t->entry, 0);
+	return put_header(t, path);
+}
+
+int export_tar_end(struct export_tar *t, struct export_result *result)
+{
+	int r = import_meter_tell(t->meter);
+
+	if (r < 0)
+		return r;
+	if (archive_write_close(t->a) != ARCHIVE_OK)
+		return failed(t, NULL);
+	*result = t->result;
+	return 0;
+}

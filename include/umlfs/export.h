@@ -1,0 +1,35 @@
+/* export: a state of a session as a tar archive. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "umlfs/log.h"
+#include "umlfs/progress.h"
+
+struct export_options {
+	const char *source; /* a session, or SESSION@SNAPSHOT; SESSION@@base is the base */
+	/*
+	 * The archive: replaced in one step when it is whole; written in place when it is no regular file. "-": standard
+	 * output. What ends in .gz, .tgz, .xz, .txz, .zst or .tzst is compressed.
+	 */
+	const char *file;
+	bool layer;       /* what changed since `from`, as a layer of the OCI image format, instead of everything */
+	const char *from; /* a snapshot's name, "@base" or NULL, which is the base */
+	bool has_epoch;
+	int64_t epoch; /* seconds: later times become this one, and no time of a change of an inode is told */
+	const struct log *log;
+	int (*progress)(void *arg, const struct progress *progress); /* as of import_options */
+	void *progress_arg;
+};
+
+struct export_result {
+	uint64_t entries, bytes; /* bytes: sizes of the regular files added up, each inode once */
+};
+
+/*
+ * Writes the pax format: all that a base can hold but sockets, which tar has not: they are left out with a warning. The
+ * same state gives the same bytes. Errors are written to log: -ENOENT no such session or snapshot, -EINVAL a name that
+ * a layer cannot hold, -ECANCELED progress() said stop (not logged), of reading, of writing.
+ */
+int export_run(const struct export_options *options, struct export_result *result);

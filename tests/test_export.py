@@ -1,0 +1,345 @@
+"""What `umlfs export` and `umlfs commit` promise: all of a state, the same bytes each time, whole or not at all."""
+
+import contextlib
+import filecmp
+import os
+import signal
+import socket
+import stat
+import subprocess
+import tarfile
+
+import pytest
+
+from calls import overwrite, read_file
+from importing import ALL_XATTRS, index_bytes, index_of, make_tree
+from test_diff import Bench, Monkey
+from umlfs_cli import ROOT, differences, dump, identity, program, run
+
+EPOCH = 1_200_000_000
+
+
+def export(place, source, file, *flags, environment=None):
+    result = run('export', *flags, source, file, user=place.user, env=os.environ | (environment or {}))
+    assert result.status == 0 and result.stderr.count('\n') == 1, result
+    return file
+
+
+def same_bytes(one, other):
+    return filecmp.cmp(one, other, shallow=False)
+
+
+@pytest.fixture(scope='module')
+def full_archive(tmp_path_factory):
+    """With everything that an archive can hold."""
+    directory = tmp_path_factory.mktemp('tree')
+    tree = make_tree(f'{directory}/tree')
+    archive = f'{directory}/tree.tar'
+    subprocess.run(['tar', '-C', tree, '--format=pax', '--numeric-owner', *ALL_XATTRS, '--acls', '-S', '-cf', archive, '.'],
+                   check=True)
+    for path in directory, *directory.parents:
+        with contextlib.suppress(PermissionError):
+            os.chmod(path, os.stat(path).st_mode | 0o755)
+    os.chmod(archive, 0o644)
+    return archive
+
+
+def session_on(place, archive):
+    """Not mounted, nothing changed."""
+    mounted = place.mount(place.imported_base(archive=archive))
+    mounted.umount()
+    return mounted.session
+
+
+def make_sparse(path):
+    with open(path, 'wb') as stream:
+        stream.seek(1 << 20)
+        stream.write(b'middle')
+        stream.truncate(3 << 20)
+
+
+# --- the round trip ----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('end', ['tar', 'tar.gz', 'tgz', 'tar.xz', 'tar.zst'])
+def test_an_import_of_an_export_is_the_same_base(place, full_archive, end):
+    session = session_on(place, full_archive)
+    place.run('import', export(place, session, place / f'out.{end}'), place / 'again')
+    assert index_bytes(place / 'again') == index_bytes(place / 'base')
+    assert place.run('verify', place / 'again').endswith('as imported\n')
+    compressed = {'gz': b'\x1f\x8b', 'xz': b'\xfd7', 'st': b'\x28\xb5'}.get(end[-2:])
+    with open(place / f'out.{end}', 'rb') as stream:
+        assert compressed is None or stream.read(2) == compressed
+
+
+def test_a_commit_is_the_same_base(place, full_archive):
+    session = session_on(place, full_archive)
+    place.run('commit', session, place / 'again')
+    assert index_bytes(place / 'again') == index_bytes(place / 'base')
+    assert place.run('verify', place / 'again').endswith('as imported\n')
+    place.run('check', place / 'again')
+
+
+@pytest.mark.parametrize('live', [True, False], ids=['live', 'offline'])
+def test_changes_go_along(place, live):
+    bench = Bench(place, live, options='xattr')
+    monkey = Monkey(bench.at, 5)
+    for _ in range(150):
+        bench.mounted.do(monkey.step)
+    bench.do(make_sparse, '/tmp/sparse')
+    bench.do(os.setxattr, '/tmp/sparse', 'user.a=b%', b'\0')
+    bench.do(os.chown, '/tmp/sparse', 4_000_000_000, 70000)
+    seen = bench.mounted.dump()
+    if not live:
+        bench.mounted.umount()
+    place.run('import', export(place, bench.session, place / 'out.tar'), place / 'imported')
+    place.run('commit', bench.session, place / 'committed')
+    assert index_bytes(place / 'imported') == index_bytes(place / 'committed')
+    assert index_of(place / 'imported')[b'tmp/sparse'].xattrs == {b'user.a=b%': b'\0'}
+    for base in 'imported', 'committed':
+        again = place.mount(place / base, session=f'on-{base}')
+        assert differences(again.dump(), seen) == []
+        place.run('verify', place / base)
+
+
+def test_a_plain_directory_is_committed_with_checksums(place):
+    mounted = place.mount(place.plain_base())
+    seen = mounted.dump()
+    place.run('commit', mounted.session, place / 'committed')
+    assert all(entry.checksum for entry in index_of(place / 'committed').values() if entry.type == 'f' and entry.size)
+    assert differences(place.mount(place / 'committed', session='two').dump(), seen) == []
+
+
+@pytest.mark.skipif(not ROOT, reason='needs root')
+@pytest.mark.parametrize('user', ['root'], indirect=True)
+def test_gnu_tar_extracts_what_the_mount_shows(place):
+    bench = Bench(place, True)
+    monkey = Monkey(bench.at, 6)
+    for _ in range(150):
+        bench.mounted.do(monkey.step)
+    archive = export(place, bench.session, place / 'out.tar')
+    os.mkdir(place / 'extracted')
+    subprocess.run(['tar', '-C', place / 'extracted', '--numeric-owner', '-xpf', archive], check=True)
+    assert differences(dump(place / 'extracted'), bench.mounted.dump()) == []
+
+
+def test_sockets_are_left_out_and_said(place):
+    mounted = place.mount(place.imported_base(), options='posix' if place.user == 'root' else None)
+    def bind():
+        os.chdir(mounted / 'tmp')
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind('s')
+        os.chdir('/')
+    mounted.do(bind)
+    result = run('export', mounted.session, place / 'out.tar', user=place.user)
+    assert result.status == 0 and 'tmp/s: a socket' in result.stderr
+    with tarfile.open(place / 'out.tar') as stream:
+        assert 'tmp/s' not in stream.getnames() and 'tmp' in stream.getnames()
+    place.run('commit', mounted.session, place / 'committed')
+    assert index_of(place / 'committed')[b'tmp/s'].type == 's'
+
+
+# --- the same bytes ----------------------------------------------------------------------------------------------
+
+def test_the_same_state_gives_the_same_bytes(place, full_archive):
+    session = session_on(place, full_archive)
+    for end in 'tar', 'tar.gz':
+        export(place, session, place / f'one.{end}')
+        os.utime(place / f'one.{end}', (0, 0))
+        export(place, f'{session}@@base', place / f'two.{end}')
+        assert same_bytes(place / f'one.{end}', place / f'two.{end}')
+    with open(place / 'three', 'wb') as stream:
+        subprocess.run([program(), 'export', session, '-'], stdout=stream, stderr=subprocess.DEVNULL, check=True,
+                       **identity(place.user))
+    assert same_bytes(place / 'one.tar', place / 'three')
+
+
+def test_source_date_epoch_makes_two_runs_the_same(place):
+    base, archives = place.imported_base(), []
+    for name in 'one', 'two':
+        mounted = place.mount(base, session=name)
+        for number in ([1, 2, 3] if name == 'one' else [3, 1, 2]):
+            mounted.do(overwrite, mounted / f'tmp/{number}', b'made')
+        mounted.do(os.utime, mounted / 'tmp/1', (5, 5))
+        archives.append(export(place, mounted.session, place / f'{name}.tar', environment={'SOURCE_DATE_EPOCH': str(EPOCH)}))
+    assert same_bytes(*archives)
+    with tarfile.open(archives[0]) as stream:
+        members = {member.name: member for member in stream}
+    assert list(members) == sorted(members, key=lambda name: name.split('/') if name != '.' else [])
+    assert members['tmp/2'].mtime == EPOCH and members['tmp/1'].mtime == 5 and members['etc/hostname'].mtime == 10**9
+    assert not any('ctime' in member.pax_headers for member in members.values())
+    for wrong in 'x', '-1', '1x', '99999999999999999999':
+        place.refused('export', place / 'one', place / 'no.tar', status=2, env=os.environ | {'SOURCE_DATE_EPOCH': wrong})
+
+
+# --- layers ------------------------------------------------------------------------------------------------------
+
+def model(archive):
+    """{path: what the member says}; names of one file share a list."""
+    found = {}
+    with tarfile.open(archive) as stream:
+        for member in stream:
+            name = member.name if member.name != '.' else ''
+            if member.islnk():
+                found[name] = found[member.linkname]
+                continue
+            data = stream.extractfile(member).read() if member.isreg() else b''
+            assert name not in found
+            found[name] = [member.type if not member.issparse() else b'0', member.mode, member.uid, member.gid, member.mtime,
+                           member.linkname, data]
+    return found
+
+
+def stacked(lower, layer):
+    """What a layer makes of a model, by the words of the OCI image specification: whiteouts see only what is below."""
+    def is_below(path, top):
+        return path.startswith(f'{top}/') or (top == '' and path != '')
+    upper = model(layer)
+    result = dict(lower)
+    for path in upper:
+        top, _, name = path.rpartition('/')
+        if name == '.wh..wh..opq':
+            result = {path: entry for path, entry in result.items() if not is_below(path, top)}
+        elif name.startswith('.wh.'):
+            gone = f'{top}/{name[4:]}' if top else name[4:]
+            assert gone in lower, f'{path} removes nothing'
+            assert gone not in upper, f'{gone} is removed and told'
+            result = {path: entry for path, entry in result.items() if path != gone and not is_below(path, gone)}
+    for path, entry in upper.items():
+        if path.rpartition('/')[2].startswith('.wh.'):
+            continue
+        if entry[0] != tarfile.DIRTYPE:
+            result = {other: what for other, what in result.items() if not is_below(other, path)}
+        result[path] = entry
+    return result
+
+
+def groups(found):
+    """Which names share a file."""
+    names = {}
+    for path, entry in found.items():
+        names.setdefault(id(entry), set()).add(path)
+    return sorted(map(sorted, names.values()))
+
+
+@pytest.mark.parametrize('number', range(2))
+def test_a_layer_makes_the_one_state_of_the_other(place, number):
+    bench = Bench(place, False)
+    monkey = Monkey(bench.at, 70 + number)
+    for name in 'one', 'two', 'three':
+        for _ in range(60):
+            bench.mounted.do(monkey.step)
+        place.run('snapshot', bench.session, name)
+        if name == 'two':
+            place.run('reset', bench.session, 'one')
+    bench.mounted.umount()
+    states = ['@base', 'one', 'two', 'three']
+    models = {name: model(export(place, f'{bench.session}@{name}', place / f'{name}.tar')) for name in states}
+    for one in states:
+        for other in states:
+            layer = export(place, f'{bench.session}@{other}', place / 'layer.tar', f'--diff={one}')
+            found = stacked(models[one], layer)
+            assert found == models[other], (one, other)
+            assert groups(found) == groups(models[other])
+
+
+def test_a_directory_that_hides_another_is_opaque(place):
+    bench = Bench(place, False)
+    bench.do(os.rename, '/home/deep', '/home/old')
+    bench.do(os.mkdir, '/home/deep')
+    bench.write('/home/deep/new', b'')
+    bench.do(os.unlink, '/etc/passwd')
+    bench.do(os.rename, '/etc/shadow', '/etc/hidden')
+    bench.mounted.umount()
+    with tarfile.open(export(place, bench.session, place / 'layer.tar', '--diff')) as stream:
+        names = stream.getnames()
+    assert names == ['etc', 'etc/hidden', 'etc/.wh.passwd', 'etc/.wh.shadow', 'home', 'home/deep', 'home/deep/.wh..wh..opq',
+                     'home/deep/new', 'home/old', 'home/old/er', 'home/old/er/file']
+
+
+def test_a_name_that_a_layer_cannot_hold_is_refused(place):
+    bench = Bench(place, False)
+    bench.write('/tmp/.wh.x', b'')
+    bench.mounted.umount()
+    assert '/tmp/.wh.x' in place.refused('export', '--diff', bench.session, place / 'layer.tar')
+    assert not os.path.exists(place / 'layer.tar')
+    export(place, bench.session, place / 'all.tar')
+
+
+@pytest.mark.skipif(not ROOT, reason='needs root')
+@pytest.mark.parametrize('user', ['root'], indirect=True)
+def test_umoci_unpacks_the_layers_to_what_the_mount_shows(place):
+    bench = Bench(place, True)
+    monkey = Monkey(bench.at, 9)
+    for _ in range(150):
+        bench.mounted.do(monkey.step)
+    layers = [export(place, f'{bench.session}@@base', place / 'base.tar'), export(place, bench.session, place / 'layer.tar', '--diff')]
+    image = f'{place.path}/image'
+    subprocess.run(['umoci', 'init', '--layout', image], check=True)
+    subprocess.run(['umoci', 'new', '--image', f'{image}:it'], check=True)
+    for layer in layers:
+        subprocess.run(['umoci', 'raw', 'add-layer', '--image', f'{image}:it', layer], check=True)
+    subprocess.run(['umoci', 'unpack', '--image', f'{image}:it', place / 'bundle'], check=True, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL)
+    assert differences(dump(place / 'bundle/rootfs'), bench.mounted.dump()) == []
+
+
+# --- whole or not at all -----------------------------------------------------------------------------------------
+
+def test_states_are_named_behind_an_at(place):
+    base = place.imported_base()
+    mounted = place.mount(base, session='my@session')
+    mounted.do(overwrite, mounted / 'tmp/one', b'')
+    place.run('snapshot', mounted.session, 'a@b')
+    mounted.do(overwrite, mounted / 'tmp/two', b'')
+    for name, names in [('', {'tmp/one', 'tmp/two'}), ('@a@b', {'tmp/one'}), ('@@base', set())]:
+        archive = export(place, f'{mounted.session}{name}', place / 'out.tar')
+        with tarfile.open(archive) as stream:
+            assert {'tmp/one', 'tmp/two'} & set(stream.getnames()) == names
+    for wrong in f'{mounted.session}@none', place / 'none', place / 'none@a':
+        place.refused('export', wrong, place / 'no.tar')
+        place.refused('commit', wrong, place / 'no')
+    assert not os.path.exists(place / 'no.tar') and not os.path.exists(place / 'no')
+
+
+def test_a_failed_export_leaves_the_old_file(place):
+    mounted = place.mount(place.imported_base())
+    place.do(overwrite, place / 'out.tar', b'old')
+    os.unlink(place / 'base/etc/passwd')
+    before = sorted(os.listdir(place.path))
+    assert 'etc/passwd' in place.refused('export', mounted.session, place / 'out.tar')
+    place.refused('commit', mounted.session, place / 'new')
+    assert place.do(read_file, place / 'out.tar') == b'old' and sorted(os.listdir(place.path)) == before
+    place.noisy = True
+
+
+def test_a_place_that_will_not_do_is_refused(place):
+    mounted = place.mount(place.imported_base())
+    place.do(os.mkdir, place / 'dir')
+    place.refused('export', mounted.session, place / 'dir')
+    place.refused('export', mounted.session, place / 'none/out.tar')
+    place.refused('export', mounted.session, '/dev/full')
+    place.refused('commit', mounted.session, mounted.session + '/layers/base')
+    place.refused('commit', mounted.session, place / 'base')
+    place.refused('commit', '--force', mounted.session, mounted.session)
+    assert stat.S_ISCHR(os.stat('/dev/full').st_mode)
+    place.run('export', mounted.session, '/dev/null')
+    assert stat.S_ISCHR(os.stat('/dev/null').st_mode)
+    place.do(os.symlink, 'real.tar', place / 'link.tar')
+    place.do(overwrite, place / 'real.tar', b'')
+    export(place, mounted.session, place / 'link.tar')
+    assert os.path.islink(place / 'link.tar') and os.path.getsize(place / 'real.tar') > 0
+    place.run('commit', '--force', mounted.session, place / 'base')
+    assert sorted(name for name in os.listdir(place.path) if name.startswith('.')) == []
+
+
+def test_a_signal_leaves_nothing(place):
+    mounted = place.mount(place.imported_base())
+    mounted.do(overwrite, mounted / 'tmp/large', os.urandom(64 << 20))
+    before = sorted(os.listdir(place.path))
+    for words in (['export', mounted.session, place / 'out.tar.xz'], ):
+        process = place.start(*words, stderr=subprocess.PIPE)
+        while not any('.exporting-' in name for name in os.listdir(place.path)):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.communicate()[1].endswith(b'interrupted; nothing was made\n') and process.returncode == 1
+    assert sorted(os.listdir(place.path)) == before
