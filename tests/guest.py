@@ -31,7 +31,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from typing import NamedTuple, Optional
+from typing import Optional
 
 # What a guest may write while nobody reads it.
 PIPE_BYTES = 1 << 20
@@ -376,6 +376,11 @@ class Guest:
         if not self._pump(lambda: text.encode() in self.stdout.data):
             raise GuestError(f'the guest ended before it wrote {text!r}', self._result())
 
+    def read_until(self, enough):
+        """The same when enough(everything that the script has written) is true."""
+        if not self._pump(lambda: enough(self.stdout.data)):
+            raise GuestError('the guest ended before it wrote enough', self._result())
+
     def send(self, text):
         """Gives a line to whoever reads the guest's /dev/tty0."""
         os.write(self.input, text.encode() + b'\n')
@@ -393,78 +398,3 @@ def run_guest(root, script, **options):
     """Boots a guest, runs the script, returns the Result. Options and errors as for Guest."""
     with Guest(root, script, **options) as guest:
         return guest.wait()
-
-
-# --- a real distribution to boot -------------------------------------------------------------------------------
-
-class DebianRoot(NamedTuple):
-    archive: str        # debian-root.tar.xz: Debian 12, minbase
-    deb: str            # a package for dpkg -i, installed without a network
-
-
-PROBE_CONTROL = """\
-Package: umlfs-probe
-Version: 1.0
-Architecture: all
-Maintainer: umlfs <umlfs@localhost>
-Description: files of many kinds for a test of dpkg
-"""
-
-PROBE_POSTINST = """\
-#!/bin/sh
-set -e
-mkdir -p /var/lib/umlfs-probe
-chown games:games /var/lib/umlfs-probe
-echo "$1" >/var/lib/umlfs-probe/configured
-"""
-
-
-def build_probe(deb):
-    """The package: a program (one setuid), a configuration file, data with a symbolic and a hard link, a postinst."""
-    with tempfile.TemporaryDirectory(prefix='umlfs-probe-') as tree:
-        os.chmod(tree, 0o755)
-
-        def put(path, text, mode=0o644):
-            file = pathlib.Path(tree, path)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
-            file.chmod(mode)
-
-        put('DEBIAN/control', PROBE_CONTROL)
-        put('DEBIAN/conffiles', '/etc/umlfs-probe.conf\n')
-        put('DEBIAN/postinst', PROBE_POSTINST, 0o755)
-        put('etc/umlfs-probe.conf', 'answer = 42\n')
-        put('usr/bin/umlfs-probe', '#!/bin/sh\ncat /usr/share/umlfs-probe/greeting\n', 0o755)
-        put('usr/libexec/umlfs-probe/setuid', '#!/bin/sh\n', 0o4755)
-        put('usr/share/umlfs-probe/greeting', 'hello from the probe\n')
-        put('usr/share/umlfs-probe/sub/data', ''.join(f'{i}\n' for i in range(20000)))
-        share = f'{tree}/usr/share/umlfs-probe'
-        os.symlink('greeting', f'{share}/symlink')
-        os.link(f'{share}/sub/data', f'{share}/hardlink')
-        subprocess.run(['dpkg-deb', '--build', '--root-owner-group', '-Zgzip', tree, deb], check=True,
-                       stdout=subprocess.DEVNULL)
-
-
-def build_debian(archive):
-    """About 20 seconds, and a Debian mirror. What the tools say is in the error when they fail."""
-    tar = archive.removesuffix('.xz')
-    for command in (['mmdebstrap', '--quiet', '--variant=minbase', '--aptopt=Acquire::Retries "3"', 'bookworm', tar],
-                    ['xz', '-T0', '-1', tar]):
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if done.returncode != 0:
-            raise RuntimeError(f'{" ".join(command)}: {done.returncode}\n{done.stdout.decode(errors="replace")}')
-
-
-def debian_root(cachedir):
-    """Makes what is not in the cache yet, one process at a time, each file whole or not at all."""
-    os.makedirs(cachedir, exist_ok=True)
-    root = DebianRoot(f'{cachedir}/debian-root.tar.xz', f'{cachedir}/umlfs-probe.deb')
-    with open(f'{cachedir}/.lock', 'w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for path, build in ((root.archive, build_debian), (root.deb, build_probe)):
-            if os.path.exists(path):
-                continue
-            with tempfile.TemporaryDirectory(prefix='.new-', dir=cachedir) as new:
-                build(f'{new}/{os.path.basename(path)}')
-                os.rename(f'{new}/{os.path.basename(path)}', path)
-    return root

@@ -23,9 +23,8 @@ import pytest
 
 import guest
 import umlfs_cli
+from debian import debian_root
 from umlfs_cli import PATIENCE, Place, identity, mounts_below, program
-
-TERMINAL_PATIENCE = 20   # seconds
 
 
 class Site:
@@ -83,7 +82,7 @@ def everything():
     if guest.uml_kernel() is None:
         pytest.skip('no linux.uml: apt-get install user-mode-linux')
     with tempfile.TemporaryDirectory(prefix='umlfs-debian-') as scratch, Place('ordinary') as place:
-        archive = guest.debian_root(os.environ.get('UMLFS_TEST_CACHE') or scratch).archive
+        archive = debian_root(os.environ.get('UMLFS_TEST_CACHE') or scratch).archive
         with open(archive, 'rb') as stream:     # the cache may lie where the user may not go
             subprocess.run([program(), 'import', '-', place / 'base'], stdin=stream, check=True, cwd='/',
                            stderr=subprocess.DEVNULL, **identity('ordinary'))
@@ -149,13 +148,19 @@ class Terminal:
     def type(self, text):
         os.write(self.fd, text.encode())
 
-    def wait_for(self, words):
+    def wait_for(self, words, seconds=20):
         """Returns when the terminal shows them; what it shows later counts next time."""
-        words, deadline = words.encode(), time.monotonic() + TERMINAL_PATIENCE
+        words, deadline = words.encode(), time.monotonic() + seconds
         while words not in self.seen:
             assert select.select([self.fd], [], [], max(0, deadline - time.monotonic()))[0], (words, self.seen)
             self.seen += os.read(self.fd, 4096)
         self.seen = self.seen.partition(words)[2]
+
+    def rest(self):
+        """What it shows and nobody has waited for."""
+        while select.select([self.fd], [], [], 0)[0]:
+            self.seen += os.read(self.fd, 4096)
+        return self.seen.decode(errors='replace')
 
     def ended(self):
         """The status; the terminal must be as it was."""

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import guest
+from debian import debian_root
 from guest import Guest, GuestError, GuestTimeout, run_guest
 
 TEST_USER = 'umlfs-test'
@@ -35,7 +36,7 @@ def extract(archive, tree, user=None):
 @pytest.fixture(scope='module')
 def archive():
     with tempfile.TemporaryDirectory(prefix='umlfs-rig-') as scratch:
-        yield guest.debian_root(os.environ.get('UMLFS_TEST_CACHE') or scratch).archive
+        yield debian_root(os.environ.get('UMLFS_TEST_CACHE') or scratch).archive
 
 
 @pytest.fixture(scope='module', params=['root', 'ordinary'])

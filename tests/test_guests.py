@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 import guest
+from debian import debian_root
 from umlfs_cli import ROOT, TEST_USER, USERS, Entry, Place, differences, dump, mounts_below, processes_of, wait_pid
 
 INDEX = '.umlfs/index'
@@ -161,7 +162,7 @@ class Snapshot(NamedTuple):
 @pytest.fixture(scope='module')
 def debian():
     with tempfile.TemporaryDirectory(prefix='umlfs-debian-') as scratch:
-        yield guest.debian_root(os.environ.get('UMLFS_TEST_CACHE') or scratch)
+        yield debian_root(os.environ.get('UMLFS_TEST_CACHE') or scratch)
 
 
 @pytest.fixture(scope='module')
