@@ -137,17 +137,21 @@ static bool reap(pid_t pid, int ms)
 	return ended && waitpid(pid, NULL, 0) >= 0;
 }
 
+/* A server whose mount is gone for good ends when all is on disk, however long the disk takes. */
 int run_unmount(struct run_session *session)
 {
+	bool unmounted = false;
 	int r = 0;
 
 	if (!session->server)
 		return 0;
 	if (!session->mountpoint)
 		kill(session->server, SIGTERM);
-	else if (mounts_unmount(session->mountpoint, false, NULL) < 0)
+	else if (mounts_unmount(session->mountpoint, false, NULL) == 0)
+		unmounted = true;
+	else
 		r = mounts_unmount(session->mountpoint, true, &cmd_log);
-	if (!reap(session->server, END_MS)) {
+	if (!reap(session->server, unmounted ? -1 : END_MS)) {
 		r = log_error(&cmd_log, -ETIMEDOUT, "%s: is still in use after %d s: its server is ended",
 		              session->path, END_MS / 1000);
 		kill(session->server, SIGKILL);
