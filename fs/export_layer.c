@@ -23,6 +23,13 @@ struct event {
 	bool fresh; /* nothing that the earlier state has in this place is left */
 };
 
+/* A name in the layer of an inode that has several. */
+struct told {
+	struct map_node node; /* hash: number */
+	uint64_t ino;
+	char path[];
+};
+
 struct layer_export {
 	struct export_tar *tar;
 	struct state *from, *to;
@@ -30,6 +37,9 @@ struct layer_export {
 	struct names *names; /* of to */
 	struct state_walk walk;
 	uint64_t opaque; /* the directory that needs its mark, or 0 */
+	struct map told;
+	uint64_t *several; /* inodes that told has names of, in the order of their first ones */
+	size_t n_several;
 	struct event *events;
 	size_t n;
 };
@@ -118,38 +128,90 @@ static int check_name(const struct layer_export *x, const char *path)
 		path);
 }
 
-/* All other names of a file that the layer holds: it comes whole, so a name left to the layer below would lose it. */
-static int put_other_names(struct layer_export *x, const char *path, const struct inode *inode)
+/* path NULL: any name of the inode. */
+static const struct told *find_told(const struct layer_export *x, uint64_t ino, const char *path)
 {
-	char **paths;
-	size_t n;
-	int r = names_paths(x->names, inode->ino, &paths, &n);
+	const struct map_node *node = map_first(&x->told, map_hash_u64(ino));
 
-	if (r < 0)
-		return r;
-	for (size_t i = 0; r == 0 && i < n; i++) {
-		if (strcmp(paths[i] + 1, path) != 0)
-			r = check_name(x, paths[i] + 1);
-		if (r == 0 && strcmp(paths[i] + 1, path) != 0)
-			r = export_tar_add(x->tar, paths[i] + 1, inode, path);
+	for (; node; node = map_next(node)) {
+		const struct told *told = (const struct told *)node;
+
+		if (told->ino == ino && (!path || strcmp(told->path, path) == 0))
+			return told;
 	}
-	names_free_paths(paths, n);
-	return r;
+	return NULL;
+}
+
+/* A name of an inode with several is in the layer. */
+static int note_name(struct layer_export *x, const char *path, uint64_t ino)
+{
+	bool is_first = !find_told(x, ino, NULL);
+	uint64_t *grown = is_first ? reallocarray(x->several, x->n_several + 1, sizeof(*grown)) : x->several;
+	size_t len = strlen(path) + 1;
+	struct told *told;
+
+	if (!grown)
+		return -ENOMEM;
+	x->several = grown;
+	if (is_first)
+		grown[x->n_several++] = ino;
+	told = map_reserve(&x->told, 1) == 0 ? malloc(sizeof(*told) + len) : NULL;
+
+	if (!told)
+		return -ENOMEM;
+	told->ino = ino;
+	memcpy(told->path, path, len);
+	map_add(&x->told, &told->node, map_hash_u64(ino));
+	return 0;
 }
 
 static int put_file(void *arg, const char *path, const struct inode *inode, const char *first)
 {
 	struct layer_export *x = arg;
-	int r = first ? 0 : check_name(x, path);
+	int r = check_name(x, path);
 
-	if (r < 0 || first)
-		return r; /* all its names came with the first */
-	r = export_tar_add(x->tar, path, inode, NULL);
+	if (r == 0)
+		r = export_tar_add(x->tar, path, inode, first);
 	if (r == 0 && inode->ino == x->opaque)
 		r = put_mark(x, path, strlen(path), OPAQUE, "");
 	if (r == 0 && !inode_is_dir(inode) && inode->nlink > 1)
-		r = put_other_names(x, path, inode);
+		r = note_name(x, path, inode->ino);
 	return r;
+}
+
+/* The names of one file that nothing happened to. */
+static int put_other_names(struct layer_export *x, uint64_t ino)
+{
+	char **paths;
+	size_t n;
+	int r = names_paths(x->names, ino, &paths, &n);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		if (!find_told(x, ino, paths[i] + 1))
+			r = state_walk_one(&x->walk, paths[i] + 1, ino);
+	}
+	names_free_paths(paths, n);
+	return r;
+}
+
+/*
+ * A file with several names comes whole, so a name that is left to the layer below would lose it. At the end, because the
+ * directories that such names are in are those of the layer below, or in the layer by now.
+ */
+static int put_left_names(struct layer_export *x)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < x->n_several; i++)
+		r = put_other_names(x, x->several[i]);
+	return r;
+}
+
+static void free_told(struct map_node *node, void *arg)
+{
+	free(node);
 }
 
 /* True when the earlier state has another directory in this place, whose entries must not show through. */
@@ -227,7 +289,12 @@ int export_layer(struct export_tar *tar, struct state *from, struct state *to, c
 	r = diff_match(&set, true, &list);
 	if (r == 0)
 		r = put_changes(&x, &list);
+	if (r == 0)
+		r = put_left_names(&x);
 	state_walk_fini(&x.walk);
+	map_each(&x.told, free_told, NULL);
+	map_fini(&x.told);
+	free(x.several);
 	free(x.events);
 	diff_list_fini(&list);
 	diff_set_fini(&set);

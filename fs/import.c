@@ -14,6 +14,7 @@
 #include "cleanup.h"
 #include "import_archive.h"
 #include "import_dir.h"
+#include "import_image.h"
 #include "import_meter.h"
 #include "import_place.h"
 #include "import_report.h"
@@ -25,12 +26,15 @@ struct import {
 	struct import_place *place;
 	struct import_target *target;
 	int source; /* -1: taken */
-	bool is_dir;
+	int root;   /* of the base while it is made; borrowed */
+	bool is_dir, is_image;
+	struct import_image_choice choice;
 };
 
 static int open_source(struct import *im, const char *source)
 {
 	struct stat st;
+	int r;
 
 	im->report.source = source;
 	im->report.between = ": ";
@@ -43,14 +47,35 @@ static int open_source(struct import *im, const char *source)
 	if (im->source < 0 || fstat(im->source, &st) < 0)
 		return import_report_errno(&im->report, NULL, -errno);
 	im->is_dir = S_ISDIR(st.st_mode);
-	if (im->is_dir)
+	r = import_blobs_look(im->source);
+	if (r < 0)
+		return import_report_errno(&im->report, NULL, r);
+	im->is_image = r;
+	if (im->is_dir && !im->is_image)
 		im->report.between = "/";
 	return 0;
+}
+
+static int read_image(struct import *im)
+{
+	struct import_blobs *blobs;
+	int r;
+
+	im->meter.now.bytes_total = 0; /* what is packed in it is not known */
+	r = import_blobs_new(im->source, im->root, &im->report, &im->meter, &blobs);
+	if (r < 0)
+		return im->meter.stopped ? -ECANCELED : r;
+	im->source = -1;
+	r = import_image(blobs, &im->choice, &im->report, &im->meter, im->target);
+	import_blobs_free(blobs);
+	return r;
 }
 
 /* Adds one source to what the target has. */
 static int read_source(struct import *im)
 {
+	if (im->is_image)
+		return read_image(im);
 	if (!im->is_dir)
 		return import_archive(take_fd(&im->source), &im->report, &im->meter, im->target);
 	if (import_place_touches(im->place, im->source))
@@ -97,6 +122,7 @@ static int make(struct import *im, const struct import_options *o, struct import
 
 	if (root < 0)
 		return root;
+	im->root = root;
 	r = import_target_new(root, &im->report, &im->target);
 	if (r < 0)
 		return import_report_errno(&im->report, NULL, r);
@@ -118,6 +144,7 @@ int import_run(const struct import_options *options, struct import_result *resul
 	struct import_result made;
 	int r;
 
+	im.choice = (struct import_image_choice){.platform = options->platform, .image = options->image};
 	im.meter.now.bytes_total = count_bytes(options);
 	r = open_source(&im, options->sources[0]);
 

@@ -20,6 +20,7 @@
 #include "cleanup.h"
 #include "format.h"
 #include "import_acl.h"
+#include "import_layer.h"
 #include "import_source.h"
 #include "import_stream.h"
 
@@ -36,8 +37,9 @@ struct reader {
 	struct import_source *source;
 	struct import_stream *stream; /* NULL: formats that are read from the source itself */
 	struct archive *a;
-	bool open;  /* libarchive knows the format; many of its functions crash before */
-	char *last; /* the member that was read last */
+	enum import_layer_pass pass; /* 0: no layer */
+	bool open;                   /* libarchive knows the format; many of its functions crash before */
+	char *last;                  /* the member that was read last */
 	uint64_t n_members;
 	int r;             /* what reading the source ended with */
 	const void *block; /* given to libarchive last */
@@ -296,7 +298,9 @@ static int take(struct reader *rd, struct archive_entry *entry)
 	if (r < 0)
 		return refuse(rd, &m, r, why);
 	m.path = path;
-	r = add_member(rd, entry, &m);
+	r = import_layer_sort(rd->target, rd->report, rd->pass, &m, archive_entry_filetype(entry) == AE_IFDIR);
+	if (r > 0)
+		r = add_member(rd, entry, &m);
 	if (r < 0)
 		return r;
 	rd->n_members++;
@@ -350,6 +354,8 @@ static int finish(struct reader *rd, int64_t before)
 {
 	bool is_tar = (archive_format(rd->a) & ARCHIVE_FORMAT_BASE_MASK) == ARCHIVE_FORMAT_TAR;
 
+	if (rd->n_members == 0 && rd->pass)
+		return 0;
 	if (rd->n_members == 0)
 		return import_report(rd->report, NULL, -EUCLEAN, "the archive is empty");
 	if (!rd->stream)
@@ -463,14 +469,13 @@ static int read_source(struct reader *rd)
 	return r;
 }
 
-int import_archive(int fd, const struct import_report *report, struct import_meter *meter, struct import_target *target)
+static int read_archive(int fd, struct reader rd)
 {
-	struct reader rd = {.report = report, .meter = meter, .target = target};
-	int r = import_source_new(fd, meter, &rd.source);
+	int r = import_source_new(fd, rd.meter, &rd.source);
 
 	if (r < 0) {
 		close_fd(fd);
-		return import_report_errno(report, NULL, r);
+		return import_report_errno(rd.report, NULL, r);
 	}
 	r = read_source(&rd);
 	archive_read_free(rd.a);
@@ -478,4 +483,15 @@ int import_archive(int fd, const struct import_report *report, struct import_met
 	import_source_free(rd.source);
 	free(rd.last);
 	return r;
+}
+
+int import_archive(int fd, const struct import_report *report, struct import_meter *meter, struct import_target *target)
+{
+	return read_archive(fd, (struct reader){.report = report, .meter = meter, .target = target});
+}
+
+int import_archive_layer(int fd, enum import_layer_pass pass, const struct import_report *report,
+                         struct import_meter *meter, struct import_target *target)
+{
+	return read_archive(fd, (struct reader){.report = report, .meter = meter, .target = target, .pass = pass});
 }

@@ -5,7 +5,7 @@
  * Called by import, import_archive and
  * import_dir.
  */
-#include "import_target.h"
+#include "import_target_own.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,8 +16,6 @@
 
 #include "cleanup.h"
 #include "format.h"
-#include "import_file.h"
-#include "index_build.h"
 #include "io.h"
 
 enum {
@@ -25,24 +23,6 @@ enum {
 	PRIVATE_FILE = 0600,
 	DIR_SIZE = 4096, /* told of every directory, with so many sectors */
 	DIR_SECTORS = 8,
-};
-
-/* The directory that was used last: archives stay in one for a while. */
-struct place {
-	char *path; /* with a NUL */
-	size_t len, cap;
-	struct build_node *node;
-	int fd; /* -1 until something is made in it */
-};
-
-struct import_target {
-	const struct import_report *report;
-	struct build *build;
-	struct checksum_content *sum;
-	int root;
-	struct place at;
-	struct import_file file; /* fd -1: none is open */
-	uint64_t bytes;
 };
 
 static int refuse(const struct import_target *t, const struct import_member *m, int r, const char *why)
@@ -55,7 +35,7 @@ static int failed(const struct import_target *t, const struct import_member *m, 
 	return import_report_errno(t->report, m->name, r);
 }
 
-static void go_to_root(struct import_target *t)
+void import_target_leave(struct import_target *t)
 {
 	t->at.fd = close_fd(t->at.fd);
 	t->at.len = 0;
@@ -82,7 +62,7 @@ int import_target_new(int root, const struct import_report *report, struct impor
 		import_target_free(t);
 		return r;
 	}
-	go_to_root(t);
+	import_target_leave(t);
 	build_root(t->build)->size = DIR_SIZE;
 	build_root(t->build)->blocks = DIR_SECTORS;
 	*out = t;
@@ -194,7 +174,7 @@ static size_t covered(struct import_target *t, const char *path, size_t len)
 		if (path[at->len] == '/')
 			return at->len + 1;
 	}
-	go_to_root(t);
+	import_target_leave(t);
 	return 0;
 }
 

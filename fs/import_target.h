@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -46,6 +47,16 @@ int import_target_end(struct import_target *t, const struct import_member *m, ui
  */
 int import_target_clone(struct import_target *t, const struct import_member *m, int fd, uint64_t size,
                         uint64_t checksum);
+
+/*
+ * import_remove.c: takes away what stands at a path, with all below; below: only what is below, if it is a directory. That
+ * nothing is there is no error.
+ */
+int import_target_remove(struct import_target *t, const struct import_member *m, const char *path, size_t len,
+                         bool below);
+
+/* True when a directory stands at the member's path. */
+bool import_target_has_dir(const struct import_target *t, const struct import_member *m);
 
 /* Where the open file ends so far. */
 uint64_t import_target_written(const struct import_target *t);

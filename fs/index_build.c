@@ -249,6 +249,17 @@ int build_unlink(struct build *b, struct build_node *parent, const char *name, s
 	return 0;
 }
 
+int build_any_name(const struct build_node *node, const char **name_out, size_t *len_out)
+{
+	const struct name *name = ((const struct build_item *)node)->children;
+
+	if (!name)
+		return -ENOENT;
+	*name_out = name->bytes;
+	*len_out = name->len;
+	return 0;
+}
+
 unsigned int build_names_of(const struct build_node *node)
 {
 	return ((const struct build_item *)node)->n_names;

@@ -49,6 +49,9 @@ int build_link(struct build *b, struct build_node *parent, const char *name, siz
 /* Takes a name away; the node goes with its last one. 0, -ENOENT, -ENOTEMPTY. */
 int build_unlink(struct build *b, struct build_node *parent, const char *name, size_t len);
 
+/* Any of a directory's names, borrowed: 0, -ENOENT when it has none. */
+int build_any_name(const struct build_node *node, const char **name_out, size_t *len_out);
+
 /* How many names the node has. */
 unsigned int build_names_of(const struct build_node *node);
 

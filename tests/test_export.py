@@ -256,6 +256,16 @@ def test_a_directory_that_hides_another_is_opaque(place):
                      'home/deep/new', 'home/old', 'home/old/er', 'home/old/er/file']
 
 
+def test_a_new_name_of_an_old_file_brings_its_other_names(place):
+    bench = Bench(place, False)
+    bench.do(os.link, '/home/pair1', '/tmp/third')
+    bench.mounted.umount()
+    lower = model(export(place, f'{bench.session}@@base', place / 'base.tar'))
+    layer = export(place, bench.session, place / 'layer.tar', '--diff')
+    assert list(model(layer)) == ['tmp', 'tmp/third', 'home/pair1', 'home/pair2']
+    assert ['home/pair1', 'home/pair2', 'tmp/third'] in groups(stacked(lower, layer))
+
+
 def test_a_name_that_a_layer_cannot_hold_is_refused(place):
     bench = Bench(place, False)
     bench.write('/tmp/.wh.x', b'')

@@ -18,8 +18,8 @@ layer_dir layer layer_change base stack quota session session_part session_write
 pin tree tree_attr tree_dir tree_file tree_rename
 store_base merge store snapshot users
 finding findings check_index check_base check_tree check_content check_mend check_session check verify
-import_report import_member import_acl import_meter import_source import_gzip import_file import_target
-import_place import_stream import_archive import_dir import
+import_report import_member import_acl import_meter import_source import_gzip import_file import_target_own import_target import_remove import_layer
+import_place import_stream import_archive import_blobs import_image import_dir import
 mounts request control_socket control
 state names diff_compare diff_set diff_match diff
 state_walk export_tar export_layer export base_commit
@@ -33,7 +33,7 @@ mountpoint serve_control serve
 ONE_THING = {
     ("store_base", "store"), ("merge", "store"), ("fuse_ops_reply", "fuse_ops"),
     ("import_meter", "import"), ("import_target", "import"), ("diff_compare", "diff"), ("diff_match", "diff"),
-    ("export_tar", "export"),
+    ("export_tar", "export"), ("import_target_own", "import_target"),
 }
 
 DOORS = {
@@ -41,6 +41,8 @@ DOORS = {
     "archive.h": {"initramfs", *(name for name in ORDER if name.startswith(("import", "export")))},
     "archive_entry.h": {"initramfs", *(name for name in ORDER if name.startswith(("import", "export")))},
     "xxhash.h": {"checksum"},
+    "jansson.h": {"import_image"},
+    "nettle/sha2.h": {"import_image"},
     "zlib.h": {"import_gzip"},
 }
 

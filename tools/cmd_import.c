@@ -8,7 +8,7 @@ static int run_import(const struct command *self, int argc, char **argv)
 
 const struct command cmd_import = {
 	.name = "import",
-	.usage = "[--force] ARCHIVE|DIR|-... BASE",
+	.usage = "[--force] [--platform P] [--image NAME] ARCHIVE|DIR|IMAGE|-... BASE",
 	.help = "make a base of an archive (or a directory), keeping every owner, mode and device",
 	.run = run_import,
 };

@@ -11,18 +11,28 @@
 #include "cmd_meter.h"
 #include "umlfs/import.h"
 
-static int take_force(void *arg, int flag, const char *value)
+static int take_flag(void *arg, int flag, const char *value)
 {
-	((struct import_options *)arg)->force = true;
+	struct import_options *o = arg;
+
+	if (flag == 'P')
+		o->platform = value;
+	else if (flag == 'I')
+		o->image = value;
+	else
+		o->force = true;
 	return 0;
 }
 
 static int run_import(const struct command *self, int argc, char **argv)
 {
-	static const struct option names[] = {{.name = "force", .val = 'F'}, {0}};
+	static const struct option names[] = {{.name = "force", .val = 'F'},
+	                                      {.name = "platform", .has_arg = required_argument, .val = 'P'},
+	                                      {.name = "image", .has_arg = required_argument, .val = 'I'},
+	                                      {0}};
 	struct cmd_meter meter;
 	struct import_options options = {.log = &cmd_log, .progress = cmd_meter_tell, .progress_arg = &meter};
-	struct cmd_flags flags = {.letters = "", .names = names, .arg = &options, .take = take_force};
+	struct cmd_flags flags = {.letters = "", .names = names, .arg = &options, .take = take_flag};
 	struct import_result result;
 	char size[32];
 	double took;
@@ -49,13 +59,18 @@ static int run_import(const struct command *self, int argc, char **argv)
 
 static const struct command command = {
 	.name = "import",
-	.usage = "[--force] ARCHIVE|DIR|-... BASE",
+	.usage = "[--force] [--platform P] [--image NAME] ARCHIVE|DIR|IMAGE|-... BASE",
 	.help = "make a base of an archive (or a directory), keeping every owner, mode and device",
 	.details = "ARCHIVE is a tar or cpio archive, plain or compressed with gzip, xz, zstd or bzip2; - reads one\n"
 		   "from standard input. Works the same for an ordinary user as for root: what the host would refuse\n"
 		   "is kept in BASE/.umlfs/index. BASE is there whole or not at all. Of several archives or\n"
 		   "directories later ones come over earlier ones, as if one had been extracted after the other.\n\n"
-		   "  --force  replace a base that is there\n",
+		   "IMAGE is a directory with an OCI image layout, or a tar file of one: all layers of the image are\n"
+		   "put over each other, each after its digest was compared. Of several images the one for this\n"
+		   "machine is taken, if there is one.\n\n"
+		   "  --force       replace a base that is there\n"
+		   "  --platform P  OS/ARCHITECTURE[/VARIANT] of the image, such as linux/arm64\n"
+		   "  --image NAME  the image of this name in the layout (org.opencontainers.image.ref.name)\n",
 	.run = run_import,
 };
 

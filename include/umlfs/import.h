@@ -22,6 +22,8 @@ struct import_options {
 	 */
 	const char *const *sources;
 	unsigned int n_sources; /* one or more */
+	const char *platform,
+		*image;   /* of several in an image layout: see umlfs import --help; NULL: this machine's, any */
 	const char *base; /* path of the base to make; its parent directory must be there */
 	bool force;       /* replace a base that is there; anything that is no base is refused all the same */
 	const struct log *log;

@@ -1,0 +1,333 @@
+/*
+ * import_image: owns the parsed documents.
+ * Invariant: no byte of a blob counts before the whole blob has the digest under which it was asked for.
+ * Called by import.
+ */
+#include "import_image.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <nettle/sha2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+
+#include "cleanup.h"
+#include "import_archive.h"
+#include "io.h"
+
+enum {
+	DOCUMENT_MAX = 4 << 20, /* bytes of one, as registries have it */
+	NESTED_MAX = 4,         /* indexes that list indexes */
+	LAYERS_MAX = 1024,
+	CHUNK = 256 << 10,
+	PATH_BYTES = 160,
+};
+
+struct image {
+	const struct import_blobs *blobs;
+	const struct import_image_choice *choice;
+	const struct import_report *report;
+	struct import_meter *meter;
+	struct import_target *target;
+	char platform[96]; /* what is looked for */
+	char chosen[PATH_BYTES];
+	unsigned int n_found;
+};
+
+static int bad(const struct image *im, const char *path, const char *why)
+{
+	return import_report(im->report, path, -EUCLEAN, why);
+}
+
+/* "sha256:HEX" becomes the blob's path. */
+static int blob_path(const struct image *im, const char *digest, char path[PATH_BYTES])
+{
+	size_t len = digest && strncmp(digest, "sha256:", 7) == 0   ? 2 * SHA256_DIGEST_SIZE
+	             : digest && strncmp(digest, "sha512:", 7) == 0 ? 2 * SHA512_DIGEST_SIZE
+	                                                            : 0;
+
+	if (len == 0 || strlen(digest + 7) != len || strspn(digest + 7, "0123456789abcdef") != len)
+		return bad(im, digest, "is no digest that umlfs knows: sha256 and sha512 are");
+	snprintf(path, PATH_BYTES, "blobs/%.6s/%s", digest, digest + 7);
+	return 0;
+}
+
+static void to_hex(const uint8_t *bytes, size_t len, char *text)
+{
+	for (size_t i = 0; i < len; i++)
+		snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+}
+
+/* Reads the whole file and compares its digest with the path's. */
+static int check_digest(const struct image *im, int fd, const char *path)
+{
+	cleanup_free uint8_t *chunk = malloc(CHUNK);
+	uint8_t sum[SHA512_DIGEST_SIZE];
+	char hex[2 * SHA512_DIGEST_SIZE + 1];
+	bool is_512 = strncmp(path, "blobs/sha512/", 13) == 0;
+	struct sha256_ctx sha256;
+	struct sha512_ctx sha512;
+	uint64_t at = 0;
+	ssize_t n;
+
+	if (!chunk)
+		return import_report_errno(im->report, path, -ENOMEM);
+	sha256_init(&sha256);
+	sha512_init(&sha512);
+	while ((n = pread(fd, chunk, CHUNK, (off_t)at)) > 0) {
+		int r = import_meter_work(im->meter, (uint64_t)n);
+
+		if (r < 0)
+			return r;
+		if (is_512)
+			sha512_update(&sha512, (size_t)n, chunk);
+		else
+			sha256_update(&sha256, (size_t)n, chunk);
+		at += (uint64_t)n;
+	}
+	if (n < 0)
+		return import_report_errno(im->report, path, -errno);
+	if (is_512)
+		sha512_digest(&sha512, SHA512_DIGEST_SIZE, sum);
+	else
+		sha256_digest(&sha256, SHA256_DIGEST_SIZE, sum);
+	to_hex(sum, is_512 ? SHA512_DIGEST_SIZE : SHA256_DIGEST_SIZE, hex);
+	return strcmp(hex, path + 13) == 0 ? 0 : bad(im, path, "its bytes have another digest: get the image again");
+}
+
+/* A file of the layout; with a digest in its path, one that has it. size: what it must be, below 0: any. */
+static int open_blob(const struct image *im, const char *path, json_int_t size, int *fd_out)
+{
+	cleanup_fd int fd = import_blobs_open(im->blobs, path);
+	struct stat st;
+	int r = 0;
+
+	if (fd == -ENOENT)
+		return bad(im, path, "the image lacks it: get it again, with all of its layers");
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return import_report_errno(im->report, path, fd < 0 ? fd : -errno);
+	if (size >= 0 && st.st_size != size)
+		return bad(im, path, "is not as long as the image says: get it again");
+	if (strncmp(path, "blobs/", 6) == 0)
+		r = check_digest(im, fd, path);
+	if (r == 0)
+		*fd_out = take_fd(&fd);
+	return r;
+}
+
+static int load(const struct image *im, const char *path, json_int_t size, json_t **out)
+{
+	cleanup_free char *text = NULL;
+	cleanup_fd int fd = -1;
+	json_error_t error;
+	struct stat st;
+	int r = open_blob(im, path, size, &fd);
+
+	if (r < 0)
+		return r;
+	if (fstat(fd, &st) < 0 || st.st_size > DOCUMENT_MAX)
+		return bad(im, path, "is longer than a document of an image may be");
+	text = malloc((size_t)st.st_size + 1);
+	r = text ? io_read_all(fd, text, (size_t)st.st_size, 0) : -ENOMEM;
+	if (r < 0)
+		return import_report_errno(im->report, path, r);
+	*out = json_loadb(text, (size_t)st.st_size, JSON_REJECT_DUPLICATES, &error);
+	return *out ? 0 : bad(im, path, error.text);
+}
+
+static const char *text_of(const json_t *object, const char *key)
+{
+	return json_string_value(json_object_get(object, key));
+}
+
+static json_int_t size_of(const json_t *descriptor)
+{
+	const json_t *size = json_object_get(descriptor, "size");
+
+	return json_is_integer(size) && json_integer_value(size) >= 0 ? json_integer_value(size) : -1;
+}
+
+static const char *this_architecture(const struct utsname *uts)
+{
+	static const char *const names[][2] = {
+		{"x86_64", "amd64"}, {"aarch64", "arm64"}, {"i686", "386"},        {"i586", "386"},
+		{"armv7l", "arm"},   {"armv6l", "arm"},    {"ppc64le", "ppc64le"}, {"loongarch64", "loong64"},
+	};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(uts->machine, names[i][0]) == 0)
+			return names[i][1];
+	}
+	return uts->machine;
+}
+
+static void set_platform(struct image *im)
+{
+	struct utsname uts;
+
+	if (im->choice->platform) {
+		snprintf(im->platform, sizeof(im->platform), "%s", im->choice->platform);
+		return;
+	}
+	uname(&uts);
+	snprintf(im->platform, sizeof(im->platform), "linux/%s", this_architecture(&uts));
+}
+
+/* True when the descriptor's platform is the one that is looked for; one that tells none may be any. */
+static bool is_for(const struct image *im, const json_t *descriptor)
+{
+	const json_t *platform = json_object_get(descriptor, "platform");
+	const char *os = text_of(platform, "os"), *architecture = text_of(platform, "architecture");
+	const char *variant = text_of(platform, "variant");
+	char text[96];
+	size_t len;
+
+	if (!os || !architecture)
+		return !im->choice->platform;
+	snprintf(text, sizeof(text), "%s/%s/%s", os, architecture, variant ? variant : "");
+	len = strlen(im->platform);
+	return strncmp(text, im->platform, len) == 0 && (text[len] == '\0' || text[len] == '/');
+}
+
+static bool is_named(const struct image *im, const json_t *descriptor)
+{
+	const json_t *notes = json_object_get(descriptor, "annotations");
+	const char *name = text_of(notes, "org.opencontainers.image.ref.name");
+
+	return !im->choice->image || (name && strcmp(name, im->choice->image) == 0);
+}
+
+/* Index media types: of OCI, and of Docker. */
+static bool is_index(const json_t *descriptor)
+{
+	const char *media = text_of(descriptor, "mediaType");
+
+	return media && (strstr(media, "image.index") || strstr(media, "manifest.list"));
+}
+
+static int choose(struct image *im, const json_t *index, const char *path, unsigned int depth, bool only,
+                  json_t **manifest_out);
+
+static int take_descriptor(struct image *im, const json_t *d, unsigned int depth, bool only, json_t **manifest_out)
+{
+	char path[PATH_BYTES];
+	json_t *document = NULL;
+	int r;
+
+	if ((depth == 0 && !is_named(im, d)) || (!is_index(d) && !is_for(im, d) && (im->choice->platform || !only)))
+		return 0;
+	r = blob_path(im, text_of(d, "digest"), path);
+	if (r < 0 || (!is_index(d) && strcmp(path, im->chosen) == 0)) /* one image under two names */
+		return r;
+	r = load(im, path, size_of(d), &document);
+	if (r < 0)
+		return r;
+	if (is_index(d)) {
+		r = choose(im, document, path, depth + 1, only, manifest_out);
+		json_decref(document);
+		return r;
+	}
+	im->n_found++;
+	snprintf(im->chosen, sizeof(im->chosen), "%s", path);
+	json_decref(*manifest_out);
+	*manifest_out = document;
+	return 0;
+}
+
+/* Looks for the one manifest that is meant. only: the layout has no choice to make. */
+static int choose(struct image *im, const json_t *index, const char *path, unsigned int depth, bool only,
+                  json_t **manifest_out)
+{
+	const json_t *list = json_object_get(index, "manifests");
+	int r = 0;
+
+	if (!json_is_array(list))
+		return bad(im, path, "is no index of an image: it has no list of manifests");
+	if (depth == NESTED_MAX)
+		return bad(im, path, "is an index in an index too often");
+	only = only && json_array_size(list) == 1;
+	for (size_t i = 0; r == 0 && i < json_array_size(list); i++)
+		r = take_descriptor(im, json_array_get(list, i), depth, only, manifest_out);
+	return r;
+}
+
+static int put_layer(const struct image *im, const json_t *d, bool first)
+{
+	const struct import_report *r0 = im->report;
+	char path[PATH_BYTES], source[512];
+	struct import_report report = {.log = r0->log, .source = source, .between = ": "};
+	cleanup_fd int fd = -1;
+	int r = blob_path(im, text_of(d, "digest"), path);
+
+	if (r == 0)
+		r = open_blob(im, path, size_of(d), &fd);
+	if (r < 0)
+		return r;
+	snprintf(source, sizeof(source), "%s%s%.30s...", r0->source, r0->between, path);
+	if (!first) { /* nothing lies below the first */
+		r = import_archive_layer(take_fd(&fd), IMPORT_LAYER_REMOVES, &report, im->meter, im->target);
+		fd = r < 0 ? -1 : import_blobs_open(im->blobs, path);
+		if (r == 0 && fd < 0)
+			r = import_report_errno(im->report, path, fd);
+	}
+	return r < 0 ? r : import_archive_layer(take_fd(&fd), IMPORT_LAYER_ADDS, &report, im->meter, im->target);
+}
+
+static int put_layers(const struct image *im, const json_t *manifest)
+{
+	const json_t *layers = json_object_get(manifest, "layers");
+	int r = 0;
+
+	if (!json_is_array(layers) || json_array_size(layers) == 0)
+		return bad(im, im->chosen, "is no manifest of an image that umlfs knows: it lists no layers");
+	if (json_array_size(layers) > LAYERS_MAX)
+		return bad(im, im->chosen, "lists more layers than an image can have");
+	for (size_t i = 0; r == 0 && i < json_array_size(layers); i++)
+		r = put_layer(im, json_array_get(layers, i), i == 0);
+	return r;
+}
+
+static int check_version(const struct image *im)
+{
+	json_t *layout = NULL;
+	const char *version;
+	int r = load(im, "oci-layout", -1, &layout);
+
+	if (r < 0)
+		return r;
+	version = text_of(layout, "imageLayoutVersion");
+	if (!version || strncmp(version, "1.", 2) != 0)
+		r = bad(im, "oci-layout", "is not of version 1, the one that umlfs knows");
+	json_decref(layout);
+	return r;
+}
+
+int import_image(const struct import_blobs *blobs, const struct import_image_choice *choice,
+                 const struct import_report *report, struct import_meter *meter, struct import_target *target)
+{
+	struct image im = {.blobs = blobs, .choice = choice, .report = report, .meter = meter, .target = target};
+	json_t *index = NULL, *manifest = NULL;
+	char why[200];
+	int r = check_version(&im);
+
+	set_platform(&im);
+	if (r == 0)
+		r = load(&im, "index.json", -1, &index);
+	if (r == 0)
+		r = choose(&im, index, "index.json", 0, true, &manifest);
+	if (r == 0 && im.n_found != 1) {
+		snprintf(why, sizeof(why), "%s for %s%s%s: choose with --platform and --image",
+		         im.n_found ? "more than one image" : "no image", im.platform, choice->image ? " named " : "",
+		         choice->image ? choice->image : "");
+		r = import_report(report, NULL, im.n_found ? -ENOTUNIQ : -ENOENT, why);
+	}
+	if (r == 0)
+		r = put_layers(&im, manifest);
+	json_decref(manifest);
+	json_decref(index);
+	return r;
+}

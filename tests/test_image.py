@@ -1,0 +1,223 @@
+"""An import of an OCI image: all layers over each other, what the digests promise, and nothing by halves."""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import subprocess
+import tarfile
+
+import pytest
+
+from importing import index_of
+from test_diff import Bench, Monkey
+from umlfs_cli import ROOT
+
+MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
+INDEX = 'application/vnd.oci.image.index.v1+json'
+ARCHITECTURE = {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(os.uname().machine, os.uname().machine)
+DIR = {'type': tarfile.DIRTYPE, 'mode': 0o755}
+
+
+def layer(*members):
+    """A tar of (name, data or changes of the TarInfo)."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode='w') as stream:
+        for name, what in members:
+            info = tarfile.TarInfo(name)
+            data = what if isinstance(what, bytes) else b''
+            info.size, info.mtime = len(data), 10**9
+            for key, value in (what if isinstance(what, dict) else {}).items():
+                setattr(info, key, value)
+            stream.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+class Layout:
+    """An image layout in a directory."""
+
+    def __init__(self, path):
+        self.path, self.listed = path, []
+        os.makedirs(f'{path}/blobs/sha256')
+        self.put('oci-layout', {'imageLayoutVersion': '1.0.0'})
+
+    def put(self, name, document):
+        with open(f'{self.path}/{name}', 'w', encoding='ascii') as stream:
+            json.dump(document, stream)
+
+    def blob(self, data, **more):
+        if not isinstance(data, bytes):
+            data = json.dumps(data).encode()
+        digest = hashlib.sha256(data).hexdigest()
+        with open(f'{self.path}/blobs/sha256/{digest}', 'wb') as stream:
+            stream.write(data)
+        return {'digest': f'sha256:{digest}', 'size': len(data)} | more
+
+    def image(self, layers, **more):
+        config = self.blob({'os': 'linux'}, mediaType='application/vnd.oci.image.config.v1+json')
+        manifest = {'schemaVersion': 2, 'config': config,
+                    'layers': [self.blob(data, mediaType='application/vnd.oci.image.layer.v1.tar') for data in layers]}
+        return self.blob(manifest, mediaType=MANIFEST, **more)
+
+    def end(self, *listed):
+        self.put('index.json', {'schemaVersion': 2, 'manifests': listed})
+        return self.path
+
+    def blobs(self):
+        return sorted(os.listdir(f'{self.path}/blobs/sha256'))
+
+
+def image_of(place, *layers, name='image'):
+    layout = Layout(place / name)
+    return layout.end(layout.image(layers))
+
+
+def names(place, base):
+    return {path.decode() for path in index_of(place / base)} - {'.'}
+
+
+def zstd(data):
+    return subprocess.run(['zstd', '-q'], input=data, stdout=subprocess.PIPE, check=True).stdout
+
+
+LOWER = layer(('d', DIR), ('d/a', b'1'), ('d/b', b'1'), ('d/e', DIR), ('d/e/f', b'1'), ('x', b'1'), ('y', DIR), ('y/in', b'1'))
+
+
+@pytest.mark.parametrize('pack', [bytes, gzip.compress, zstd], ids=['plain', 'gzip', 'zstd'])
+@pytest.mark.parametrize('kind', ['directory', 'tar', 'tar.gz'])
+def test_layers_come_over_each_other(place, pack, kind):
+    upper = layer(('d', {**DIR, 'mode': 0o700}), ('d/.wh.a', b''), ('d/b', b'22'), ('d/e', DIR), ('d/e/new', b'2'),
+                  ('d/e/.wh..wh..opq', b''), ('.wh.x', b''), ('.wh.nothing', b''), ('y', b'a file now'),
+                  ('.wh..wh.plnk', b''), ('later', b'2'))
+    image = image_of(place, pack(LOWER), pack(upper), pack(layer(('x', b'3'), ('.wh.x', b''), ('.wh.later', b''))), pack(layer()))
+    if kind != 'directory':
+        with tarfile.open(place / f'image.{kind}', 'w:gz' if kind == 'tar.gz' else 'w') as stream:
+            stream.add(image, '.')
+        image = place / f'image.{kind}'
+    place.run('import', image, place / 'base')
+    entries = index_of(place / 'base')
+    assert names(place, 'base') == {'d', 'd/b', 'd/e', 'd/e/new', 'x', 'y'}
+    assert (entries[b'd'].mode, entries[b'd/b'].size, entries[b'y'].type, entries[b'x'].size) == (0o700, 2, 'f', 1)
+    place.run('verify', place / 'base')
+    place.run('check', place / 'base')
+    assert sorted(os.listdir(place / 'base')) == ['.umlfs', 'd', 'x', 'y']
+    assert [name for name in os.listdir(place.path) if 'importing' in name] == []
+
+
+@pytest.mark.parametrize('number', range(2))
+def test_layers_of_umlfs_give_the_same_index(place, number):
+    bench = Bench(place, False)
+    monkey = Monkey(bench.at, 40 + number)
+    for name in 'one', 'two':
+        for _ in range(60):
+            bench.mounted.do(monkey.step)
+        place.run('snapshot', bench.session, name)
+    bench.mounted.umount()
+    place.run('export', f'{bench.session}@@base', place / '0.tar')
+    place.run('export', '--diff', f'{bench.session}@one', place / '1.tar')
+    place.run('export', '--diff=one', f'{bench.session}@two', place / '2.tar')
+    place.run('export', f'{bench.session}@two', place / 'all.tar')
+    place.run('import', image_of(place, *(open(place / f'{n}.tar', 'rb').read() for n in range(3))), place / 'layers')
+    place.run('import', place / 'all.tar', place / 'all')
+    # A layer tells what differs; a time of the change of an inode is nothing that could.
+    found, wanted = ({path: entry._replace(ctime=0) for path, entry in index_of(place / base).items()} for base in ('layers', 'all'))
+    assert found == wanted
+    place.run('verify', place / 'layers')
+
+
+@pytest.mark.skipif(not ROOT, reason='needs root')
+@pytest.mark.parametrize('user', ['root'], indirect=True)
+def test_an_image_that_umoci_made(place):
+    image = place / 'made'
+    subprocess.run(['umoci', 'init', '--layout', image], check=True)
+    subprocess.run(['umoci', 'new', '--image', f'{image}:tag'], check=True)
+    for number, data in enumerate([LOWER, layer(('d/.wh.a', b''), ('z', b'2'))]):
+        with open(place / f'{number}.tar', 'wb') as stream:
+            stream.write(data)
+        subprocess.run(['umoci', 'raw', 'add-layer', '--image', f'{image}:tag', place / f'{number}.tar'], check=True)
+    subprocess.run(['umoci', 'unpack', '--image', f'{image}:tag', place / 'bundle'], check=True, stderr=subprocess.DEVNULL)
+    place.run('import', '--image', 'tag', image, place / 'base')
+    place.run('import', place / 'bundle/rootfs', place / 'other')
+    assert index_of(place / 'base').keys() == index_of(place / 'other').keys()
+    assert 'no image' in place.refused('import', '--image', 'none', image, place / 'no')
+
+
+def test_the_platform_chooses(place):
+    layout = Layout(place / 'image')
+    made = {arch: layout.image([layer((arch, b''))], platform={'os': 'linux', 'architecture': arch} | more)
+            for arch, more in [(ARCHITECTURE, {}), ('other', {'variant': 'v7'})]}
+    nested = layout.blob({'schemaVersion': 2, 'manifests': list(made.values())}, mediaType=INDEX,
+                         annotations={'org.opencontainers.image.ref.name': 'one'})
+    layout.end(nested)
+    for words, found in [([], ARCHITECTURE), (['--platform', 'linux/other'], 'other'), (['--platform', 'linux/other/v7'], 'other'),
+                         (['--image', 'one'], ARCHITECTURE)]:
+        place.run('import', '--force', *words, layout.path, place / 'base')
+        assert names(place, 'base') == {found}
+    for words in ['--platform', 'linux/oth'], ['--platform', 'linux/other/v8'], ['--platform', 'windows/other'], ['--image', 'two']:
+        assert '--platform' in place.refused('import', *words, layout.path, place / 'no')
+    again = layout.image([layer(('again', b''))], platform={'os': 'linux', 'architecture': ARCHITECTURE})
+    layout.end(made[ARCHITECTURE], again)
+    assert 'more than one image' in place.refused('import', layout.path, place / 'no')
+    layout.end(made['other'])       # the only one there is
+    place.run('import', '--force', layout.path, place / 'base')
+
+
+def damages():
+    def flip(layout):
+        layout.end(layout.image([layer(('file', b'x' * 20000))]))       # in the file's bytes, where only the digest tells
+        for name in layout.blobs():
+            with open(f'{layout.path}/blobs/sha256/{name}', 'r+b') as stream:
+                if os.fstat(stream.fileno()).st_size > 20000:
+                    stream.seek(10000)
+                    stream.write(b'y')
+
+    def remove(layout):
+        for name in layout.blobs():
+            if os.path.getsize(f'{layout.path}/blobs/sha256/{name}') > 5000:
+                os.unlink(f'{layout.path}/blobs/sha256/{name}')
+
+    def link(layout):
+        for name in layout.blobs():
+            path = f'{layout.path}/blobs/sha256/{name}'
+            if os.path.getsize(path) > 5000:
+                os.rename(path, f'{layout.path}/elsewhere')
+                os.symlink('../../elsewhere', path)
+    yield 'flipped', flip
+    yield 'missing', remove
+    yield 'a link', link
+    yield 'no json', lambda layout: open(f'{layout.path}/index.json', 'w').write('{"manifests": [')
+    yield 'nothing', lambda layout: layout.end()
+    yield 'no list', lambda layout: layout.put('index.json', {})
+    yield 'twice', lambda layout: open(f'{layout.path}/index.json', 'w').write('{"manifests": [], "manifests": []}')
+    yield 'bad digest', lambda layout: layout.end({'digest': 'sha256:../../../etc/passwd', 'size': 1})
+    yield 'short digest', lambda layout: layout.end({'digest': 'sha256:00', 'size': 1})
+    yield 'md5', lambda layout: layout.end({'digest': 'md5:' + 64 * '0', 'size': 1})
+    yield 'wrong size', lambda layout: layout.end(layout.image([LOWER]) | {'size': 7})
+    yield 'no layers', lambda layout: layout.end(layout.image([]))
+    yield 'version', lambda layout: layout.put('oci-layout', {'imageLayoutVersion': '2.0.0'})
+    yield 'no tar', lambda layout: layout.end(layout.image([b'nonsense' * 1000]))
+    yield 'leads out', lambda layout: layout.end(layout.image([layer(('../x', b''))]))
+    yield 'whiteout leads out', lambda layout: layout.end(layout.image([LOWER, layer(('../.wh.x', b''))]))
+    yield 'below a link', lambda layout: layout.end(layout.image(
+        [layer(('l', {'type': tarfile.SYMTYPE, 'linkname': '/etc'})), layer(('l/x', b''))]))
+    yield 'types', lambda layout: layout.put('index.json', {'manifests': [3, None, {'digest': 5}]})
+
+
+@pytest.mark.parametrize('damage', [pytest.param(function, id=name) for name, function in damages()])
+def test_what_is_no_sound_image_is_refused(place, damage):
+    layout = Layout(place / 'image')
+    layout.end(layout.image([LOWER]))
+    damage(layout)
+    before = sorted(os.listdir(place.path))
+    place.refused('import', layout.path, place / 'base')
+    assert sorted(os.listdir(place.path)) == before
+
+
+def test_a_whiteout_follows_no_link(place):
+    outside = place / 'outside'
+    place.do(os.mkdir, outside)
+    place.do(os.mkdir, f'{outside}/kept')
+    place.run('import', image_of(place, layer(('l', {'type': tarfile.SYMTYPE, 'linkname': outside})),
+                                 layer(('l/.wh.kept', b''))), place / 'base')
+    assert os.path.isdir(f'{outside}/kept') and names(place, 'base') == {'l'}
