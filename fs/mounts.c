@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -217,11 +218,15 @@ static int open_lock(const char *session)
 	return fd < 0 ? -errno : fd;
 }
 
+/* A session that is not at its path may be gone, or be seen from another root: then the kernel is asked whether anybody answers. */
 bool mounts_is_dead(const struct mount_info *mount)
 {
 	cleanup_fd int lock = open_lock(mount->session);
+	struct statvfs st;
 
-	return lock < 0 ? lock == -ENOENT || lock == -ENOTDIR : flock(lock, LOCK_EX | LOCK_NB) == 0;
+	if (lock == -ENOENT || lock == -ENOTDIR)
+		return statvfs(mount->mountpoint, &st) < 0 && errno == ENOTCONN;
+	return lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0;
 }
 
 int mounts_end(const char *what, const struct log *log)

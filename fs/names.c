@@ -275,7 +275,7 @@ static int dir_path(struct names *n, uint64_t ino, const struct dir_path **out)
 
 int names_path(struct names *n, uint64_t parent, const char *name, size_t len, char **out)
 {
-	const struct dir_path *dir;
+	const struct dir_path *dir = NULL; /* gcc does not see that it is set */
 	char *path;
 	int r = dir_path(n, parent, &dir);
 

@@ -18,7 +18,7 @@ struct mount_info {
  */
 int mounts_each(int (*visit)(void *arg, const struct mount_info *mount), void *arg);
 
-/* True when the daemon of a mount has died, or its session is gone. False of a session that the caller may not look into. */
+/* True when the daemon of a mount has died. False of a session that the caller may not look into. */
 bool mounts_is_dead(const struct mount_info *mount);
 
 /*
