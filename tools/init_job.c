@@ -57,11 +57,11 @@ static void take(struct init_job *job, char *string)
 		job->chdir = value;
 	else if ((value = value_of(string, "user")))
 		job->user = value;
-	else if ((value = value_of(string, "errors")))
+	else if (value_of(string, "errors"))
 		job->apart = true;
 	else if ((value = value_of(string, "pipe")))
 		take_pipe(job, value);
-	else if ((value = value_of(string, "init")))
+	else if (value_of(string, "init"))
 		job->init = true;
 	else if ((value = value_of(string, "terminal")))
 		job->terminal = sscanf(value, "%hu %hu", &job->rows, &job->cols) == 2;
