@@ -1,6 +1,7 @@
 /*
  * index: owns the mapping of one index file.
- * Invariant: no byte of the map is read but through row(), entry_row() and slice(), which check.
+ * Invariant: no byte of the map is read but through row(), entry_row() and slice(), which check. A name of zeros
+ * is damage: they are what the last page of a mapped file that is cut short reads as; what lies behind is a SIGBUS.
  * Called by base; by import and verify for whole passes.
  */
 #include "index.h"
@@ -249,7 +250,7 @@ static int entry_at(const struct index *ix, uint64_t nr, struct index_entry *out
 		return -ENOENT;
 	len = from_le16(entry->name_len);
 	name = slice(ix, INDEX_SECTION_NAMES, from_le32(entry->name), len);
-	if (!name || len == 0 || len > FORMAT_NAME_MAX)
+	if (!name || len == 0 || len > FORMAT_NAME_MAX || !name[0] || !name[len - 1])
 		return -EUCLEAN;
 	out->parent = from_le32(entry->parent);
 	out->ino = from_le32(entry->ino);
