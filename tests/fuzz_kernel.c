@@ -168,7 +168,7 @@ void kernel_init(struct kernel *k)
 		.major = FUSE_KERNEL_VERSION,
 		.minor = FUSE_KERNEL_MINOR_VERSION,
 		.max_readahead = 1 << 17,
-		.flags = UINT32_MAX & ~(uint32_t)FUSE_INIT_RESERVED,
+		.flags = INT32_MAX, /* all but FUSE_INIT_RESERVED */
 	};
 
 	assert_int_equal(kernel_ask(k, FUSE_INIT, 0, 0, &init, sizeof(init)), 0);
