@@ -106,7 +106,7 @@ def site(everything):
 
 def one_line(result, status=125):
     assert (result.status, result.stdout) == (status, ''), result
-    assert re.fullmatch(r'umlfs: [^\n]+: [^\n]+\n(usage: umlfs run [^\n]+\n)?', result.stderr), result
+    assert re.fullmatch(r'umlfs: [^\n]+: [^\n]+\n(usage: umlfs run [^\n]+\n( +[^\n]+\n)*)?', result.stderr), result
     return result.stderr
 
 

@@ -1211,6 +1211,7 @@ def test_help_tells_of_every_command():
         result = run(*words)
         assert (result.status, result.stderr) == (0, '')
         assert all(re.search(rf'^  {command} ', result.stdout, re.MULTILINE) for command in PROGRAMS)
+        assert all(len(line) <= 80 for line in result.stdout.split('\n'))
     result = run()
     assert (result.status, result.stdout) == (2, '') and result.stderr.startswith('usage: ')
 
@@ -1221,6 +1222,7 @@ def test_every_command_has_help(command):
         result = run(*words)
         assert (result.status, result.stderr) == (0, '')
         assert result.stdout.startswith(f'usage: umlfs {command} ')
+        assert all(len(line) <= 80 for line in result.stdout.split('\n')), result.stdout
 
 
 def test_version_is_the_projects():

@@ -96,9 +96,9 @@ def succeed(*args, **options):
 
 
 def refused(*args, status=1, **options):
-    """The line without "umlfs: " and the newline. A usage error (status=2) has a line more: how to use the command."""
+    """The line without "umlfs: " and the newline. A usage error (status=2) also says how to use the command."""
     result = run(*args, **options)
-    usage = r'(usage: umlfs [^\n]+\n)?' if status == 2 else ''
+    usage = r'(usage: umlfs [^\n]+\n( +[^\n]+\n)*)?' if status == 2 else ''
     assert result.status == status and result.stdout == '', result
     assert re.fullmatch(rf'umlfs: [^\n]+: [^\n]+\n{usage}', result.stderr), result
     return result.stderr.removeprefix('umlfs: ').split('\n')[0]

@@ -9,6 +9,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+enum { COLUMNS = 80 };
+
 static void print_line(void *arg, enum log_level level, const char *line)
 {
 	fprintf(stderr, "umlfs: %s%s\n", level == LOG_LEVEL_WARNING ? "warning: " : "", line);
@@ -16,9 +18,40 @@ static void print_line(void *arg, enum log_level level, const char *line)
 
 const struct log cmd_log = {.write = print_line};
 
+/* One argument of a usage, with all that stands in its brackets. */
+static size_t argument_length(const char *usage)
+{
+	int depth = 0;
+	size_t len;
+
+	for (len = 0; usage[len] && (usage[len] != ' ' || depth > 0); len++)
+		depth += (usage[len] == '[') - (usage[len] == ']');
+	return len;
+}
+
+/* In lines of at most COLUMNS, cut between arguments. */
+static void print_usage(FILE *out, const struct command *self)
+{
+	int indent = fprintf(out, "usage: umlfs %s", self->name);
+	int column = indent;
+
+	for (const char *at = self->usage; *at; at += strspn(at, " ")) {
+		size_t len = argument_length(at);
+
+		if (column + 1 + (int)len > COLUMNS) {
+			fprintf(out, "\n%*s", indent, "");
+			column = indent;
+		}
+		column += fprintf(out, " %.*s", (int)len, at);
+		at += len;
+	}
+	fputc('\n', out);
+}
+
 static int print_help(const struct command *self)
 {
-	printf("usage: umlfs %s %s\n\n%s\n", self->name, self->usage, self->help);
+	print_usage(stdout, self);
+	printf("\n%s\n", self->help);
 	if (self->details)
 		printf("\n%s", self->details);
 	return EXIT_DONE;
@@ -32,7 +65,8 @@ int cmd_usage_error(const struct command *self, const char *format, ...)
 	va_start(args, format);
 	vfprintf(stderr, format, args);
 	va_end(args);
-	fprintf(stderr, "\nusage: umlfs %s %s\n", self->name, self->usage);
+	fputc('\n', stderr);
+	print_usage(stderr, self);
 	return EXIT_USAGE;
 }
 

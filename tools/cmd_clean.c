@@ -94,12 +94,12 @@ static int run_clean(const struct command *self, int argc, char **argv)
 
 const struct command cmd_clean = {
 	.name = "clean",
-	.usage = "[-n]",
+	.usage = "[--dry-run]",
 	.help = "take away dead mounts and what killed runs have left",
-	.details = "Detaches your mounts (as root: everybody's) whose daemon has died, and removes the directories\n"
-		   "that `umlfs run` made in $TMPDIR or /tmp and could not remove, because it was killed with all its\n"
-		   "processes. Sessions of your own stay, also those that `umlfs run --keep` left. A line for each\n"
-		   "thing taken away.\n\n"
+	.details = "Detaches your mounts (as root: everybody's) whose daemon has died, and removes\n"
+		   "the directories that `umlfs run` made in $TMPDIR or /tmp and could not remove,\n"
+		   "because it was killed with all its processes. Sessions of your own stay, also\n"
+		   "those that `umlfs run --keep` left. A line for each thing taken away.\n\n"
 		   "  -n, --dry-run  only say what there is\n",
 	.run = run_clean,
 };

@@ -107,11 +107,12 @@ const struct command cmd_doctor = {
 	.name = "doctor",
 	.usage = "[--json] [KERNEL]",
 	.help = "what this machine lacks to boot guests, and what mends it",
-	.details = "Looks at /dev/fuse, fusermount3, the place for guests' memory, ptrace, limits, the kernel's\n"
-		   "settings, mounts without a daemon and the UML kernel (KERNEL, else as `umlfs run` finds it), and\n"
-		   "boots a guest with it when nothing fails. Each line begins with ok, limit (guests boot, but) or "
-                   "fail; what mends\n"
-		   "it stands below. Exit status: 0 when a guest boots, 1 when not.\n\n"
-		   "  --json  {schema, facts: [{name, verdict, text, mend}], boots}\n",
+	.details = "Looks at /dev/fuse, fusermount3, the place for guests' memory, ptrace, limits,\n"
+		   "the kernel's settings, mounts without a daemon and the UML kernel (KERNEL, else\n"
+		   "as `umlfs run` finds it), and boots a guest with it when nothing fails. Each\n"
+		   "line begins with ok, limit (guests boot, but) or fail; what mends it stands\n"
+		   "below.\n\n"
+		   "  --json  {schema, facts: [{name, verdict, text, mend}], boots}\n\n"
+		   "Exit status: 0 a guest boots, 1 none does, 2 wrong usage.\n",
 	.run = run_doctor,
 };

@@ -9,7 +9,7 @@ static int run_export(const struct command *self, int argc, char **argv)
 const struct command cmd_export = {
 	.name = "export",
 	.usage = "[--diff[=FROM]] SESSION[@NAME] FILE|-",
-	.help = "write a state of a session as a tar archive, or as a layer of an image",
+	.help = "write a state of a session as a tar archive or an image layer",
 	.run = run_export,
 };
 

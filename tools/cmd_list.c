@@ -162,9 +162,9 @@ const struct command cmd_list = {
 	.name = "list",
 	.usage = "[--json] SESSION",
 	.help = "the session's snapshots as a tree; * marks where it stands",
-	.details = "ENTRIES are the inodes and names that a snapshot changes against the one it stands on, SIZE is\n"
-		   "what the files written in it hold.\n\n"
-		   "  --json  {schema, standing, entries, bytes, snapshots: [{name, parent, time, entries, bytes,\n"
-		   "          current}]}; time in seconds since the epoch\n",
+	.details = "ENTRIES are the inodes and names that a snapshot changes against the one it\n"
+		   "stands on, SIZE is what the files written in it hold.\n\n"
+		   "  --json  {schema, standing, entries, bytes, snapshots: [{name, parent, time,\n"
+		   "          entries, bytes, current}]}; time in seconds since the epoch\n",
 	.run = run_list,
 };

@@ -281,20 +281,24 @@ const struct command cmd_mount = {
 	.name = "mount",
 	.usage = "[-f] [-o OPTION[,OPTION...]] [--size BYTES] [--inodes N] BASE SESSION [MOUNTPOINT]",
 	.help = "serve a session on a base; prints the mountpoint when it answers",
-	.details =
-		"BASE is made with `umlfs import`, or is a plain extracted directory. SESSION is made when it\n"
-		"is not there. The mountpoint is SESSION/rootfs when none is given.\n\n"
-		"  -f               stay in the foreground\n"
-		"  -o posix         for host processes instead of guests: permissions are checked, files belong\n"
-		"                   to who makes them, the umask counts, xattrs are shown, and others may\n"
-		"                   enter when root mounts (or with allow_other)\n"
-		"  -o xattr         show extended attributes to guests too (one request more per write)\n"
-		"  -o owner=caller  new files belong to who makes them, not to their directory's owner\n"
-		"  -o allow_other   other users may enter (needs user_allow_other in /etc/fuse.conf)\n"
-		"  -o ro            read-only\n"
-		"  -o nosuid, nodev, noexec  as in mount(8), with posix\n"
-		"  --size BYTES     the session's files may take so much on the host (K, M, G, T: times 1024), then\n"
-		"                   writing fails with ENOSPC; df shows it\n"
-		"  --inodes N       so many files may be made in the session\n",
+	.details = "BASE is made with `umlfs import`, or is a plain extracted directory. SESSION is\n"
+		   "made when it is not there. The mountpoint is SESSION/rootfs when none is given.\n\n"
+		   "  -f               stay in the foreground\n"
+		   "  -o posix         for host processes instead of guests: permissions are\n"
+		   "                   checked, files belong to who makes them, the umask counts,\n"
+		   "                   xattrs are shown, and others may enter when root mounts (or\n"
+		   "                   with allow_other)\n"
+		   "  -o xattr         show extended attributes to guests too (one request more per\n"
+		   "                   write)\n"
+		   "  -o owner=caller  new files belong to who makes them, not to their directory's\n"
+		   "                   owner\n"
+		   "  -o allow_other   other users may enter (needs user_allow_other in\n"
+		   "                   /etc/fuse.conf)\n"
+		   "  -o ro            read-only\n"
+		   "  -o nosuid, nodev, noexec\n"
+		   "                   as in mount(8), with posix\n"
+		   "  --size BYTES     the session's files may take so much on the host (K, M, G, T:\n"
+		   "                   times 1024), then writing fails with ENOSPC; df shows it\n"
+		   "  --inodes N       so many files may be made in the session\n",
 	.run = run_mount,
 };

@@ -95,11 +95,12 @@ const struct command cmd_snapshot = {
 	.name = "snapshot",
 	.usage = "[--umid ID] SESSION NAME",
 	.help = "freeze the session's present state under NAME",
-	.details = "--umid ID: of a running guest, which is brought to rest meanwhile, so that what its programs\n"
-		   "write through shared mappings is in the snapshot, as of one moment. ID is the umid= of the\n"
-		   "guest, which `umlfs run -v` says, or the path of its mconsole socket.\n\n"
-		   "Works while the session is mounted and while it is not. NAME has at most 255 bytes, no '/', and\n"
-		   "does not begin with '-' or '@'.\n",
+	.details = "Works while the session is mounted and while it is not. NAME has at most 255\n"
+		   "bytes, no '/', and does not begin with '-' or '@'.\n\n"
+		   "  --umid ID  of a running guest, which is brought to rest meanwhile, so that\n"
+		   "             what its programs write through shared mappings is in the snapshot,\n"
+		   "             as of one moment. ID is the umid= of the guest, which `umlfs run\n"
+		   "             -v` says, or the path of its mconsole socket\n",
 	.run = run_snapshot,
 };
 
@@ -107,9 +108,9 @@ const struct command cmd_reset = {
 	.name = "reset",
 	.usage = "[--force] SESSION [NAME]",
 	.help = "go back to a snapshot; the mount stays up",
-	.details = "Without NAME: to the snapshot that the session stands on. NAME @base: to the untouched base.\n"
-		   "Refuses while a process has files open under the mountpoint; with --force such files then\n"
-		   "answer ESTALE.\n",
+	.details = "Without NAME: to the snapshot that the session stands on. NAME @base: to the\n"
+		   "untouched base. Refuses while a process has files open under the mountpoint;\n"
+		   "with --force such files then answer ESTALE.\n",
 	.run = run_reset,
 };
 

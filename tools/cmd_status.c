@@ -174,11 +174,12 @@ const struct command cmd_status = {
 	.name = "status",
 	.usage = "[--json] [SESSION]",
 	.help = "what a session is doing; without one: which are mounted",
-	.details =
-		"Shows base, mountpoint, pid, the snapshot that the session stands on, what changed since, space\n"
-		"used, descriptors kept open, and the FUSE requests that came, by kind.\n\n"
-		"  --json  {schema, session, base, standing, entries, bytes, disk, files, mountpoint, pid, profile,\n"
-		"          size_limit, inodes_limit, confined, problem, requests: {kind: number}}; without SESSION\n"
-		"          {schema, mounts: [{session, mountpoint}]}\n",
+	.details = "Shows base, mountpoint, pid, the snapshot that the session stands on, what\n"
+		   "changed since, space used, descriptors kept open, and the FUSE requests that\n"
+		   "came, by kind.\n\n"
+		   "  --json  {schema, session, base, standing, entries, bytes, disk, files,\n"
+		   "          mountpoint, pid, profile, size_limit, inodes_limit, confined, problem,\n"
+		   "          requests: {kind: number}}; without SESSION {schema, mounts: [{session,\n"
+		   "          mountpoint}]}\n",
 	.run = run_status,
 };

@@ -101,13 +101,15 @@ const struct command cmd_verify = {
 	.name = "verify",
 	.usage = "[--json] BASE",
 	.help = "compare every file of an imported base with its checksum",
-	.details = "Reads the whole base. A line for each file whose type, size or bytes are not those that were\n"
-		   "imported, or that cannot be read; the last line sums up. Owners, modes, links and attributes\n"
-		   "are in the index, which has a checksum of its own; `umlfs check BASE` looks for files that\n"
-		   "are too many, and for times that would keep a file from being read, without reading contents.\n\n"
-		   "  --json  {schema, findings: [{kind, where, what}], path, files, bytes, found}; kind is missing,\n"
-		   "          type, size, content or unreadable; bytes are the sizes of the files added up\n\n"
-		   "Exit status: 0 as imported, 4 something is not, 8 it could not be looked at (no such base,\n"
-		   "its index is damaged, interrupted, ...), 2 wrong usage.\n",
+	.details = "Reads the whole base. A line for each file whose type, size or bytes are not\n"
+		   "those that were imported, or that cannot be read; the last line sums up. Owners,\n"
+		   "modes, links and attributes are in the index, which has a checksum of its own;\n"
+		   "`umlfs check BASE` looks for files that are too many, and for times that would\n"
+		   "keep a file from being read, without reading contents.\n\n"
+		   "  --json  {schema, findings: [{kind, where, what}], path, files, bytes, found};\n"
+		   "          kind is missing, type, size, content or unreadable; bytes are the\n"
+		   "          sizes of the files added up\n\n"
+		   "Exit status: 0 as imported, 4 something is not, 8 it could not be looked at (no\n"
+		   "such base, its index is damaged, interrupted, ...), 2 wrong usage.\n",
 	.run = run_verify,
 };

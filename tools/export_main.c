@@ -111,23 +111,24 @@ static int run_commit(const struct command *self, int argc, char **argv)
 }
 
 #define STATE_HELP                                                                                                     \
-	"Without NAME: the present state, also while the session is mounted, which goes on meanwhile.\n"               \
-	"SESSION@@base is the base.\n"
+	"Without NAME: the present state, also while the session is mounted, which goes\n"                             \
+	"on meanwhile. SESSION@@base is the base.\n"
 
 static const struct command export_command = {
 	.name = "export",
 	.usage = "[--diff[=FROM]] SESSION[@NAME] FILE|-",
-	.help = "write a state of a session as a tar archive, or as a layer of an image",
-	.details = STATE_HELP
-	"\nFILE is there whole or not at all; - is standard output. What ends in .gz, .tgz, .xz, .txz, .zst\n"
-	"or .tzst is compressed. The archive is of the pax format, with numeric owners, nanoseconds,\n"
-	"devices, hard links, holes and extended attributes (capabilities and ACLs are such), whoever\n"
-	"exports: `umlfs import` makes the same tree of it. Sockets are left out, tar has none.\n\n"
-	"Names are sorted: the same state gives the same bytes. With SOURCE_DATE_EPOCH in the environment\n"
-	"later times become that one, and times of a change of an inode are left out.\n\n"
-	"  --diff[=FROM]  only what changed since FROM, a snapshot or @base (which it is without FROM), as a\n"
-	"                 layer of the OCI image format: .wh.NAME for what went, .wh..wh..opq in a\n"
-	"                 directory that hides another\n",
+	.help = "write a state of a session as a tar archive or an image layer",
+	.details = STATE_HELP "\nFILE is there whole or not at all; - is standard output. What ends in .gz, .tgz,\n"
+			      ".xz, .txz, .zst or .tzst is compressed. The archive is of the pax format, with\n"
+			      "numeric owners, nanoseconds, devices, hard links, holes and extended attributes\n"
+			      "(capabilities and ACLs are such), whoever exports: `umlfs import` makes the same\n"
+			      "tree of it. Sockets are left out, tar has none.\n\n"
+			      "Names are sorted: the same state gives the same bytes. With SOURCE_DATE_EPOCH in\n"
+			      "the environment later times become that one, and times of a change of an inode\n"
+			      "are left out.\n\n"
+			      "  --diff[=FROM]  only what changed since FROM, a snapshot or @base (which it is\n"
+			      "                 without FROM), as a layer of the OCI image format: .wh.NAME for\n"
+			      "                 what went, .wh..wh..opq in a directory that hides another\n",
 	.run = run_export,
 };
 
@@ -135,10 +136,10 @@ static const struct command commit_command = {
 	.name = "commit",
 	.usage = "[--force] SESSION[@NAME] BASE",
 	.help = "make a new base of a state of a session",
-	.details = STATE_HELP
-	"\nBASE is there whole or not at all, as after `umlfs import`, and no part of the session. Files that\n"
-	"are as an import left them are shared with the old base where the host's file system can.\n\n"
-	"  --force  replace a base that is there\n",
+	.details = STATE_HELP "\nBASE is there whole or not at all, as after `umlfs import`, and no part of the\n"
+			      "session. Files that are as an import left them are shared with the old base\n"
+			      "where the host's file system can.\n\n"
+			      "  --force  replace a base that is there\n",
 	.run = run_commit,
 };
 

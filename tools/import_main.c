@@ -60,17 +60,19 @@ static int run_import(const struct command *self, int argc, char **argv)
 static const struct command command = {
 	.name = "import",
 	.usage = "[--force] [--platform P] [--image NAME] ARCHIVE|DIR|IMAGE|-... BASE",
-	.help = "make a base of an archive (or a directory), keeping every owner, mode and device",
-	.details = "ARCHIVE is a tar or cpio archive, plain or compressed with gzip, xz, zstd or bzip2; - reads one\n"
-		   "from standard input. Works the same for an ordinary user as for root: what the host would refuse\n"
-		   "is kept in BASE/.umlfs/index. BASE is there whole or not at all. Of several archives or\n"
-		   "directories later ones come over earlier ones, as if one had been extracted after the other.\n\n"
-		   "IMAGE is a directory with an OCI image layout, or a tar file of one: all layers of the image are\n"
-		   "put over each other, each after its digest was compared. Of several images the one for this\n"
-		   "machine is taken, if there is one.\n\n"
+	.help = "make a base of an archive or directory, every owner and device kept",
+	.details = "ARCHIVE is a tar or cpio archive, plain or compressed with gzip, xz, zstd or\n"
+		   "bzip2; - reads one from standard input. Works the same for an ordinary user as\n"
+		   "for root: what the host would refuse is kept in BASE/.umlfs/index. BASE is there\n"
+		   "whole or not at all. Of several archives or directories later ones come over\n"
+		   "earlier ones, as if one had been extracted after the other.\n\n"
+		   "IMAGE is a directory with an OCI image layout, or a tar file of one: all layers\n"
+		   "of the image are put over each other, each after its digest was compared. Of\n"
+		   "several images the one for this machine is taken, if there is one.\n\n"
 		   "  --force       replace a base that is there\n"
 		   "  --platform P  OS/ARCHITECTURE[/VARIANT] of the image, such as linux/arm64\n"
-		   "  --image NAME  the image of this name in the layout (org.opencontainers.image.ref.name)\n",
+		   "  --image NAME  the image of this name in the layout\n"
+		   "                (org.opencontainers.image.ref.name)\n",
 	.run = run_import,
 };
 

@@ -20,13 +20,13 @@ static int print_help(FILE *out)
 {
 	fputs("usage: umlfs COMMAND [OPTION...] ARGUMENT...\n"
 	      "       umlfs COMMAND --help | --help | --version\n\n"
-	      "Root file systems for User-Mode Linux: a read-only base, a writable session on it,\n"
-	      "snapshots, and a reset in milliseconds, without root.\n\n",
+	      "Root file systems for User-Mode Linux: a read-only base, a writable session on\n"
+	      "it, snapshots, and a reset in milliseconds, without root.\n\n",
 	      out);
 	for (const struct command *const *c = commands; *c; c++)
 		fprintf(out, "  %-10s %s\n", (*c)->name, (*c)->help);
 	fputs("\n  umlfs import root.tar.xz base      # once\n"
-	      "  mnt=$(umlfs mount base session)    # then boot with rootfstype=hostfs rootflags=$mnt\n"
+	      "  mnt=$(umlfs mount base session)    # boot: rootfstype=hostfs rootflags=$mnt\n"
 	      "  umlfs snapshot session clean\n"
 	      "  umlfs reset session clean          # milliseconds, the mount stays up\n"
 	      "  umlfs umount session\n"
