@@ -4,7 +4,7 @@ import dataclasses
 import re
 import subprocess
 
-METAVARIABLE = r"[A-Z][A-Z_-]*[A-Z]|N"
+METAVARIABLE = r"[A-Z][A-Z_-]*[A-Z]|[NP]"
 
 
 @dataclasses.dataclass
@@ -34,8 +34,9 @@ class Help:
 
 
 def words_of(usage):
-    """The arguments that stand behind options: ["BASE", "SESSION", "[MOUNTPOINT]"] as ["BASE", "SESSION", "MOUNTPOINT"]."""
-    without = re.sub(r"\[--?[^][]*(\[[^][]*\][^][]*)*\](\.\.\.)?|\[OPTION\.\.\.\]", "", usage)
+    """The arguments that stand behind the options, without brackets: ["BASE", "SESSION", "MOUNTPOINT"]."""
+    without = re.sub(r"\[-[^][ -][^][]*(\[[^][]*\][^][]*)*\](\.\.\.)?|\[--[^][ ][^][]*(\[[^][]*\][^][]*)*\](\.\.\.)?|\[OPTION\.\.\.\]",
+                     "", usage)
     return re.sub(r"[][]", "", without).split()
 
 
