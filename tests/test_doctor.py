@@ -98,8 +98,8 @@ def test_fusermount3_that_is_missing_or_not_setuid_is_found(tmp_path):
 @with_kernel
 @pytest.mark.parametrize('options, verdict', [('noexec', 'fail'), ('size=8m', 'limit')])
 def test_a_place_for_memory_that_will_not_do_is_found(options, verdict):
-    script = f'mount -t tmpfs -o mode=1777,noexec x /tmp; mount -t tmpfs -o mode=1777,{options} x /dev/shm'
-    status, facts = facts_of(before=elsewhere(script), env={**os.environ, 'TMPDIR': '/tmp'})
+    script = f'mount -t tmpfs -o mode=1777,noexec x /mnt; mount -t tmpfs -o mode=1777,{options} x /dev/shm'
+    status, facts = facts_of(before=elsewhere(script), env={**os.environ, 'TMPDIR': '/mnt'})
     assert facts['guest memory']['verdict'] == verdict and 'mount -o remount' in facts['guest memory']['mend']
     assert (status == 1) or verdict == 'limit'
 
