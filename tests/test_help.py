@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import subprocess
+import tempfile
 import termios
 
 import pytest
@@ -170,10 +171,16 @@ def shell_path():
 
 
 def answers(shell, *words, cwd='/'):
-    """What a shell offers for the last word."""
-    env = os.environ | {'PATH': shell_path(), 'HOME': '/nonexistent', 'XDG_CONFIG_HOME': '/nonexistent'}
+    """What a shell offers for the last word. fish makes folders in its home."""
     if shell == 'zsh':
         return zsh_answers(words)
+    with tempfile.TemporaryDirectory(prefix='umlfs-home-') as home:
+        return answers_of_command(shell, words, cwd, home)
+
+
+def answers_of_command(shell, words, cwd, home):
+    env = os.environ | {'PATH': shell_path(), 'HOME': home}
+    env = {name: value for name, value in env.items() if not name.startswith('XDG_')}
     if shell == 'bash':
         command = ['bash', '--norc', '-c', BASH, 'bash', made('umlfs'), *words[1:]]
     else:
