@@ -139,6 +139,7 @@ static int load_base(struct states *s)
 {
 	struct session *session = &s->store->session;
 	struct index *index = NULL;
+	struct base *base;
 	int treefd = -1;
 	int r;
 
@@ -150,12 +151,15 @@ static int load_base(struct states *s)
 		close_fd(treefd);
 		return r;
 	}
-	r = base_new(index, treefd, session->manifest.base_path, &session->base);
+	r = base_new(index, treefd, session->manifest.base_path, &base);
 	if (r < 0) {
 		index_free(index);
 		close_fd(treefd);
+		return r;
 	}
-	return r;
+	base_free(session->base); /* of the copy: there when it was needed to tell which manifest holds */
+	session->base = base;
+	return 0;
 }
 
 int states_open(const char *what, const struct log *log, struct states **out, const char **name_out)

@@ -64,12 +64,12 @@ static int replay(const struct model_options *options, const char *path)
 {
 	struct script script = script_read(path), done = {0};
 	char *said = NULL;
+	bool same = model_run(options, 0, 0, &script, &done, &said);
 
-	if (!model_run(options, 0, 0, &script, &done, &said))
-		return report(options, &done, 0, said);
-	printf("%zu steps of %s: all the same\n", script.n, path);
+	if (same)
+		printf("%zu steps of %s: all the same\n", script.n, path);
 	script_free(&script);
-	return 0;
+	return same ? 0 : report(options, &done, 0, said);
 }
 
 int main(int argc, char **argv)
@@ -86,7 +86,6 @@ int main(int argc, char **argv)
 		uint64_t steps = wanted - n < OPS_OF_A_ROUND ? wanted - n : OPS_OF_A_ROUND;
 		struct script done = {0};
 		char *said = NULL;
-
 		if (!model_run(&options, seed, steps, NULL, &done, &said))
 			return report(&options, &done, seed, said);
 	}
