@@ -195,10 +195,10 @@ CASES = [
 ]
 
 
-def measure(space, only, rounds, results):
-    for goal in CASES:
+def measure(space, cases, only, rounds, results):
+    for goal in cases:
         # The ratio needs both figures of the same run.
-        needed = any(other.ratio_to == goal.name and other.name in only for other in CASES)
+        needed = any(other.ratio_to == goal.name and other.name in only for other in cases)
         if goal.name not in only and not needed:
             continue
         values, problem = [], None

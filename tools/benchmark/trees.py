@@ -5,6 +5,8 @@ The base has 100,000 entries:
   read/dNN/        10,000 files of 4 KiB in 100 directories
   tree/dNNN/       the rest: directories of 99 entries, empty files and now and then a symbolic link
 
+The large base has 1,000,000 entries: directories of 99 empty files.
+
 The image base has one file of 1 GiB; the sources are 600 small C files and a Makefile.
 """
 
@@ -12,6 +14,7 @@ import io
 import tarfile
 
 BASE_ENTRIES = 100_000
+LARGE_ENTRIES = 1_000_000
 FLAT_FILES = 10_000
 READ_DIRS = 100
 READ_FILES = 100  # in each
@@ -80,6 +83,34 @@ def _write(path, members):
 
 def write_base(path):
     _write(path, _base_members())
+
+
+class _Empty:
+    """Headers of empty members that differ in their names alone: a million by way of tarfile take most of a minute."""
+
+    def __init__(self, kind):
+        header = _member("", kind).tobuf(tarfile.USTAR_FORMAT)
+        self.before, self.after = header[100:148], header[156:]
+        self.sum = sum(self.before) + sum(self.after) + 8 * ord(" ")
+
+    def named(self, name):
+        name = name.encode()
+        return b"%s%s%06o\0 %s" % (name.ljust(100, b"\0"), self.before, self.sum + sum(name), self.after)
+
+
+def _large_headers():
+    folder, file = _Empty(tarfile.DIRTYPE), _Empty(tarfile.REGTYPE)
+    for d in range(LARGE_ENTRIES // (TREE_ENTRIES + 1)):
+        directory = f"part-{d // 100:02}/" + (f"d{d % 100:02}/" if d % 100 else "")
+        yield folder.named(directory)
+        for i in range(TREE_ENTRIES):
+            yield file.named(f"{directory}module-{i:02}.ko")
+
+
+def write_large_base(path):
+    with open(path, "wb") as archive:
+        archive.writelines(_large_headers())
+        archive.write(bytes(2 * tarfile.BLOCKSIZE))
 
 
 def write_archive(path):

@@ -40,6 +40,7 @@ class Workspace:
     def __init__(self, umlfs, parent=None):
         self.umlfs = umlfs
         self._serial = 0
+        self._made = {}
         with undisturbed():
             self.path = pathlib.Path(tempfile.mkdtemp(prefix="umlfs-bench-", dir=parent)).resolve()
         with contextlib.suppress(Failed):
@@ -93,6 +94,17 @@ class Workspace:
         return Base(self, "image-base", trees.write_image_base)
 
     @functools.cached_property
+    def large_base(self):
+        """A million entries."""
+        return Base(self, "large-base", trees.write_large_base)
+
+    def once(self, kind):
+        """kind(self), made when it is first asked for."""
+        if kind not in self._made:
+            self._made[kind] = kind(self)
+        return self._made[kind]
+
+    @functools.cached_property
     def archive(self):
         path = self.path / "archive.tar"
         trees.write_archive(path)
@@ -130,8 +142,16 @@ class Base:
     def imported(self):
         """As `umlfs import` makes it."""
         path = self.space.path / f"{self.name}-imported"
-        run(self.space.umlfs, "import", self._archive, path)
+        archive = self._archive
+        progress(f"importing the {self.name} ...")
+        self._import_seconds = run(self.space.umlfs, "import", archive, path)[0]
         return path
+
+    @property
+    def import_seconds(self):
+        """What `umlfs import` took."""
+        assert self.imported
+        return self._import_seconds
 
     @functools.cached_property
     def extracted(self):
@@ -149,11 +169,17 @@ class Session:
     """A new session, mounted; as a context it is unmounted and removed at the end."""
 
     def __init__(self, space, base, files=None):
-        self.space = space
+        self.space, self.base, self.files = space, base, files
         self.path = space.new_path("session")
         self.root = self.path / "rootfs"
-        limit = ("prlimit", f"--nofile={files}:{files}") if files else ()
-        self.mount_seconds = run(*limit, space.umlfs, "mount", base, self.path, interruptible=False)[0]
+        self.mount()
+
+    def mount(self):
+        limit = ("prlimit", f"--nofile={self.files}:{self.files}") if self.files else ()
+        self.mount_seconds = run(*limit, self.space.umlfs, "mount", self.base, self.path, interruptible=False)[0]
+
+    def umount(self):
+        run(self.space.umlfs, "umount", self.path, interruptible=False)
 
     def __enter__(self):
         return self
@@ -162,7 +188,7 @@ class Session:
         self.close()
 
     def close(self):
-        run(self.space.umlfs, "umount", self.path, interruptible=False)
+        self.umount()
         self.space.remove(self.path)
 
     def command(self, verb, *arguments):
