@@ -7,6 +7,7 @@ nanosecond, after mounting anew and after a snapshot, damage and a reset.
 A test file imports the fixture `here`: on an imported base as one user, on a plain one as another.
 """
 
+import functools
 import hashlib
 import os
 import pickle
@@ -22,6 +23,10 @@ from calls import whole_listing, write_file
 from umlfs_cli import ROOT, Place, ids
 
 SECONDS_MAX = 60
+
+
+class Again(Exception):
+    """What a test saw may have come from elsewhere: see in_clean_rounds()."""
 
 
 # --- other users -----------------------------------------------------------------------------------------------
@@ -43,6 +48,8 @@ def _answer(owner, directory, call, args):
         return 'done', call(*args)
     except pytest.skip.Exception as skipped:
         return 'skip', skipped.msg
+    except Again:
+        return 'again', traceback.format_exc()
     except BaseException:
         return 'failed', traceback.format_exc()
 
@@ -65,6 +72,8 @@ def in_process(owner, directory, call, *args):
     kind, value = pickle.loads(data)
     if kind == 'skip':
         pytest.skip(value)
+    if kind == 'again':
+        raise Again(value)
     if kind == 'failed':
         pytest.fail(value, pytrace=False)
     return value
@@ -196,6 +205,12 @@ class Here:
         self.mount.umount()
         self.mount = self.place.mount(self.base, **self.options)
 
+    def begin_anew(self):
+        """Mounts another session, in which nothing has happened."""
+        self.mount.umount()
+        self.mount = self.place.mount(self.base, f'{self.session}-again', **self.options)
+        self.root, self.session = self.mount.path, self.mount.session
+
     def run(self, *args):
         return self.place.run(*args)
 
@@ -319,6 +334,24 @@ def same_shape(here):
 
 
 # --- shapes of tests -------------------------------------------------------------------------------------------
+
+def in_clean_rounds(test):
+    """test(here), up to three times, each in a new session, for as long as it raises Again. One clean round is proof.
+
+    The host's kernel lets go of pages, names and inodes whenever it likes (when memory is short; where DAMON reclaims, when they
+    are old), reads ahead in the background, and asks for them once more. What umlfs itself costs too much, it costs in every round.
+    """
+    @functools.wraps(test)
+    def rounds(here, *args, **options):
+        for _ in range(2):
+            try:
+                return test(here, *args, **options)
+            except Again as again:
+                print(f'again, because of {again}')
+            here.begin_anew()
+        return test(here, *args, **options)
+    return rounds
+
 
 def _named(test, body):
     test.__name__, test.__doc__ = body.__name__, body.__doc__

@@ -17,7 +17,8 @@ import pytest
 
 from calls import (RENAME_EXCHANGE, RENAME_NOREPLACE, call_all, facts, fallocate, on, opened, outcome, read_file,
                    renameat2, reopening_walk, sh, write_file)
-from places import Here, damage, difference, dump, here, in_process, none, paths_below, same_shape, shape, unlike
+from places import (Again, Here, damage, difference, dump, here, in_clean_rounds, in_process, none, paths_below, same_shape, shape,
+                    unlike)
 from umlfs_cli import PATIENCE, ids, program
 
 ONCE = ('open', 'opendir', 'flush', 'access', 'create')     # refused the first time, then the kernel knows
@@ -49,6 +50,16 @@ def cost(here, call, *args):
     found = {kind: after[kind] - before['requests'].get(kind, 0) for kind in after
              if after[kind] != before['requests'].get(kind, 0)}
     return found if found or silent else {'uncounted': 1}
+
+
+def agree(found, *wanted):
+    """Of requests: others than these may be the kernel's doing, so that the round does not count."""
+    if found not in wanted:
+        raise Again(f'{found}, not {" or ".join(map(str, wanted))}')
+
+
+def costs(wanted, here, call, *args):
+    agree(cost(here, call, *args), wanted)
 
 
 def warm(*calls):
@@ -103,10 +114,9 @@ def test_looking_at_what_did_not_change_costs_nothing_the_second_time(here, what
 
 
 def costs_nothing(here, what):
-    """In one of three times: the kernel reads ahead in the background, may let go of a page when memory is short, and asks for the time
-    of access again after both."""
-    costs = [cost(here, LOOKING[what]) for _ in range(3)]
-    assert nothing(what) in costs, (what, costs)
+    """In one of three times: it can be tried again at once."""
+    found = [cost(here, LOOKING[what]) for _ in range(3)]
+    assert nothing(what) in found, (what, found)
 
 
 def nothing(what):
@@ -115,6 +125,7 @@ def nothing(what):
 
 
 @pytest.mark.parametrize('size', [512, 32768])
+@in_clean_rounds
 def test_a_walk_that_reopens_costs_one_empty_answer(here, size):
     """hostfs asks for what comes behind the last name, and no kernel keeps that there is nothing."""
     def body():
@@ -123,7 +134,7 @@ def test_a_walk_that_reopens_costs_one_empty_answer(here, size):
             os.mknod(f'new/{number}')
         for top, count in (('new', 400), ('many', 60), ('empty-dir', 0)):
             warm(lambda: os.lstat(top), lambda: reopening_walk(top, size=size))
-            assert cost(here, lambda: reopening_walk(top, size=size)) == {'readdirplus': 1}
+            costs({'readdirplus': 1}, here, lambda: reopening_walk(top, size=size))
             assert len(reopening_walk(top, size=size)) == count
     here.within(body)
 
@@ -155,19 +166,22 @@ def test_looking_leaves_nothing_behind(here):
     here.within(body)
 
 
+@in_clean_rounds
 def test_asking_for_the_status_costs_nothing(here):
     here.within(lambda: [LOOKING['stat'](), status(here)])
     first = here.requests()
     for _ in range(3):
-        assert here.requests() == first
+        agree(here.requests(), first)
 
 
+@in_clean_rounds
 def test_a_cold_listing_brings_the_attributes_along(here):
     def body():
         found = cost(here, lambda: sh('ls -l many'))
-        assert 'lookup' not in found or found['lookup'] == 1        # many itself
-        assert found['readdirplus'] <= 3
-        assert found.get('getattr', 0) <= 1
+        assert found['readdirplus'] > 0
+        agree(found.get('lookup', 0), 0, 1)         # many itself
+        agree(found['readdirplus'], 1, 2, 3)
+        agree(found.get('getattr', 0), 0, 1)
     here.within(body)
 
 
@@ -189,44 +203,48 @@ def create(path):
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))
 
 
+@in_clean_rounds
 def test_a_create_is_one_request(here):
     def body():
         ready()
         for name in ('absent', 'dir/absent', 'many/.hidden'):       # hostfs has looked before it makes
-            assert cost(here, create, name) == {'mknod': 1}
-        assert cost(here, create, 'not-looked-at') == {'lookup': 1, 'mknod': 1}
+            costs({'mknod': 1}, here, create, name)
+        costs({'lookup': 1, 'mknod': 1}, here, create, 'not-looked-at')
         os.unlink('absent')
         assert outcome(os.stat, 'absent') == 'ENOENT'               # the kernel asks once after it went
-        assert cost(here, create, 'absent') == {'mknod': 1}
+        costs({'mknod': 1}, here, create, 'absent')
         write_file('not-looked-at', b'')
-        assert cost(here, create, 'not-looked-at') == {}
+        costs({}, here, create, 'not-looked-at')
     here.within(body)
 
 
+@in_clean_rounds
 def test_a_write_is_one_request(here):
     def body():
         ready()
         for name in ('large', 'plain', 'first'):
             with opened(name, os.O_RDWR) as fd:
                 page = os.urandom(4096)
-                assert cost(here, os.pwrite, fd, page, 0) == {'write': 1}, name
-                assert cost(here, os.pwrite, fd, page, 8192) == {'write': 1}
-                assert cost(here, os.pwrite, fd, b'a few bytes', 100) == {'write': 1}
-                assert cost(here, os.write, fd, page * 256) == {'write': 1}
+                costs({'write': 1}, here, os.pwrite, fd, page, 0)
+                costs({'write': 1}, here, os.pwrite, fd, page, 8192)
+                costs({'write': 1}, here, os.pwrite, fd, b'a few bytes', 100)
+                costs({'write': 1}, here, os.write, fd, page * 256)
     here.within(body)
 
 
+@in_clean_rounds
 def test_what_was_written_is_read_back_without_a_request(here):
     def body():
         ready()
         with opened('large', os.O_RDWR) as fd:
             page = os.urandom(4096)
-            assert cost(here, lambda: (os.pwrite(fd, page, 4096), os.pread(fd, 4096, 4096))) == {'write': 1}
+            costs({'write': 1}, here, lambda: (os.pwrite(fd, page, 4096), os.pread(fd, 4096, 4096)))
             os.fstat(fd)
-            assert cost(here, lambda: (os.pread(fd, 4096, 4096), os.fstat(fd))) == {}
+            costs({}, here, lambda: (os.pread(fd, 4096, 4096), os.fstat(fd)))
     here.within(body)
 
 
+@in_clean_rounds
 def test_every_change_is_one_request(here):
     def body():
         ready()
@@ -254,12 +272,15 @@ def test_every_change_is_one_request(here):
             found = cost(here, change)
             found.pop('forget', None)
             if kind in ('mkdir', 'symlink', 'mknod', 'link', 'rename'):
-                assert found.pop('lookup', 1) == 1      # the kernel wants to be sure that the name is free
-            assert (number, found) == (number, {kind: 1})
-        assert set(cost(here, os.unlink, 'many/020')) <= {'unlink', 'forget'}
+                agree(found.pop('lookup', 1), 1)        # the kernel wants to be sure that the name is free
+            agree((number, found), (number, {kind: 1}))
+        found = cost(here, os.unlink, 'many/020')
+        found.pop('forget', None)
+        agree(found, {'unlink': 1})
     here.within(body)
 
 
+@in_clean_rounds
 def test_a_change_leaves_the_rest_warm(here):
     def body():
         ready()
@@ -268,16 +289,17 @@ def test_a_change_leaves_the_rest_warm(here):
         rest_files = [path for path in files() if path in rest]
         write_file('many/absent', b'made')
         os.unlink('many/007')
-        assert cost(here, lambda: [os.lstat(path) for path in rest]) == {}
-        assert cost(here, lambda: [read_slowly(path) for path in rest_files]) == {}
-        assert cost(here, lambda: [os.lstat(f'many/{number:03}') for number in range(60) if number != 7]) == {}
+        costs({}, here, lambda: [os.lstat(path) for path in rest])
+        costs({}, here, lambda: [read_slowly(path) for path in rest_files])
+        costs({}, here, lambda: [os.lstat(f'many/{number:03}') for number in range(60) if number != 7])
         assert outcome(os.stat, 'many/007') == 'ENOENT'
-        assert cost(here, lambda: outcome(os.stat, 'many/007')) == {}
+        costs({}, here, lambda: outcome(os.stat, 'many/007'))
     here.within(body)
 
 
 # --- snapshots and resets --------------------------------------------------------------------------------------
 
+@in_clean_rounds
 def test_a_snapshot_leaves_everything_warm(here):
     def still_warm():
         for what in LOOKING:
@@ -285,10 +307,11 @@ def test_a_snapshot_leaves_everything_warm(here):
     here.within(lambda: (write_file('new', b'x'), warm(*LOOKING.values())))
     before = here.requests()
     here.run('snapshot', here.session, 'one')
-    assert here.requests() == before
+    agree(here.requests(), before)
     here.within(still_warm)
 
 
+@in_clean_rounds
 def test_what_a_reset_does_not_change_stays_warm(here):
     def make():
         os.mkdir('thousand')
@@ -313,7 +336,7 @@ def test_what_a_reset_does_not_change_stays_warm(here):
         os.chmod('dir/file', 0)
 
     def still_warm():
-        assert cost(here, look) == {}
+        costs({}, here, look)
         assert (read_file('thousand/500'), read_file('many/007')) == (b'500', b'7')
         assert os.stat('dir/file').st_mode & 0o777 == 0o644
     here.within(make)
@@ -377,6 +400,7 @@ def test_after_a_reset_no_cache_knows_the_state_before(here, to, harm):
     none(difference(here.within(dump), want))
 
 
+@in_clean_rounds
 def test_after_a_reset_the_kernel_lets_go_of_what_is_gone(here):
     def make():
         os.mkdir('new')
@@ -384,7 +408,7 @@ def test_after_a_reset_the_kernel_lets_go_of_what_is_gone(here):
             write_file(f'new/{number}', b'x')
         write_file('dir/new', b'x')
     here.within(make)
-    assert 'forget' not in here.requests()
+    agree('forget' in here.requests(), False)
     here.run('reset', here.session)
     until = time.monotonic() + PATIENCE
     while 'forget' not in here.requests():

@@ -17,6 +17,7 @@ from umlfs_cli import ROOT, differences, dump, run, small_members, write_archive
 SAME, DIFFERENT, TROUBLE = 0, 1, 2
 TYPES = {stat.S_IFREG: 'file', stat.S_IFDIR: 'directory', stat.S_IFLNK: 'symlink', stat.S_IFCHR: 'character device',
          stat.S_IFBLK: 'block device', stat.S_IFIFO: 'fifo', stat.S_IFSOCK: 'socket'}
+STEP = 16
 OPS = int(os.environ.get('UMLFS_DIFF_OPS', 200))
 SEED = int(os.environ.get('UMLFS_DIFF_SEED', 1))
 
@@ -289,15 +290,17 @@ def test_the_session_goes_on_and_loses_nothing(place):
 
 
 def test_a_state_holds_still_while_it_is_read(place):
-    """Two files grow in turn: whenever the state is looked at, one is as long as the other, or one step ahead."""
+    """Two files grow in turn: whenever the state is looked at, one is as long as the other, or one step ahead.
+
+    No write crosses a page's end: the kernel may make two requests of such a one."""
     bench = Bench(place, True)
     stop = threading.Event()
 
     def grow():
         with open(f'{bench.at}/tmp/a', 'wb', 0) as one, open(f'{bench.at}/tmp/b', 'wb', 0) as other:
             while not stop.is_set():
-                one.write(b'x' * 10)
-                other.write(b'y' * 10)
+                one.write(b'x' * STEP)
+                other.write(b'y' * STEP)
     thread = threading.Thread(target=lambda: bench.mounted.do(grow))
     thread.start()
     try:
@@ -305,7 +308,7 @@ def test_a_state_holds_still_while_it_is_read(place):
         for _ in range(20):
             sizes = {c['path']: c['to']['size'] for c in diff(place, bench.session)}
             lengths.append(sizes.get('/tmp/a', 0))
-            assert lengths[-1] - sizes.get('/tmp/b', 0) in (0, 10)
+            assert lengths[-1] - sizes.get('/tmp/b', 0) in (0, STEP)
         assert lengths == sorted(lengths) and lengths[-1] > lengths[0]
     finally:
         stop.set()
