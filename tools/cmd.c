@@ -9,11 +9,18 @@
 #include <stdarg.h>
 #include <string.h>
 
-enum { COLUMNS = 80 };
+#include "cmd_color.h"
 
+enum { COLUMNS = 80, TEXT_MAX = 1024 };
+
+/* By one call: what several say at once stays apart line by line. */
 static void print_line(void *arg, enum log_level level, const char *line)
 {
-	fprintf(stderr, "umlfs: %s%s\n", level == LOG_LEVEL_WARNING ? "warning: " : "", line);
+	bool colored = level != LOG_LEVEL_NOTE && cmd_color_wanted(stderr);
+
+	fprintf(stderr, "%sumlfs:%s %s%s\n",
+	        cmd_color_start(colored, level == LOG_LEVEL_WARNING ? COLOR_YELLOW : COLOR_RED), cmd_color_end(colored),
+	        level == LOG_LEVEL_WARNING ? "warning: " : "", line);
 }
 
 const struct log cmd_log = {.write = print_line};
@@ -59,13 +66,13 @@ static int print_help(const struct command *self)
 
 int cmd_usage_error(const struct command *self, const char *format, ...)
 {
+	char text[TEXT_MAX];
 	va_list args;
 
-	fputs("umlfs: ", stderr);
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	fputc('\n', stderr);
+	log_error(&cmd_log, 0, "%s", text);
 	print_usage(stderr, self);
 	return EXIT_USAGE;
 }

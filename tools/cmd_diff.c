@@ -4,12 +4,14 @@
  */
 #include "cmd.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cmd_color.h"
 #include "cmd_glob.h"
 #include "cmd_json.h"
 #include "umlfs/diff.h"
@@ -18,7 +20,7 @@ enum { EXIT_SAME = 0, EXIT_DIFFERENT = 1, EXIT_TROUBLE = 2 };
 
 struct diff {
 	struct diff_options options;
-	bool json, quiet, asserts;
+	bool json, quiet, asserts, colored;
 	char **globs; /* what may change */
 	size_t n_globs, n_shown;
 };
@@ -130,11 +132,25 @@ static void print_what(const struct word *w, const struct diff_file *from, const
 	}
 }
 
-static void print_change(const struct diff_change *c)
+static enum color color_of(enum diff_kind kind)
+{
+	switch (kind) {
+	case DIFF_ADDED:
+		return COLOR_GREEN;
+	case DIFF_DELETED:
+		return COLOR_RED;
+	case DIFF_RENAMED:
+		return COLOR_CYAN;
+	default:
+		return COLOR_YELLOW;
+	}
+}
+
+static void print_change(const struct diff_change *c, bool colored)
 {
 	const char *between = ": ";
 
-	printf("%c ", c->kind);
+	printf("%s%c%s ", cmd_color_start(colored, color_of(c->kind)), c->kind, cmd_color_end(colored));
 	if (c->kind == DIFF_RENAMED) {
 		cmd_print_quoted(stdout, c->old_path);
 		fputs(" -> ", stdout);
@@ -248,7 +264,7 @@ static int on_change(void *arg, const struct diff_change *c)
 	if (!d->quiet && d->json)
 		print_json_change(c, d->n_shown == 0);
 	else if (!d->quiet)
-		print_change(c);
+		print_change(c, d->colored);
 	d->n_shown++;
 	return 0;
 }
@@ -262,7 +278,7 @@ static int add_globs(struct diff *d, char *value)
 		char **grown = reallocarray(d->globs, d->n_globs + 1, sizeof(*grown));
 
 		if (!grown) {
-			fputs("umlfs: --assert: no memory\n", stderr);
+			log_error(&cmd_log, -ENOMEM, "--assert: no memory");
 			return EXIT_TROUBLE;
 		}
 		d->globs = grown;
@@ -285,6 +301,10 @@ static int take_flag(void *arg, int flag, const char *value)
 	case 'q':
 		d->quiet = true;
 		break;
+	case 'C':
+		if (cmd_color_choose(value, stdout, &d->colored))
+			break;
+		return cmd_usage_error(&cmd_diff, "--color %s: is neither auto nor always nor never", value);
 	default:
 		d->asserts = true;
 		return add_globs(d, (char *)(uintptr_t)value); /* of argv, which is ours */
@@ -297,9 +317,11 @@ static int run_diff(const struct command *self, int argc, char **argv)
 	static const struct option names[] = {{.name = "json", .val = 'J'},
 	                                      {.name = "times", .val = 'T'},
 	                                      {.name = "quiet", .val = 'q'},
+	                                      {.name = "color", .has_arg = required_argument, .val = 'C'},
 	                                      {.name = "assert", .has_arg = required_argument, .val = 'A'},
 	                                      {0}};
-	struct diff d = {.options = {.log = &cmd_log, .change = on_change, .arg = &d}};
+	struct diff d = {.options = {.log = &cmd_log, .change = on_change, .arg = &d},
+	                 .colored = cmd_color_wanted(stdout)};
 	struct cmd_flags flags = {.letters = "q", .names = names, .arg = &d, .take = take_flag};
 	int first;
 	int r = cmd_parse(self, argc, argv, &flags, 1, 3, &first);
@@ -318,7 +340,7 @@ static int run_diff(const struct command *self, int argc, char **argv)
 
 const struct command cmd_diff = {
 	.name = "diff",
-	.usage = "[--times] [--quiet] [--json] [--assert GLOB...]... SESSION [FROM [TO]]",
+	.usage = "[--times] [--quiet] [--color WHEN] [--json] [--assert GLOB...]... SESSION [FROM [TO]]",
 	.help = "show what changed between two states of a session",
 	.details = "FROM and TO are snapshots, or @base. Without TO: what the session is now;\n"
 		   "without FROM: the snapshot that it stands on, so that the changes are those that\n"
@@ -332,6 +354,8 @@ const struct command cmd_diff = {
 		   "its present state is then sealed, as by a snapshot without a name.\n\n"
 		   "  --times        a time of modification alone is a change too\n"
 		   "  -q, --quiet    only the exit status tells\n"
+		   "  --color WHEN   auto, always, never: colour the letters; auto (usual): on\n"
+		   "                 terminals, unless NO_COLOR is set\n"
 		   "  --assert GLOB  show, and count as different, only what none of the patterns\n"
 		   "                 covers; patterns are parted by white space, or in several\n"
 		   "                 --assert. '*' and '?' match within a name, '/DIR/**' is DIR and\n"

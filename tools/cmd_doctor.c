@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "cmd.h"
+#include "cmd_color.h"
 #include "cmd_json.h"
 
 static const struct {
@@ -45,7 +46,12 @@ void doctor_say(struct doctor_fact *fact, enum doctor_verdict verdict, const cha
 
 static void print_text(const struct doctor_fact *fact)
 {
-	printf("%-5s  %-19s  %s\n", verdicts[fact->verdict], fact->name, fact->text);
+	static const enum color colors[] = {
+		[DOCTOR_OK] = COLOR_GREEN, [DOCTOR_LIMIT] = COLOR_YELLOW, [DOCTOR_FAIL] = COLOR_RED};
+	bool colored = cmd_color_wanted(stdout);
+
+	printf("%s%-5s%s  %-19s  %s\n", cmd_color_start(colored, colors[fact->verdict]), verdicts[fact->verdict],
+	       cmd_color_end(colored), fact->name, fact->text);
 	if (*fact->mend)
 		printf("%-5s  %-19s  -> %s\n", "", "", fact->mend);
 	fflush(stdout); /* the guest takes a second */

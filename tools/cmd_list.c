@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cmd_color.h"
 #include "cmd_json.h"
 #include "umlfs/control.h"
 
@@ -63,12 +64,22 @@ static void print_age(int64_t seconds, char *text, size_t size)
 		snprintf(text, size, "%" PRId64 " days", seconds / 86400);
 }
 
-static void print_row(const char *mark, int depth, const char *name, const char *age, uint64_t changes, uint64_t bytes)
+/* The name up to its column's end; where the session stands it is coloured. */
+static void print_name(bool stands, int depth, const char *name, int width)
+{
+	bool colored = stands && cmd_color_wanted(stdout);
+
+	printf("%s%s %*s%-*s%s", cmd_color_start(colored, COLOR_GREEN), stands ? "*" : " ", 2 * depth, "", width, name,
+	       cmd_color_end(colored));
+}
+
+static void print_row(const struct snapshot *s, int depth, const char *age)
 {
 	char size[32];
 
-	cmd_print_bytes(size, sizeof(size), bytes);
-	printf("%s %*s%-*s %8s %9" PRIu64 " %11s\n", mark, 2 * depth, "", 36 - 2 * depth, name, age, changes, size);
+	cmd_print_bytes(size, sizeof(size), s->bytes);
+	print_name(s->current, depth, s->name, 36 - 2 * depth);
+	printf(" %8s %9" PRIu64 " %11s\n", age, s->changes, size);
 }
 
 static void print_below(const struct list *list, uint32_t parent, int depth)
@@ -80,7 +91,7 @@ static void print_below(const struct list *list, uint32_t parent, int depth)
 		if (s->parent != parent)
 			continue;
 		print_age((int64_t)time(NULL) - s->time, age, sizeof(age));
-		print_row(s->current ? "*" : " ", depth, s->name, age, s->changes, s->bytes);
+		print_row(s, depth, age);
 		print_below(list, s->layer, depth + 1);
 	}
 }
@@ -91,7 +102,8 @@ static void print_table(const struct list *list)
 
 	cmd_print_bytes(size, sizeof(size), list->bytes);
 	printf("  %-36s %8s %9s %11s\n", "SNAPSHOT", "AGE", "ENTRIES", "SIZE");
-	printf("%s @base\n", list->standing == 0 ? "*" : " ");
+	print_name(list->standing == 0, 0, "@base", 0);
+	putchar('\n');
 	print_below(list, 0, 1);
 	printf("since *: %" PRIu64 " entries, %s\n", list->changes, size);
 }

@@ -145,7 +145,7 @@ static void tell_ready(void *arg, const char *mountpoint)
 	dup2(fd, STDERR_FILENO);
 	close(fd);
 	if (chdir("/") < 0)
-		perror("umlfs: /");
+		log_errno(&cmd_log, -errno, "/");
 }
 
 /* The daemon keeps nothing of its parent's but standard error, and that only until the mount answers. */
@@ -211,7 +211,7 @@ static int wait_for_mount(const struct mount_flags *flags, int fd, pid_t pid)
 
 	if (n < 0) {
 		if (isatty(STDERR_FILENO))
-			fprintf(stderr, "umlfs: %s: being indexed ...\n", flags->serve.base);
+			log_note(&cmd_log, "%s: being indexed ...", flags->serve.base);
 		n = hear(fd, text, 1, -1);
 	}
 	while (n > 0 && len < PATH_MAX) {
@@ -224,12 +224,12 @@ static int wait_for_mount(const struct mount_flags *flags, int fd, pid_t pid)
 		return EXIT_DONE;
 	}
 	if (n < 0) {
-		fprintf(stderr, "umlfs: %s: did not answer within %d s: ended\n", flags->serve.session, ANSWER_SECONDS);
+		log_error(&cmd_log, 0, "%s: did not answer within %d s: ended", flags->serve.session, ANSWER_SECONDS);
 		end_daemon(flags, fd, pid);
 	}
 	waitpid(pid, &status, 0);
 	if (WIFSIGNALED(status) && n == 0)
-		fprintf(stderr, "umlfs: %s: the daemon died of signal %d\n", flags->serve.session, WTERMSIG(status));
+		log_error(&cmd_log, 0, "%s: the daemon died of signal %d", flags->serve.session, WTERMSIG(status));
 	return EXIT_FAILED;
 }
 
@@ -238,16 +238,12 @@ static int run_in_background(const struct mount_flags *flags)
 	int fds[2];
 	pid_t pid;
 
-	if (pipe2(fds, O_CLOEXEC) < 0) {
-		perror("umlfs: pipe");
-		return EXIT_FAILED;
-	}
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return cmd_exit(log_errno(&cmd_log, -errno, "pipe"));
 	fflush(NULL);
 	pid = fork();
-	if (pid < 0) {
-		perror("umlfs: fork");
-		return EXIT_FAILED;
-	}
+	if (pid < 0)
+		return cmd_exit(log_errno(&cmd_log, -errno, "fork"));
 	if (pid == 0)
 		return run_daemon(flags, fds[1]);
 	close(fds[1]);

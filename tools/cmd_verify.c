@@ -90,7 +90,7 @@ static int run_verify(const struct command *self, int argc, char **argv)
 	r = verify_run(&options, &result);
 	took = cmd_meter_end(&v.meter);
 	if (r == -ECANCELED)
-		fprintf(stderr, "umlfs: %s: interrupted: not all files were looked at\n", options.base);
+		log_error(&cmd_log, 0, "%s: interrupted: not all files were looked at", options.base);
 	if (r < 0)
 		return EXIT_NO_LOOK;
 	print_end(&v, options.base, &result, took);

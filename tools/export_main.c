@@ -46,7 +46,7 @@ static int say_end(const char *what, int r, uint64_t entries, uint64_t bytes, do
 	char size[32];
 
 	if (r == -ECANCELED)
-		fprintf(stderr, "umlfs: %s: interrupted; nothing was made\n", what);
+		log_error(&cmd_log, 0, "%s: interrupted; nothing was made", what);
 	if (r < 0)
 		return EXIT_FAILED;
 	cmd_print_bytes(size, sizeof(size), bytes);
@@ -73,8 +73,8 @@ static int run_export(const struct command *self, int argc, char **argv)
 	options.source = argv[first];
 	options.file = argv[first + 1];
 	if (strcmp(options.file, "-") == 0 && isatty(STDOUT_FILENO)) {
-		fputs("umlfs: -: standard output is a terminal: name a file, or put the archive through a pipe\n",
-		      stderr);
+		log_error(&cmd_log, 0,
+		          "-: standard output is a terminal: name a file, or put the archive through a pipe");
 		return EXIT_FAILED;
 	}
 	cmd_meter_start(&meter);

@@ -48,7 +48,7 @@ static int run_import(const struct command *self, int argc, char **argv)
 	r = import_run(&options, &result);
 	took = cmd_meter_end(&meter);
 	if (r == -ECANCELED)
-		fprintf(stderr, "umlfs: %s: interrupted; nothing was made\n", options.base);
+		log_error(&cmd_log, 0, "%s: interrupted; nothing was made", options.base);
 	if (r < 0)
 		return EXIT_FAILED;
 	cmd_print_bytes(size, sizeof(size), result.bytes);

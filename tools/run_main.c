@@ -45,15 +45,14 @@ static int print_command_line(const struct run_plan *plan)
 
 static void say_plan(const struct run_plan *plan)
 {
-	fprintf(stderr, "umlfs: kernel %s, Linux %s\n", plan->kernel, plan->version.text);
+	log_note(&cmd_log, "kernel %s, Linux %s", plan->kernel, plan->version.text);
 	if (plan->preload)
-		fprintf(stderr, "umlfs: kernels before 6.13 cannot keep this processor's registers: with %s\n",
-		        plan->preload);
+		log_note(&cmd_log, "kernels before 6.13 cannot keep this processor's registers: with %s",
+		         plan->preload);
 	if (plan->session)
-		fprintf(stderr, "umlfs: session %s%s\n", plan->session,
-		        plan->mounted ? ", which is mounted already" : "");
+		log_note(&cmd_log, "session %s%s", plan->session, plan->mounted ? ", which is mounted already" : "");
 	else
-		fprintf(stderr, "umlfs: a session for this run only, on %s\n", plan->base);
+		log_note(&cmd_log, "a session for this run only, on %s", plan->base);
 }
 
 /* Descriptors 0 to 2 must be something, or a pipe would take their place. */

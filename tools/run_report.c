@@ -46,7 +46,7 @@ void run_report_start(const struct run_plan *plan, const char *pid_and_dir)
 
 	dir = dir ? dir + 1 : "";
 	if (plan->options->verbose)
-		fprintf(stderr, "umlfs: its umid is %s\n", run_umid(dir));
+		log_note(&cmd_log, "its umid is %s", run_umid(dir));
 	if (!out)
 		return;
 	fprintf(out, "{\"event\": \"started\", \"pid\": %d, \"umid\": ", atoi(pid_and_dir));
@@ -90,27 +90,27 @@ static void report_failure(const struct run_plan *plan, const struct run_result 
 	}
 	run_tail_panic(tail, why, sizeof(why));
 	if (result->end == RUN_END_PANIC)
-		fprintf(stderr, "umlfs: guest: %s: --log FILE keeps all it said\n", why);
+		log_error(&cmd_log, 0, "guest: %s: --log FILE keeps all it said", why);
 	else if (result->why)
-		fprintf(stderr, "umlfs: guest: %s\n", result->why);
+		log_error(&cmd_log, 0, "guest: %s", result->why);
 	else if (tail->len)
-		fprintf(stderr, "umlfs: %s: the guest ended without a status: --log FILE keeps all it said\n",
-		        plan->kernel);
+		log_error(&cmd_log, 0, "%s: the guest ended without a status: --log FILE keeps all it said",
+		          plan->kernel);
 }
 
 int run_report(const struct run_plan *plan, const struct run_result *result, const struct run_tail *tail)
 {
 	if (plan->options->verbose && result->started > 0)
-		fprintf(stderr, "umlfs: booted in %.2f s\n", result->started);
+		log_note(&cmd_log, "booted in %.2f s", result->started);
 	if (result->end == RUN_END_PANIC || result->end == RUN_END_FAILED)
 		report_failure(plan, result, tail);
 	else if (result->end == RUN_END_EXIT && result->why)
-		fprintf(stderr, "umlfs: guest: %s\n", result->why);
+		log_error(&cmd_log, 0, "guest: %s", result->why);
 	else if (result->end == RUN_END_TIMEOUT)
-		fprintf(stderr, "umlfs: run: ended after %.1f s, as --timeout says\n",
-		        (double)(plan->options->timeout_ms - 1) / 1000);
+		log_error(&cmd_log, 0, "run: ended after %.1f s, as --timeout says",
+		          (double)(plan->options->timeout_ms - 1) / 1000);
 	if (result->kept)
-		fprintf(stderr, "umlfs: the session stays: %s\n", result->kept);
+		log_note(&cmd_log, "the session stays: %s", result->kept);
 	report_json(plan, result);
 	fflush(NULL);
 	if (result->end == RUN_END_INTERRUPTED) { /* so that a shell's loop ends as well */

@@ -66,6 +66,6 @@ int main(int argc, char **argv)
 		if (strcmp(argv[1], (*c)->name) == 0 || ((*c)->alias && strcmp(argv[1], (*c)->alias) == 0))
 			return (*c)->run(*c, argc - 1, argv + 1);
 	}
-	fprintf(stderr, "umlfs: %s: unknown command; `umlfs --help` tells which there are\n", argv[1]);
+	log_error(&cmd_log, 0, "%s: unknown command; `umlfs --help` tells which there are", argv[1]);
 	return EXIT_USAGE;
 }
