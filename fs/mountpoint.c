@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 #include "cleanup.h"
 #include "io.h"
 #include "umlfs/mounts.h"
+#include "umlfs/programs.h"
 
 enum { STALE_MAX = 16 }; /* more mounts of one dead session than anybody has */
 
@@ -100,33 +100,20 @@ int mountpoint_prepare(const struct store *store, const char *path, const char *
 	return r;
 }
 
-/* True when a program of this name is in PATH. */
-static bool in_path(const char *name)
-{
-	const char *path = getenv("PATH");
-	cleanup_free char *copy = strdup(path ? path : "/usr/bin:/bin");
-	char *rest = copy;
-	char *dir;
-
-	while (rest && (dir = strsep(&rest, ":"))) {
-		char file[PATH_MAX];
-
-		if (snprintf(file, sizeof(file), "%s/%s", *dir ? dir : ".", name) < PATH_MAX && access(file, X_OK) == 0)
-			return true;
-	}
-	return false;
-}
-
 int mountpoint_check_fuse(const struct log *log)
 {
 	cleanup_fd int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	cleanup_free char *helper = NULL;
 
 	if (fd < 0 && errno == EACCES)
 		return log_error(log, -EACCES, "/dev/fuse: no permission: mend it with `sudo chmod 0666 /dev/fuse`");
 	if (fd < 0)
 		return log_error(log, -ENOENT, "/dev/fuse: %s: load the kernel's module with `sudo modprobe fuse`",
 		                 strerror(errno));
-	if (geteuid() != 0 && !in_path("fusermount3"))
+	if (geteuid() == 0)
+		return 0;
+	helper = programs_find("fusermount3");
+	if (!helper)
 		return log_error(log, -ENOENT, "fusermount3: not found: install the package fuse3");
 	return 0;
 }

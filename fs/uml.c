@@ -8,7 +8,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -16,11 +15,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
 
 #include "cleanup.h"
+#include "umlfs/programs.h"
 
 extern char **environ;
 
@@ -95,38 +94,12 @@ static int ask_version(const char *kernel, struct uml_version *out)
 	return r;
 }
 
-static bool is_program(const char *path)
-{
-	struct stat st;
-
-	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
-}
-
-/* The absolute path of a program that is named by a path, or found in PATH. NULL: there is none. */
-static char *find_program(const char *name)
-{
-	const char *path = getenv("PATH");
-	cleanup_free char *copy = strdup(path ? path : "/usr/local/bin:/usr/bin:/bin");
-	char *rest = copy;
-	char *dir;
-
-	if (strchr(name, '/'))
-		return is_program(name) ? realpath(name, NULL) : NULL;
-	while (rest && (dir = strsep(&rest, ":"))) {
-		char file[PATH_MAX];
-
-		if (snprintf(file, sizeof(file), "%s/%s", *dir ? dir : ".", name) < PATH_MAX && is_program(file))
-			return realpath(file, NULL);
-	}
-	return NULL;
-}
-
 static int find_named(const char *name, const struct log *log, char **path_out, struct uml_version *version_out)
 {
-	cleanup_free char *path = find_program(name);
+	cleanup_free char *path = programs_find(name);
 	int r;
 
-	if (!path && strchr(name, '/') && access(name, X_OK) < 0)
+	if (!path && strchr(name, '/'))
 		return log_errno(log, -errno, "%s", name);
 	if (!path)
 		return log_error(log, -ENOENT, "%s: no such program: give --kernel FILE", name);

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <linux/landlock.h>
 #include <linux/magic.h>
 #include <stdio.h>
@@ -23,6 +22,7 @@
 #include <unistd.h>
 
 #include "umlfs/mounts.h"
+#include "umlfs/programs.h"
 
 enum {
 	DESCRIPTORS = 320, /* what a daemon keeps open at most, and some */
@@ -43,31 +43,14 @@ void doctor_fuse(const struct doctor_kernel *kernel, struct doctor_fact *fact)
 		close(fd);
 }
 
-/* Where fusermount3 is: true and its path. */
-static bool find_fusermount(char *file, size_t size)
-{
-	const char *path = getenv("PATH");
-	char copy[PATH_MAX];
-	char *rest = copy;
-	char *dir;
-
-	snprintf(copy, sizeof(copy), "%s", path ? path : "/usr/bin:/bin");
-	while ((dir = strsep(&rest, ":"))) {
-		if (snprintf(file, size, "%s/fusermount3", *dir ? dir : ".") < (int)size && access(file, X_OK) == 0)
-			return true;
-	}
-	return false;
-}
-
 void doctor_fusermount(const struct doctor_kernel *kernel, struct doctor_fact *fact)
 {
-	char file[200] = "";
-	bool found = find_fusermount(file, sizeof(file));
+	char *file = programs_find("fusermount3");
 	struct stat st;
 
 	if (geteuid() == 0)
 		doctor_say(fact, DOCTOR_OK, NULL, "not needed by root");
-	else if (!found)
+	else if (!file)
 		doctor_say(fact, DOCTOR_FAIL, "sudo apt-get install fuse3", "not in PATH");
 	else if (stat(file, &st) < 0 || st.st_uid != 0 || !(st.st_mode & S_ISUID))
 		doctor_say(
@@ -76,6 +59,7 @@ void doctor_fusermount(const struct doctor_kernel *kernel, struct doctor_fact *f
 			"%s: is not setuid root", file);
 	else
 		doctor_say(fact, DOCTOR_OK, NULL, "%s", file);
+	free(file);
 }
 
 void doctor_memory(const struct doctor_kernel *kernel, struct doctor_fact *fact)
