@@ -125,6 +125,13 @@ enum {
 	FORMAT_TARGET_MAX = 4095, /* bytes of one link target */
 };
 
+/*
+ * Inode numbers and serial numbers are 1 or more and below this one, so that adding to them cannot wrap: a place in a listing is
+ * 16 times a serial number, and more, and fits in an off_t.
+ */
+#define FORMAT_NUMBERS_END (UINT64_C(1) << 56)
+#define FORMAT_LAYERS_END  (UINT32_C(1) << 31) /* the same for numbers of layers */
+
 #define FORMAT_OWN_DIR ".umlfs" /* umlfs's own folder in an imported base; no member of a base may have this name */
 
 struct disk_time {

@@ -134,7 +134,7 @@ static int fill_new(fuse_req_t req, struct fuse_ops *ops, fuse_ino_t parent, str
 	what->uid = ctx->uid;
 	what->gid = ctx->gid;
 	if (ops->options.posix)
-		what->mode &= ~(uint32_t)ctx->umask;
+		what->mode &= ~(uint32_t)(ctx->umask & 0777); /* a kernel sends no other bits */
 	else if (!ops->options.owner_caller && ctx->uid == ops->options.host_uid) {
 		what->uid = dir.uid;
 		what->gid = dir.gid;
@@ -211,7 +211,8 @@ static void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const ch
 {
 	struct fuse_ops *ops = fuse_ops_begin(req, KIND_LINK);
 	struct inode inode;
-	int r = tree_link(ops->tree, ino, parent, name, &inode);
+	/* One that was let go of without a name is as the base has it again, and must stay out of reach. */
+	int r = tree_is_held(ops->tree, ino) ? tree_link(ops->tree, ino, parent, name, &inode) : -ESTALE;
 
 	fuse_ops_reply_entry(req, ops, r, &inode);
 }

@@ -140,7 +140,8 @@ static enum frame_state judge(const unsigned char *p, size_t left, uint64_t last
 		return FRAME_TORN;
 	if (checksum64(p + sizeof(*frame), len, from_le64(frame->serial)) != from_le64(frame->checksum))
 		return len == left - sizeof(*frame) ? FRAME_TORN : FRAME_DAMAGED;
-	return from_le64(frame->serial) > last_serial ? FRAME_WHOLE : FRAME_DAMAGED;
+	return from_le64(frame->serial) > last_serial && from_le64(frame->serial) < FORMAT_NUMBERS_END ? FRAME_WHOLE
+	                                                                                               : FRAME_DAMAGED;
 }
 
 static int report_damage(const struct journal *j, uint64_t at, const struct log *log)

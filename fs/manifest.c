@@ -11,6 +11,7 @@
  *     end 16 hex digits: the XXH3-64 of all before this line
  *
  * In paths and names, bytes up to space, '%' and DEL stand as %XX.
+ * It is read as it is written, and not otherwise: so no number is cut off, and no word is missed.
  * Invariant: what manifest_read() accepts has one open layer, the top, and every parent comes before its children.
  * Called by session, commit, recovery and store.
  */
@@ -194,9 +195,10 @@ static void print(FILE *out, const struct manifest *m)
 	}
 }
 
-int manifest_write(int dirfd, const struct manifest *m)
+/* The whole file, on the heap: 0 or -ENOMEM. */
+static int write_text(const struct manifest *m, char **text_out, size_t *len_out)
 {
-	cleanup_free char *text = NULL;
+	char *text = NULL;
 	size_t len = 0;
 	FILE *out = open_memstream(&text, &len);
 	bool whole;
@@ -207,9 +209,34 @@ int manifest_write(int dirfd, const struct manifest *m)
 	whole = fflush(out) == 0;
 	if (whole)
 		fprintf(out, "end %016" PRIx64 "\n", checksum64(text, len, 0));
-	if (fclose(out) != 0 || !whole)
+	if (fclose(out) != 0 || !whole) {
+		free(text);
 		return -ENOMEM;
-	return io_replace_file(dirfd, file_name, text, len);
+	}
+	*text_out = text;
+	*len_out = len;
+	return 0;
+}
+
+int manifest_write(int dirfd, const struct manifest *m)
+{
+	cleanup_free char *text = NULL;
+	size_t len;
+	int r = write_text(m, &text, &len);
+
+	return r < 0 ? r : io_replace_file(dirfd, file_name, text, len);
+}
+
+/* 0 when the file that was read, so long and of this checksum, is what would be written. */
+static int check_form(const struct manifest *m, size_t len, uint64_t checksum)
+{
+	cleanup_free char *text = NULL;
+	size_t want;
+	int r = write_text(m, &text, &want);
+
+	if (r < 0)
+		return r;
+	return want == len && checksum64(text, want, 0) == checksum ? 0 : -EUCLEAN;
 }
 
 /* Undoes print_word() in place: 0 or -EUCLEAN. */
@@ -291,7 +318,8 @@ static int read_line(struct manifest *m, char *line)
 
 static int check_whole(const struct manifest *m)
 {
-	if (!m->base_path || m->next_ino == 0 || m->next_layer == 0 || !manifest_layer(m, m->top))
+	if (!m->base_path || !manifest_layer(m, m->top) || m->next_ino == 0 || m->next_ino > FORMAT_NUMBERS_END ||
+	    m->next_serial == 0 || m->next_serial > FORMAT_NUMBERS_END || m->next_layer > FORMAT_LAYERS_END)
 		return -EUCLEAN;
 	for (size_t i = 0; i < m->n_layers; i++) {
 		if ((m->layers[i].sealed == 0) != (m->layers[i].id == m->top) || m->layers[i].id >= m->next_layer ||
@@ -335,6 +363,7 @@ static const char *why_not(const char *line)
 /* why gets what is wrong, when something is. */
 static int parse(struct manifest *m, char *text, size_t len, unsigned int *version_out, char why[WHY_BYTES])
 {
+	const uint64_t checksum = checksum64(text, len, 0);
 	char *rest = text;
 	char *line = strsep(&rest, "\n");
 	unsigned int nr = 1;
@@ -359,6 +388,11 @@ static int parse(struct manifest *m, char *text, size_t len, unsigned int *versi
 	r = check_whole(m);
 	if (r < 0)
 		snprintf(why, WHY_BYTES, "its layers, snapshots and numbers do not fit each other");
+	if (r == 0) {
+		r = check_form(m, len, checksum);
+		if (r < 0)
+			snprintf(why, WHY_BYTES, "no umlfs writes it like that");
+	}
 	return r;
 }
 

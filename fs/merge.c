@@ -13,6 +13,7 @@
 
 #include "cleanup.h"
 #include "content.h"
+#include "format.h"
 #include "io.h"
 
 /* The layer that stands alone on `id`, 0 when there is none or more than one. */
@@ -210,8 +211,11 @@ static int merge_one(struct store *store, uint32_t upper)
 	struct session *s = &store->session;
 	struct manifest m = {0};
 	struct stack stack;
-	int r = session_load(s, &s->manifest, upper, NULL, &stack);
+	int r;
 
+	if (s->manifest.next_layer >= FORMAT_LAYERS_END)
+		return 0;
+	r = session_load(s, &s->manifest, upper, NULL, &stack);
 	if (r < 0)
 		return r;
 	r = manifest_copy(&s->manifest, &m);

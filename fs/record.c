@@ -193,6 +193,16 @@ static uint64_t get_64(struct cursor *c)
 	return from_le64(n);
 }
 
+/* An inode's number; 0 where there may be none. */
+static uint64_t get_number(struct cursor *c)
+{
+	uint64_t number = get_64(c);
+
+	if (number >= FORMAT_NUMBERS_END)
+		c->failed = true;
+	return number;
+}
+
 static struct timespec get_time(struct cursor *c)
 {
 	struct timespec t = {.tv_sec = (time_t)get_64(c)};
@@ -233,7 +243,7 @@ static void get_inode(struct cursor *c, struct effect *effect)
 	if (fields & INODE_CTIME)
 		attr->ctime = get_time(c);
 	if (fields & INODE_PARENT)
-		attr->parent = get_64(c);
+		attr->parent = get_number(c);
 	if (attr->size > INT64_MAX)
 		c->failed = true;
 }
@@ -241,7 +251,7 @@ static void get_inode(struct cursor *c, struct effect *effect)
 static void get_entry(struct cursor *c, struct effect *effect)
 {
 	effect->parent = effect->ino;
-	effect->ino = get_64(c);
+	effect->ino = get_number(c);
 	effect->len = get_8(c);
 	effect->bytes = (const char *)get(c, effect->len);
 	if (effect->len == 0 || !effect->bytes || memchr(effect->bytes, '/', effect->len) ||
@@ -268,7 +278,9 @@ static void get_range(struct cursor *c, struct effect *effect, uint64_t from)
 static void get_effect(struct cursor *c, struct effect *effect)
 {
 	*effect = (struct effect){.kind = get_8(c)};
-	effect->ino = get_64(c);
+	effect->ino = get_number(c);
+	if (effect->ino == 0)
+		c->failed = true;
 	switch (effect->kind) {
 	case EFFECT_INODE:
 		get_inode(c, effect);

@@ -65,7 +65,7 @@ void record_below(struct record *record, uint64_t ino, uint64_t below);
 
 /*
  * Reads a payload into at most RECORD_EFFECTS effects, which borrow its bytes: their number, or -EUCLEAN.
- * Checked: lengths, kinds, fields, names (not empty, no '/', no NUL), sets, ranges. Not checked: whether the
+ * Checked: lengths, kinds, numbers, fields, names (not empty, no '/', no NUL), sets, ranges. Not checked: whether the
  * inodes exist.
  */
 int record_decode(const unsigned char *payload, size_t len, struct effect effects[RECORD_EFFECTS]);

@@ -13,6 +13,7 @@
 
 #include "cleanup.h"
 #include "content.h"
+#include "format.h"
 #include "io.h"
 #include "mark.h"
 
@@ -20,7 +21,7 @@ enum { CLEAN_EFFECTS = 2 };
 
 uint64_t session_new_ino(struct session *s)
 {
-	return s->next_ino++;
+	return s->next_ino < FORMAT_NUMBERS_END ? s->next_ino++ : 0;
 }
 
 /* Tells a decoded effect what lies below the layer that it changes. */
@@ -74,7 +75,8 @@ int session_apply(struct session *s)
 {
 	struct layer_change changes[RECORD_EFFECTS];
 	struct layer *top = stack_top(&s->stack);
-	int n = prepare(&s->stack, s->record.bytes, s->record.len, changes);
+	int n = s->next_serial < FORMAT_NUMBERS_END ? prepare(&s->stack, s->record.bytes, s->record.len, changes)
+	                                            : -ENOSPC;
 	int r;
 
 	if (n < 0)

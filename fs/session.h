@@ -65,10 +65,10 @@ void session_mark(struct session *s);
 /* Frees the layers of old that are not in kept (NULL: all), and old's array. */
 void session_unload(struct stack *old, const struct stack *kept);
 
-/* Makes the change in s->record, whole or not at all: 0 or -errno, then nothing changed. */
+/* Makes the change in s->record, whole or not at all: 0 or -errno, then nothing changed. -ENOSPC: also of serial numbers. */
 int session_apply(struct session *s);
 
-/* A number that no inode of this session ever had. */
+/* A number that no inode of this session ever had; 0: there are no more. */
 uint64_t session_new_ino(struct session *s);
 
 /*

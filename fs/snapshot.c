@@ -51,7 +51,7 @@ static int close_top(struct session *s, struct manifest_layer *ml)
 /* Adds an empty layer on `parent` to the manifest, as its top, and to the disk. */
 static int add_top(struct session *s, struct manifest *m, uint32_t parent)
 {
-	int r = manifest_add_layer(m, m->next_layer, parent);
+	int r = m->next_layer < FORMAT_LAYERS_END ? manifest_add_layer(m, m->next_layer, parent) : -ENOSPC;
 
 	if (r < 0)
 		return r;
@@ -181,6 +181,13 @@ static int only_in(const struct stack *a, const struct stack *b, unsigned int sk
 	return 0;
 }
 
+static uint64_t pass_over(uint64_t number)
+{
+	const uint64_t many = UINT64_C(1) << 32;
+
+	return number < FORMAT_NUMBERS_END - many ? number + many : FORMAT_NUMBERS_END;
+}
+
 /*
  * A session that was opened for this command alone may be reset although its layers are damaged: they are
  * what the reset drops. Numbers that they may have used are passed over.
@@ -199,8 +206,8 @@ static int load_what_can_be(struct store *store, struct manifest *m, const struc
 	if ((r != -EUCLEAN && r != -ENOENT) || !s->base)
 		return store_load(store); /* it says why this time */
 	log_warning(log, "%s: damaged layers are left out", s->label);
-	s->next_ino = (s->next_ino > m->next_ino ? s->next_ino : m->next_ino) + (UINT64_C(1) << 32);
-	s->next_serial = (s->next_serial > m->next_serial ? s->next_serial : m->next_serial) + (UINT64_C(1) << 32);
+	s->next_ino = pass_over(s->next_ino > m->next_ino ? s->next_ino : m->next_ino);
+	s->next_serial = pass_over(s->next_serial > m->next_serial ? s->next_serial : m->next_serial);
 	return 0;
 }
 

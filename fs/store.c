@@ -199,6 +199,8 @@ static int load_layers(struct store *store)
 	int r;
 
 	s->next_ino = s->manifest.next_ino;
+	if (s->next_ino <= index_n_inodes(s->base->index)) /* numbers of the base, which a right manifest never gives */
+		s->next_ino = index_n_inodes(s->base->index) + 1;
 	s->next_serial = s->manifest.next_serial;
 	r = session_load(s, &s->manifest, s->manifest.top, NULL, &s->stack);
 	if (r < 0)

@@ -36,6 +36,11 @@ int tree_hold(struct tree *t, uint64_t ino)
 	return pin_get(&t->pins, ino);
 }
 
+bool tree_is_held(const struct tree *t, uint64_t ino)
+{
+	return pin_count(&t->pins, ino) > 0;
+}
+
 void tree_drop_if_dead(struct tree *t, uint64_t ino)
 {
 	struct inode inode;
@@ -189,6 +194,8 @@ int tree_make(struct tree *t, uint64_t parent, const char *name, const struct tr
 	if (r < 0)
 		return r;
 	inode = new_inode(s, what, parent, now);
+	if (inode.ino == 0)
+		return -ENOSPC;
 	record_start(&s->record);
 	record_new(s, &inode, what);
 	record_entry(&s->record, parent, name, (size_t)len, inode.ino);
@@ -208,6 +215,8 @@ int tree_make_nameless(struct tree *t, const struct tree_new *what, struct inode
 	if (r < 0)
 		return r;
 	inode = new_inode(s, what, 0, tree_now());
+	if (inode.ino == 0)
+		return -ENOSPC;
 	inode.nlink = 0;
 	record_start(&s->record);
 	record_new(s, &inode, what);

@@ -38,6 +38,7 @@ void tree_fini(struct tree *t);
 
 /* Holds and lets go of an inode that somebody has open or cached; without names it lives until nobody holds it. */
 int tree_hold(struct tree *t, uint64_t ino);
+bool tree_is_held(const struct tree *t, uint64_t ino);
 void tree_release(struct tree *t, uint64_t ino, uint64_t n);
 
 /* tree.c: names */

@@ -136,9 +136,8 @@ static void ask(struct daemon *d, size_t nr, struct fuzz_input *in)
 {
 	static const char *const names[] = {"one", "two", "@base", "", NULL, "no", "\x01", "x y"};
 	unsigned int kind = fuzz_byte(in);
-	const struct request request = {.kind = kind % (REQUEST_STATUS + 1),
-	                                .force = kind & 64,
-	                                .name = names[fuzz_byte(in) % ARRAY_LEN(names)]};
+	const struct request request = {
+		.kind = kind % (REQUEST_SEAL + 1), .force = kind & 64, .name = names[fuzz_byte(in) % ARRAY_LEN(names)]};
 	char bytes[CONTROL_REQUEST_MAX];
 
 	send_bytes(d, nr, bytes, control_encode(&request, bytes));
@@ -221,6 +220,7 @@ size_t fuzz_seed(unsigned int nr, unsigned char bytes[FUZZ_INPUT_MAX])
 		{CONNECT, 3, SEND, 3, 4, 'l', 'i', 's', 't', TURN, 0, SEND, 3, 4, 0, '0', 0, 0, SHUT, 3, TURN, 0},
 		{CONNECT, 3, SEND, 3, 5,   'r', 'e', 's', 'e', 't', SEND, 3,
 	         9,       0, '1',  0, '@', 'b', 'a', 's', 'e', 0,   SHUT, 3},
+		{CHANGE, 0, 1, CONNECT, 0, ASK, 0, 5, 0, TURN, 0, CHANGE, 0, 2, CONNECT, 1, ASK, 1, 5, 0, TURN, 0},
 		{CHANGE, 0, 3, CONNECT, 0, ASK, 0, 1, 2, CONNECT, 1, ASK, 1, 1, 2, CONNECT, 2, ASK, 2, 3, 0, TURN, 0},
 	};
 

@@ -50,7 +50,7 @@ size_t fuzz_mend(unsigned char *bytes, size_t len)
 
 		memcpy(&frame, bytes + at, sizeof(frame));
 		has = from_le32(frame.len) < left ? from_le32(frame.len) : (uint32_t)left;
-		if (from_le64(frame.serial) <= last)
+		if (from_le64(frame.serial) <= last || from_le64(frame.serial) >= FORMAT_NUMBERS_END)
 			frame.serial = le64(last + 1);
 		last = from_le64(frame.serial);
 		frame.len = le32(has);
@@ -80,20 +80,34 @@ static void do_operations(struct world *w)
 		op_tree(w, &ops[i]);
 }
 
+/* Files in part: cut, lengthened, whole again in the end. */
+static void do_parts(struct world *w)
+{
+	static const struct op ops[] = {
+		{OP_WRITE, "dir/child", NULL, 5, 4500, 100},     {OP_WRITE, "dir/sub/deep", NULL, 6, 0, 10},
+		{OP_TRUNCATE, "dir/sub/deep", NULL, 0, 4200, 0}, {OP_TRUNCATE, "dir/sub/deep", NULL, 0, 9000, 0},
+		{OP_WRITE, "dir/sub/deep", NULL, 7, 6000, 20},   {OP_WRITE, "dir/child", NULL, 8, 0, 4096},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(ops); i++)
+		op_tree(w, &ops[i]);
+}
+
 size_t fuzz_seed(unsigned int nr, unsigned char bytes[FUZZ_INPUT_MAX])
 {
 	struct world *w;
 	size_t len;
 
-	if (nr > 1)
+	if (nr > 2)
 		return 0;
 	w = fuzz_begin();
 	fuzz_make_session(w, 1);
-	if (nr == 1) {
-		world_open(w);
+	world_open(w);
+	if (nr == 1)
 		do_operations(w);
-		world_close(w);
-	}
+	if (nr == 2)
+		do_parts(w);
+	world_close(w);
 	len = fuzz_take(w, journal, bytes);
 	fuzz_end(w);
 	return len;

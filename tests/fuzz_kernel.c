@@ -5,6 +5,7 @@
  */
 #include "fuzz_kernel.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
 #include <sys/uio.h>
@@ -14,6 +15,7 @@
 #include "unit.h"
 
 enum { ERRNO_MAX = 511, ANSWER_MAX = 1 << 17, TAIL = 4096 };
+enum { INTERRUPT_BIT = 1 }; /* an interrupt's number is that of the request with this bit */
 
 static void learn(struct kernel *k, uint64_t node)
 {
@@ -62,6 +64,19 @@ static void read_answer(struct kernel *k, const unsigned char *body, size_t len)
 	}
 }
 
+/* libfuse gives an interrupt back when it knows no such request; the kernel would ask again. */
+static void take_back_interrupt(struct kernel *k, uint64_t unique, int error)
+{
+	size_t nr = 0;
+
+	while (nr < k->n_interrupts && k->interrupts[nr] != unique)
+		nr++;
+	if (nr == k->n_interrupts)
+		fail_msg("an interrupt was answered twice, or never asked for");
+	assert_true(error == -EAGAIN || error == -EIO);
+	k->interrupts[nr] = k->interrupts[--k->n_interrupts];
+}
+
 /* Notifications have number 0, and come from another thread. */
 static ssize_t say(int fd, struct iovec *iov, int count, void *userdata)
 {
@@ -76,6 +91,10 @@ static ssize_t say(int fd, struct iovec *iov, int count, void *userdata)
 	assert_int_equal(header.len, len);
 	if (header.unique == 0)
 		return (ssize_t)len;
+	if (header.unique & INTERRUPT_BIT) {
+		take_back_interrupt(k, header.unique, header.error);
+		return (ssize_t)len;
+	}
 	for (int i = 0; i < count; i++) {
 		size_t part = iov[i].iov_len < sizeof(bytes) - kept ? iov[i].iov_len : sizeof(bytes) - kept;
 
@@ -86,6 +105,10 @@ static ssize_t say(int fd, struct iovec *iov, int count, void *userdata)
 	assert_true(header.error <= 0 && header.error >= -ERRNO_MAX);
 	k->n_answers++;
 	k->error = header.error;
+	if (header.unique == k->lost) {
+		errno = ENOENT;
+		return -1;
+	}
 	if (header.error == 0 && kept == len)
 		read_answer(k, bytes + sizeof(header), len - sizeof(header));
 	return (ssize_t)len;
@@ -120,8 +143,19 @@ void kernel_start(struct kernel *k, struct world *w, const struct fuse_ops_optio
 	assert_int_equal(fuse_session_custom_io(k->fuse, &io, open("/dev/null", O_RDWR | O_CLOEXEC)), 0);
 }
 
+/* Each request makes libfuse give one interrupt back, unless it is the one that is meant. */
+static void take_back_interrupts(struct kernel *k)
+{
+	static const unsigned char any[16] = {0};
+
+	for (size_t n = k->n_interrupts; n > 0; n--)
+		kernel_ask(k, FUSE_GETATTR, FUSE_ROOT_ID, 0, any, sizeof(any));
+	k->n_interrupts = 0;
+}
+
 void kernel_stop(struct kernel *k)
 {
+	take_back_interrupts(k);
 	fuse_session_destroy(k->fuse);
 	fuse_ops_free(k->ops);
 }
@@ -134,29 +168,50 @@ static bool answered_right(const struct kernel *k)
 	return k->n_answers == 1;
 }
 
+static void hand_over(struct kernel *k, struct fuse_in_header header, const void *body, size_t len)
+{
+	const struct fuse_buf buf = {.size = sizeof(header) + len, .mem = k->request};
+
+	assert_true(len <= KERNEL_BODY_MAX);
+	header.len = (uint32_t)buf.size;
+	memset(k->request + header.len, 0, TAIL);
+	memcpy(k->request, &header, sizeof(header));
+	if (len > 0)
+		memcpy(k->request + sizeof(header), body, len);
+	fuse_session_process_buf(k->fuse, &buf);
+}
+
+void kernel_interrupt(struct kernel *k, bool next, bool dies)
+{
+	const struct fuse_interrupt_in in = {.unique = next ? k->unique + 2 : k->unique};
+	const struct fuse_in_header header = {.opcode = FUSE_INTERRUPT, .unique = in.unique | INTERRUPT_BIT};
+
+	if (k->n_interrupts == KERNEL_INTERRUPTS_MAX)
+		return;
+	if (next && dies)
+		k->lost = in.unique;
+	k->interrupts[k->n_interrupts++] = header.unique;
+	hand_over(k, header, &in, sizeof(in));
+}
+
 int kernel_ask(struct kernel *k, uint32_t opcode, uint64_t node, uint32_t uid, const void *body, size_t len)
 {
 	struct fuse_in_header header = {
-		.len = (uint32_t)(sizeof(header) + len),
 		.opcode = opcode,
-		.unique = k->unique + 2,
 		.nodeid = node,
 		.uid = uid,
 		.gid = uid,
 		.pid = 1,
 	};
-	const struct fuse_buf buf = {.size = header.len, .mem = k->request};
 
-	assert_true(len <= KERNEL_BODY_MAX);
-	memset(k->request + header.len, 0, TAIL);
-	memcpy(k->request, &header, sizeof(header));
-	if (len > 0)
-		memcpy(k->request + sizeof(header), body, len);
-	k->unique = header.unique;
+	if (opcode == FUSE_DESTROY)
+		take_back_interrupts(k);
+	k->unique += 2;
+	header.unique = k->unique;
 	k->opcode = opcode;
 	k->n_answers = 0;
 	k->error = 0;
-	fuse_session_process_buf(k->fuse, &buf);
+	hand_over(k, header, body, len);
 	if (!answered_right(k))
 		fail_msg("request of kind %u: %u answers", opcode, k->n_answers);
 	return k->error;

@@ -22,6 +22,7 @@ enum {
 	RESET,
 	AGAIN,
 	RAW, /* a request of any kind, with any bytes */
+	INTERRUPT,
 	REQUESTS_MAX = 200,
 	PAYLOAD_MAX = 4096,
 	BYTES_MAX = 1 << 20, /* of a session */
@@ -209,7 +210,7 @@ static void build(struct kernel *k, struct body *b, const char *form, struct fuz
 	}
 }
 
-/* libfuse believes the lengths in these, or keeps what it is told to interrupt for ever. */
+/* libfuse believes the lengths in these; interrupts are counted in kernel_interrupt(). */
 static bool believes(uint32_t opcode)
 {
 	return opcode == FUSE_WRITE || opcode == FUSE_SETXATTR || opcode == FUSE_BATCH_FORGET ||
@@ -293,6 +294,10 @@ static void do_next(struct kernel *k, struct world *w, unsigned int flags, struc
 	case RAW:
 		ask_raw(k, &b, in);
 		return;
+	case INTERRUPT:
+		kind = fuzz_byte(in);
+		kernel_interrupt(k, kind & 1, kind & 2);
+		return;
 	default:
 		ino = node(k, in);
 		build(k, &b, form->form, in);
@@ -335,6 +340,10 @@ size_t fuzz_seed(unsigned int nr, unsigned char bytes[FUZZ_INPUT_MAX])
 		bytes[len++] = (unsigned char)i;
 	}
 	for (unsigned int kind = 0; kind < ARRAY_LEN(forms); kind++) {
+		if (kind % 4 == nr % 4) {
+			bytes[len++] = INTERRUPT;
+			bytes[len++] = (unsigned char)(kind / 4);
+		}
 		bytes[len++] = (unsigned char)((kind * (2 * nr + 1)) % ARRAY_LEN(forms));
 		for (unsigned int i = 0; i < 10; i++)
 			bytes[len++] = (unsigned char)((kind + i * nr) % 16);

@@ -18,7 +18,7 @@
 #include "umlfs/check.h"
 #include "unit.h"
 
-enum { BASE_TIME = 1000000000, FILE_BYTES = 5000 };
+enum { BASE_TIME = 1000000000, FILE_BYTES = 5000, COPY_WHOLE = 2000 /* so that files are copied up in parts */ };
 
 static struct {
 	struct world w;
@@ -106,6 +106,7 @@ struct world *fuzz_begin(void)
 {
 	if (!all.made) {
 		world_make_base(&all.w, fill_base);
+		all.w.copy_whole = COPY_WHOLE;
 		all.made = true;
 		atexit(remove_all);
 	}

@@ -286,6 +286,45 @@ static void serial_numbers_only_grow(void **state)
 	close(fd);
 }
 
+/* The frame behind the last one. */
+static void put_frame(struct recorded *rec, uint64_t serial)
+{
+	const unsigned char *payload = rec->bytes + rec->ends[0] + sizeof(struct disk_frame);
+	size_t len = rec->ends[1] - rec->ends[0] - sizeof(struct disk_frame);
+	const struct le64 words[2] = {le64(len), le64(serial)};
+	const struct disk_frame frame = {
+		.len = le32((uint32_t)len),
+		.check = le32((uint32_t)checksum64(words, sizeof(words), 0)),
+		.serial = le64(serial),
+		.checksum = le64(checksum64(payload, len, serial)),
+	};
+	unsigned char *bytes = malloc(rec->len + sizeof(frame) + len);
+
+	memcpy(bytes, rec->bytes, rec->len);
+	memcpy(bytes + rec->len, &frame, sizeof(frame));
+	memcpy(bytes + rec->len + sizeof(frame), payload, len);
+	place_put(rec->w.place.fd, journal_path, bytes, rec->len + sizeof(frame) + len);
+	free(bytes);
+}
+
+static void serial_numbers_have_an_end_before_they_wrap(void **state)
+{
+	static const struct op op = {OP_MKDIR, "more", NULL, 0, 0, 0};
+	struct recorded *rec = *state;
+	struct world *w = &rec->w;
+
+	put_frame(rec, FORMAT_NUMBERS_END);
+	assert_int_equal(world_try_open(w), -EUCLEAN);
+	put_frame(rec, UINT64_MAX);
+	assert_int_equal(world_try_open(w), -EUCLEAN);
+	put_frame(rec, FORMAT_NUMBERS_END - 2);
+	world_open(w);
+	assert_int_equal(op_tree(w, &op), 0);
+	assert_int_equal(op_tree(w, &(struct op){OP_RMDIR, "more", NULL, 0, 0, 0}), -ENOSPC);
+	world_reopen(w);
+	assert_int_equal(op_tree(w, &op), -EEXIST);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -299,6 +338,7 @@ int main(void)
 		TEST(a_missing_journal_is_named),
 		TEST(a_sealed_journal_has_the_length_that_was_sealed),
 		TEST(serial_numbers_only_grow),
+		TEST(serial_numbers_have_an_end_before_they_wrap),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "format.h"
 #include "unit.h"
 #include "unit_place.h"
 
@@ -34,7 +35,7 @@ static const char *const names[] = {
 
 static void fill(struct manifest *m)
 {
-	*m = (struct manifest){.next_ino = UINT64_MAX, .next_serial = 17, .next_layer = 9, .top = 8};
+	*m = (struct manifest){.next_ino = FORMAT_NUMBERS_END, .next_serial = 17, .next_layer = 9, .top = 8};
 	m->base = (struct checksum_id){.low = 1, .high = UINT64_MAX - 1};
 	m->base_path = strdup("/a path/with % and \xff\n in it");
 	assert_int_equal(manifest_add_layer(m, 1, 0), 0);
@@ -147,6 +148,10 @@ static void put_text(struct place *p, const char *body)
 
 #define HEAD "umlfs manifest 1\nbase 0000000000000000000000000000000a /b\nnext ino 5 serial 1 layer 4\n"
 
+#define NUMBERS(ino, serial, layer)                                                                                    \
+	"umlfs manifest 1\nbase 0000000000000000000000000000000a /b\nnext ino " ino " serial " serial " layer " layer  \
+	"\ntop 1\nlayer 1 parent 0 sealed 0 changes 0 bytes 0\n"
+
 static void contradictions_are_refused(void **state)
 {
 	static const char *const cases[] = {
@@ -167,6 +172,20 @@ static void contradictions_are_refused(void **state)
 		     "snapshot 1 0 x\nsnapshot 1 0 x\n",
 		HEAD "top 2\nlayer 1 parent 0 sealed 9 changes 0 bytes 0\nlayer 2 parent 1 sealed 0 changes 0 bytes 0\n"
 		     "snapshot 1 0 %00\n",
+		NUMBERS("0", "1", "4"),
+		NUMBERS("72057594037927937", "1", "4"), /* 2^56 + 1 */
+		NUMBERS("18446744073709551615", "1", "4"),
+		NUMBERS("18446744073709551621", "1", "4"), /* 5, to who does not look at the whole of it */
+		NUMBERS("5", "0", "4"),
+		NUMBERS("5", "72057594037927937", "4"),
+		NUMBERS("5", "18446744073709551615", "4"),
+		NUMBERS("5", "1", "2147483649"),
+		NUMBERS("5", "1", "4294967295"),
+		NUMBERS("5", "1", "4294967300"),
+		NUMBERS("05", "1", "4"),
+		NUMBERS("5", "1", "4 ino 6"),
+		HEAD "top 1\nlayer 4294967297 parent 0 sealed 0 changes 0 bytes 0\n",
+		HEAD "top 1\nlayer 1 parent 0 sealed 0 changes 0 bytes 0\ntop 1\n",
 	};
 	struct place *p = *state;
 	struct manifest m;

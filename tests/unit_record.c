@@ -21,7 +21,7 @@ static const struct inode full = {
 	.atime = {-1, 999999999},
 	.mtime = {INT64_C(1) << 40, 5},
 	.ctime = {3, 0},
-	.parent = UINT64_MAX,
+	.parent = FORMAT_NUMBERS_END - 1,
 };
 
 /* Every kind of effect in one record; the longest name and set bytes. */
@@ -34,7 +34,7 @@ static void fill(struct record *record)
 	record_start(record);
 	record_inode(record, &full, INODE_FIELDS);
 	record_entry(record, 1, name, sizeof(name), 77);
-	record_entry(record, UINT64_MAX, "n", 1, 0);
+	record_entry(record, FORMAT_NUMBERS_END - 1, "n", 1, 0);
 	record_target(record, 5, "../target", 9);
 	record_xattrs(record, 6, (struct xattr_set){set, sizeof(set)});
 	record_xattrs(record, 7, (struct xattr_set){0});
@@ -75,7 +75,7 @@ static void what_is_encoded_is_decoded(void **state)
 	assert_int_equal(e[1].ino, 77);
 	assert_int_equal(e[1].len, FORMAT_NAME_MAX);
 	assert_int_equal((unsigned char)e[1].bytes[254], 0xff);
-	assert_true(e[2].parent == UINT64_MAX);
+	assert_true(e[2].parent == FORMAT_NUMBERS_END - 1);
 	assert_int_equal(e[2].ino, 0);
 	assert_int_equal(e[3].kind, EFFECT_TARGET);
 	assert_int_equal(e[3].ino, 5);
@@ -187,6 +187,36 @@ static void every_flipped_bit_stays_within_the_payload(void **state)
 	free(record);
 }
 
+static void expect_numbers_refused(uint64_t number, bool zero)
+{
+	struct record *record = malloc(sizeof(*record));
+	struct effect e[RECORD_EFFECTS];
+
+	for (unsigned int where = 0; where < 5; where++) {
+		struct inode inode = {.ino = where == 0 ? number : 2, .parent = where == 1 ? number : 3};
+
+		if (zero && (where == 1 || where == 3)) /* no parent, a name that is gone */
+			continue;
+		record_start(record);
+		if (where < 2)
+			record_inode(record, &inode, INODE_PARENT);
+		else if (where < 4)
+			record_entry(record, where == 2 ? number : 2, "n", 1, where == 3 ? number : 3);
+		else
+			record_below(record, number, 5000);
+		expect_status(record_decode(record->bytes, record->len, e), -EUCLEAN, "%llx at place %u",
+		              (unsigned long long)number, where);
+	}
+	free(record);
+}
+
+static void numbers_that_no_inode_has_are_refused(void **state)
+{
+	expect_numbers_refused(0, true);
+	expect_numbers_refused(FORMAT_NUMBERS_END, false);
+	expect_numbers_refused(UINT64_MAX, false);
+}
+
 static void nonsense_is_refused(void **state)
 {
 	static const struct {
@@ -223,6 +253,7 @@ int main(void)
 		cmocka_unit_test(each_field_travels_alone),
 		cmocka_unit_test(every_prefix_is_refused_or_whole_effects),
 		cmocka_unit_test(every_flipped_bit_stays_within_the_payload),
+		cmocka_unit_test(numbers_that_no_inode_has_are_refused),
 		cmocka_unit_test(nonsense_is_refused),
 	};
 

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "format.h"
 #include "io.h"
 #include "unit.h"
 #include "unit_dump.h"
@@ -207,6 +208,54 @@ static void layers_that_nothing_stands_on_are_removed_at_the_next_open(void **st
 	assert_true(place_has(w->place.fd, "session/layers/2"));
 }
 
+/* The manifest with other numbers to go on from. */
+static void set_next(struct world *w, uint64_t ino, uint32_t layer)
+{
+	int fd = openat(w->place.fd, "session", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct manifest m;
+
+	assert_int_equal(manifest_read(fd, "session/manifest", &w->place.log, &m), 0);
+	m.next_ino = ino ? ino : m.next_ino;
+	m.next_layer = layer ? layer : m.next_layer;
+	assert_int_equal(manifest_write(fd, &m), 0);
+	manifest_fini(&m);
+	close(fd);
+}
+
+static void numbers_have_an_end_before_they_wrap(void **state)
+{
+	struct world *w = *state;
+	struct snapshot_change change;
+
+	world_close(w);
+	set_next(w, FORMAT_NUMBERS_END - 1, 0);
+	world_open(w);
+	assert_int_equal(op_tree(w, &make_dir), 0);
+	assert_int_equal(op_tree(w, &(struct op){OP_MKDIR, "more", NULL, 0, 0, 0}), -ENOSPC);
+	world_snapshot(w, "s");
+	world_close(w);
+	set_next(w, 0, FORMAT_LAYERS_END - 1);
+	world_open(w);
+	world_snapshot(w, "last");
+	assert_int_equal(snapshot_create(w->store, "more", &w->place.log, &change), -ENOSPC);
+	assert_int_equal(snapshot_reset(w->store, "s", &w->place.log, &change), -ENOSPC);
+	world_reopen(w);
+	assert_int_equal(op_tree(w, &make_dir), -EEXIST);
+}
+
+static void numbers_of_the_base_are_not_given_again(void **state)
+{
+	struct world *w = *state;
+	uint64_t file = world_ino(w, "file");
+
+	world_close(w);
+	set_next(w, file, 0);
+	world_open(w);
+	assert_int_equal(op_tree(w, &make_dir), 0);
+	assert_true(world_ino(w, "made") > file);
+	assert_int_equal(world_ino(w, "file"), file);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -220,6 +269,8 @@ int main(void)
 		TEST(a_session_opens_without_its_base_for_reading_metadata),
 		TEST(what_is_missing_is_named),
 		TEST(layers_that_nothing_stands_on_are_removed_at_the_next_open),
+		TEST(numbers_have_an_end_before_they_wrap),
+		TEST(numbers_of_the_base_are_not_given_again),
 	};
 
 	umask(0);

@@ -43,7 +43,9 @@ int world_try_open(struct world *w)
 		.base = w->base,
 		.log = &w->place.log,
 		.max_files = 16,
-		.copying = {.whole = WORLD_COPY_WHOLE, .unit = WORLD_COPY_UNIT, .no_reflink = true},
+		.copying = {.whole = w->copy_whole ? w->copy_whole : WORLD_COPY_WHOLE,
+	                    .unit = WORLD_COPY_UNIT,
+	                    .no_reflink = true},
 	};
 	int r = store_open(&options, &w->store);
 

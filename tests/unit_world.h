@@ -15,6 +15,7 @@ enum { WORLD_COPY_WHOLE = 8000, WORLD_COPY_UNIT = 4096 };
 struct world {
 	struct place place; /* base/ and session/ are in it */
 	char base[160], session[160];
+	uint64_t copy_whole; /* 0: WORLD_COPY_WHOLE */
 	struct store *store; /* NULL: closed */
 	struct tree tree;
 };
