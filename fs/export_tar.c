@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 
 #include "cleanup.h"
+#include "export_acl.h"
 
 enum {
 	CHUNK = 256 << 10,
@@ -160,7 +161,7 @@ static int set_xattrs(struct export_tar *t, const struct inode *i)
 
 		archive_entry_xattr_add_entry(t->entry, name, value, (size_t)value_len);
 	}
-	return 0;
+	return export_acl_add(t->entry, set);
 }
 
 static int set_target(struct export_tar *t, const struct inode *i)

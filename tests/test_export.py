@@ -12,9 +12,9 @@ import tarfile
 import pytest
 
 from calls import overwrite, read_file
-from importing import ALL_XATTRS, index_bytes, index_of, make_tree
+from importing import ALL_XATTRS, acl, index_bytes, index_of, make_tree
 from test_diff import Bench, Monkey
-from umlfs_cli import ROOT, differences, dump, identity, program, run
+from umlfs_cli import ROOT, differences, dump, identity, program, run, write_archive
 
 EPOCH = 1_200_000_000
 
@@ -120,6 +120,41 @@ def test_gnu_tar_extracts_what_the_mount_shows(place):
     os.mkdir(place / 'extracted')
     subprocess.run(['tar', '-C', place / 'extracted', '--numeric-owner', '-xpf', archive], check=True)
     assert differences(dump(place / 'extracted'), bench.mounted.dump()) == []
+
+
+@pytest.mark.parametrize('tool', ['tar', 'bsdtar'])
+def test_others_restore_access_control_lists(place, full_archive, tool):
+    session = session_on(place, full_archive)
+    lists = {os.fsdecode(path): {name.decode(): value for name, value in entry.xattrs.items() if name.startswith(b'system.posix_acl_')}
+             for path, entry in index_of(place / 'base').items()}
+    lists = {path: found for path, found in lists.items() if found}
+    assert sorted(lists) == ['deep/er', 'empty-dir', 'mode-4755']
+    archive = export(place, session, place / 'out.tar')
+    place.do(os.mkdir, place / 'extracted')
+    subprocess.run([tool, '-C', place / 'extracted', '--numeric-owner', '--acls', '-xpf', archive, 'deep/er/', 'empty-dir/', 'mode-4755'],
+                   check=True, **identity(place.user))
+    for path, found in lists.items():
+        full = place / f'extracted/{path}'
+        assert {name: os.getxattr(full, name) for name in os.listxattr(full) if name.startswith('system.posix_acl_')} == found
+    assert os.stat(place / 'extracted/mode-4755').st_mode & 0o777 == index_of(place / 'base')[b'mode-4755'].mode & 0o777
+
+
+def test_a_list_that_such_records_cannot_tell_goes_as_an_attribute(place):
+    name = 'SCHILY.xattr.system.posix_acl_access'
+    right = acl((1, 7, None), (2, 5, 2_000_000_000), (4, 1, None), (16, 5, None), (32, 4, None))
+    lists = {'right': right, 'far': acl((1, 7, None), (2, 5, 4_000_000_000), (4, 1, None), (16, 5, None), (32, 4, None)),
+             'unlike': acl((1, 7, None), (4, 1, None), (16, 7, None), (32, 4, None)), 'cut': right[:-1], 'strange': acl((99, 5, None)), 'empty': right[:4], 'old': b'\1' + right[1:], 'short': b'\2'}
+    archive = write_archive(place / 'in.tar', [(path, {'mode': 0o754, 'pax_headers': {name: value.decode(errors='surrogateescape')}}, b'')
+                                               for path, value in lists.items()])
+    session = session_on(place, archive)
+    again = export(place, session, place / 'out.tar')
+    with tarfile.open(again) as stream:
+        assert {member.name for member in stream if 'SCHILY.acl.access' in member.pax_headers} == {'right'}
+        assert stream.getmember('right').pax_headers['SCHILY.acl.access'].split(',') == [
+            'user::rwx', 'group::--x', 'other::r--', 'user:2000000000:r-x', 'mask::r-x']
+    place.run('import', again, place / 'again')
+    assert index_bytes(place / 'again') == index_bytes(place / 'base')
+    assert {path: index_of(place / 'again')[path.encode()].xattrs[b'system.posix_acl_access'] for path in lists} == lists
 
 
 def test_sockets_are_left_out_and_said(place):

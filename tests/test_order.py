@@ -22,7 +22,7 @@ import_report import_member import_acl import_meter import_source import_gzip im
 import_place import_stream import_archive import_blobs import_image import_dir import
 mounts request control_socket control
 state names diff_compare diff_set diff_match diff
-state_walk export_tar export_layer export base_commit
+state_walk export_acl export_tar export_layer export base_commit
 confine unmounter
 scratch programs uml mconsole guest initramfs
 worker follow twin notify fuse_ops_attr fuse_ops_reply fuse_ops_group fuse_ops_dir fuse_ops_file fuse_ops
