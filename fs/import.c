@@ -47,9 +47,9 @@ static int open_source(struct import *im, const char *source)
 	if (im->source < 0 || fstat(im->source, &st) < 0)
 		return import_report_errno(&im->report, NULL, -errno);
 	im->is_dir = S_ISDIR(st.st_mode);
-	r = import_blobs_look(im->source);
+	r = import_blobs_look(im->source, &im->meter);
 	if (r < 0)
-		return import_report_errno(&im->report, NULL, r);
+		return r == -ECANCELED ? r : import_report_errno(&im->report, NULL, r);
 	im->is_image = r;
 	if (im->is_dir && !im->is_image)
 		im->report.between = "/";

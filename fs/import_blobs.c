@@ -10,9 +10,11 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cleanup.h"
 #include "import_member.h"
@@ -21,12 +23,16 @@
 enum {
 	PEEK = 256 << 10,
 	READ_BLOCK = 256 << 10,
-	FILES_MAX = 512, /* an image has a layer or two for each line of its recipe */
+	FILES_MAX = 1024, /* an image has a layer or two for each line of its recipe, and docker three files for each */
+	LINKS_MAX = 8,    /* one after the other */
+	SHA256_HEX = 64,
+	PATIENCE = 200, /* ms for a pipe to bring something before the caller is asked whether to wait on */
 };
 
 struct file {
 	char *path;
 	int fd;
+	char *target; /* of a link, as a path of the layout; NULL: a file */
 };
 
 struct import_blobs {
@@ -37,13 +43,29 @@ struct import_blobs {
 	size_t n;
 };
 
+/* What `docker save` and tools that do as it does begin with: "HEX/VERSION", "HEX.tar", "HEX.json", "sha256:HEX". */
+static bool is_saved_name(const char *name)
+{
+	static const char *const ends[] = {"", ".json", ".tar", ".tar.gz", "/VERSION", "/json", "/layer.tar"};
+	bool told = strncmp(name, "sha256:", 7) == 0;
+	const char *end;
+
+	name += told ? 7 : 0;
+	end = name + strspn(name, "0123456789abcdef");
+	for (size_t i = told ? 0 : 1; end - name == SHA256_HEX && i < sizeof(ends) / sizeof(ends[0]); i++) {
+		if (strcmp(end, ends[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Names that only archives of images begin with. */
 static bool is_image_name(const char *name)
 {
 	while (*name == '.' && name[1] == '/')
 		name += 2;
 	return strncmp(name, "blobs/sha", 9) == 0 || strcmp(name, "oci-layout") == 0 ||
-	       strcmp(name, "index.json") == 0 || strcmp(name, "manifest.json") == 0;
+	       strcmp(name, "index.json") == 0 || strcmp(name, "manifest.json") == 0 || is_saved_name(name);
 }
 
 /* The first member that is no directory, of the archive's first bytes. */
@@ -72,7 +94,28 @@ static bool begins_as_image(const void *bytes, size_t len)
 	return found;
 }
 
-int import_blobs_look(int fd)
+/* The first bytes of a pipe, which stay in it: how many, 0 when it is none that can be looked into. */
+static ssize_t look_into_pipe(int fd, struct import_meter *meter, void *bytes)
+{
+	struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+	int fds[2], r = 0;
+	ssize_t n;
+
+	while (r == 0 && poll(&poll_fd, 1, PATIENCE) <= 0) /* whoever fills it may take for ever */
+		r = import_meter_tell(meter);
+	if (r < 0)
+		return r;
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return -errno;
+	n = tee(fd, fds[1], PEEK, SPLICE_F_NONBLOCK);
+	if (n > 0)
+		n = read(fds[0], bytes, PEEK);
+	close(fds[0]);
+	close(fds[1]);
+	return n < 0 ? 0 : n;
+}
+
+int import_blobs_look(int fd, struct import_meter *meter)
 {
 	cleanup_free void *bytes = NULL;
 	struct stat st;
@@ -83,13 +126,15 @@ int import_blobs_look(int fd)
 	if (S_ISDIR(st.st_mode))
 		return faccessat(fd, "oci-layout", F_OK, AT_SYMLINK_NOFOLLOW) == 0 &&
 		       faccessat(fd, "index.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-	if (!S_ISREG(st.st_mode)) /* what a pipe brings cannot be looked at twice */
+	if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode))
 		return 0;
 	bytes = malloc(PEEK);
 	if (!bytes)
 		return -ENOMEM;
-	n = pread(fd, bytes, PEEK, 0);
-	return n < 0 ? -errno : begins_as_image(bytes, (size_t)n);
+	n = S_ISFIFO(st.st_mode) ? look_into_pipe(fd, meter, bytes) : pread(fd, bytes, PEEK, 0);
+	if (n < 0)
+		return S_ISFIFO(st.st_mode) ? (int)n : -errno;
+	return begins_as_image(bytes, (size_t)n);
 }
 
 static int damaged(const struct import_blobs *b, struct archive *a, const char *name)
@@ -118,18 +163,14 @@ static int unpack(struct import_blobs *b, struct archive *a, const char *name, i
 	return r == ARCHIVE_EOF ? 0 : damaged(b, a, name);
 }
 
-static int add_file(struct import_blobs *b, struct archive *a, const char *name, int root)
+/* Adds an entry with its path. */
+static int add_entry(struct import_blobs *b, const char *name, struct file **out)
 {
-	cleanup_fd int fd = openat(root, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	struct file *grown;
 	const char *why;
 	size_t len;
 	int r;
 
-	if (fd < 0)
-		return import_report(b->report, name, -errno,
-		                     "the base's file system cannot hold files without a name: unpack the image, and "
-		                     "import the directory");
 	if (b->n == FILES_MAX)
 		return import_report(b->report, name, -E2BIG, "more files than an image has");
 	grown = reallocarray(b->files, b->n + 1, sizeof(*grown));
@@ -140,9 +181,40 @@ static int add_file(struct import_blobs *b, struct archive *a, const char *name,
 	r = import_member_path(name, &grown[b->n].path, &len, &why);
 	if (r < 0)
 		return import_report(b->report, name, r, why);
-	r = unpack(b, a, name, fd);
-	grown[b->n++].fd = take_fd(&fd);
-	return r;
+	*out = &grown[b->n++];
+	return 0;
+}
+
+static int add_file(struct import_blobs *b, struct archive *a, const char *name, int root)
+{
+	cleanup_fd int fd = openat(root, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	struct file *file;
+	int r;
+
+	if (fd < 0)
+		return import_report(b->report, name, -errno,
+		                     "the base's file system cannot hold files without a name: unpack the image, and "
+		                     "import the directory");
+	r = add_entry(b, name, &file);
+	if (r < 0)
+		return r;
+	file->fd = take_fd(&fd);
+	return unpack(b, a, name, file->fd);
+}
+
+/* Docker saves a layer that comes again as a link "../HEX/layer.tar"; links that lead elsewhere are none of an image's. */
+static int add_link(struct import_blobs *b, const char *name, const char *target)
+{
+	struct file *file;
+	int r;
+
+	if (strncmp(target, "../", 3) != 0)
+		return 0;
+	r = add_entry(b, name, &file);
+	if (r < 0)
+		return r;
+	file->target = strdup(target + 3);
+	return file->target ? 0 : import_report_errno(b->report, name, -ENOMEM);
 }
 
 static int unpack_archive(struct import_blobs *b, int fd, int root)
@@ -163,6 +235,8 @@ static int unpack_archive(struct import_blobs *b, int fd, int root)
 
 		if (name && archive_entry_filetype(entry) == AE_IFREG && !archive_entry_hardlink(entry))
 			r = add_file(b, a, name, root);
+		else if (name && archive_entry_symlink(entry))
+			r = add_link(b, name, archive_entry_symlink(entry));
 	}
 	if (r == 0 && got != ARCHIVE_EOF)
 		r = damaged(b, a, NULL);
@@ -205,21 +279,33 @@ void import_blobs_free(struct import_blobs *b)
 	for (size_t i = 0; i < b->n; i++) {
 		close_fd(b->files[i].fd);
 		free(b->files[i].path);
+		free(b->files[i].target);
 	}
 	free(b->files);
 	close_fd(b->dirfd);
 	free(b);
 }
 
+/* What comes twice is what it was the last time. */
+static const struct file *find(const struct import_blobs *b, const char *path)
+{
+	for (size_t i = b->n; i-- > 0;) {
+		if (strcmp(b->files[i].path, path) == 0)
+			return &b->files[i];
+	}
+	return NULL;
+}
+
 int import_blobs_open(const struct import_blobs *b, const char *path)
 {
+	const struct file *file = find(b, path);
 	cleanup_fd int fd = -1;
 	struct stat st;
 
-	for (size_t i = b->n; b->dirfd < 0 && fd < 0 && i-- > 0;) { /* what comes twice is what it was the last time */
-		if (strcmp(b->files[i].path, path) == 0)
-			fd = fcntl(b->files[i].fd, F_DUPFD_CLOEXEC, 0);
-	}
+	for (int i = 0; file && file->target && i < LINKS_MAX; i++)
+		file = find(b, file->target);
+	if (file && !file->target)
+		fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0);
 	if (b->dirfd >= 0)
 		fd = io_open_beneath(b->dirfd, path, O_RDONLY | O_NONBLOCK, 0);
 	if (b->dirfd >= 0 && fd < 0)

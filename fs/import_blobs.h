@@ -1,4 +1,4 @@
-/* import_blobs: the files of an image layout, in a directory or in a tar archive of one. */
+/* import_blobs: the files of an image layout, in a directory or in a tar archive of one, or of what `docker save` made. */
 #pragma once
 
 #include <stdbool.h>
@@ -9,8 +9,11 @@
 
 struct import_blobs;
 
-/* 1 when fd is of a directory with an image layout, or of a tar file that begins as one of an image does; else 0, or -errno. */
-int import_blobs_look(int fd);
+/*
+ * 1 when fd is of a directory with an image layout, or of a tar file, also in a pipe, that begins as one of an image does;
+ * else 0, or -errno.
+ */
+int import_blobs_look(int fd, struct import_meter *meter);
 
 /*
  * Takes fd on success. An archive's files are unpacked into nameless files below root, which stays the caller's. Errors are

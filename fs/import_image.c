@@ -62,13 +62,12 @@ static void to_hex(const uint8_t *bytes, size_t len, char *text)
 		snprintf(text + 2 * i, 3, "%02x", bytes[i]);
 }
 
-/* Reads the whole file and compares its digest with the path's. */
-static int check_digest(const struct image *im, int fd, const char *path)
+/* Reads the whole file and compares its digest. */
+static int check_digest(const struct image *im, int fd, const char *path, bool is_512, const char *digest)
 {
 	cleanup_free uint8_t *chunk = malloc(CHUNK);
 	uint8_t sum[SHA512_DIGEST_SIZE];
 	char hex[2 * SHA512_DIGEST_SIZE + 1];
-	bool is_512 = strncmp(path, "blobs/sha512/", 13) == 0;
 	struct sha256_ctx sha256;
 	struct sha512_ctx sha512;
 	uint64_t at = 0;
@@ -96,7 +95,7 @@ static int check_digest(const struct image *im, int fd, const char *path)
 	else
 		sha256_digest(&sha256, SHA256_DIGEST_SIZE, sum);
 	to_hex(sum, is_512 ? SHA512_DIGEST_SIZE : SHA256_DIGEST_SIZE, hex);
-	return strcmp(hex, path + 13) == 0 ? 0 : bad(im, path, "its bytes have another digest: get the image again");
+	return strcmp(hex, digest) == 0 ? 0 : bad(im, path, "its bytes have another digest: get the image again");
 }
 
 /* A file of the layout; with a digest in its path, one that has it. size: what it must be, below 0: any. */
@@ -113,7 +112,7 @@ static int open_blob(const struct image *im, const char *path, json_int_t size, 
 	if (size >= 0 && st.st_size != size)
 		return bad(im, path, "is not as long as the image says: get it again");
 	if (strncmp(path, "blobs/", 6) == 0)
-		r = check_digest(im, fd, path);
+		r = check_digest(im, fd, path, strncmp(path, "blobs/sha512/", 13) == 0, path + 13);
 	if (r == 0)
 		*fd_out = take_fd(&fd);
 	return r;
@@ -177,10 +176,9 @@ static void set_platform(struct image *im)
 	snprintf(im->platform, sizeof(im->platform), "linux/%s", this_architecture(&uts));
 }
 
-/* True when the descriptor's platform is the one that is looked for; one that tells none may be any. */
-static bool is_for(const struct image *im, const json_t *descriptor)
+/* True when it is the platform that is looked for; one that tells nothing may be any. */
+static bool is_for(const struct image *im, const json_t *platform)
 {
-	const json_t *platform = json_object_get(descriptor, "platform");
 	const char *os = text_of(platform, "os"), *architecture = text_of(platform, "architecture");
 	const char *variant = text_of(platform, "variant");
 	char text[96];
@@ -218,7 +216,8 @@ static int take_descriptor(struct image *im, const json_t *d, unsigned int depth
 	json_t *document = NULL;
 	int r;
 
-	if ((depth == 0 && !is_named(im, d)) || (!is_index(d) && !is_for(im, d) && (im->choice->platform || !only)))
+	if ((depth == 0 && !is_named(im, d)) ||
+	    (!is_index(d) && !is_for(im, json_object_get(d, "platform")) && (im->choice->platform || !only)))
 		return 0;
 	r = blob_path(im, text_of(d, "digest"), path);
 	if (r < 0 || (!is_index(d) && strcmp(path, im->chosen) == 0)) /* one image under two names */
@@ -255,18 +254,15 @@ static int choose(struct image *im, const json_t *index, const char *path, unsig
 	return r;
 }
 
-static int put_layer(const struct image *im, const json_t *d, bool first)
+/* Takes fd, of a layer whose digest was compared. */
+static int put_layer(const struct image *im, const char *path, int layer, bool first)
 {
 	const struct import_report *r0 = im->report;
-	char path[PATH_BYTES], source[512];
+	char source[512];
 	struct import_report report = {.log = r0->log, .source = source, .between = ": "};
-	cleanup_fd int fd = -1;
-	int r = blob_path(im, text_of(d, "digest"), path);
+	cleanup_fd int fd = layer;
+	int r = 0;
 
-	if (r == 0)
-		r = open_blob(im, path, size_of(d), &fd);
-	if (r < 0)
-		return r;
 	snprintf(source, sizeof(source), "%s%s%.30s...", r0->source, r0->between, path);
 	if (!first) { /* nothing lies below the first */
 		r = import_archive_layer(take_fd(&fd), IMPORT_LAYER_REMOVES, &report, im->meter, im->target);
@@ -286,8 +282,17 @@ static int put_layers(const struct image *im, const json_t *manifest)
 		return bad(im, im->chosen, "is no manifest of an image that umlfs knows: it lists no layers");
 	if (json_array_size(layers) > LAYERS_MAX)
 		return bad(im, im->chosen, "lists more layers than an image can have");
-	for (size_t i = 0; r == 0 && i < json_array_size(layers); i++)
-		r = put_layer(im, json_array_get(layers, i), i == 0);
+	for (size_t i = 0; r == 0 && i < json_array_size(layers); i++) {
+		const json_t *d = json_array_get(layers, i);
+		char path[PATH_BYTES];
+		int fd;
+
+		r = blob_path(im, text_of(d, "digest"), path);
+		if (r == 0)
+			r = open_blob(im, path, size_of(d), &fd);
+		if (r == 0)
+			r = put_layer(im, path, fd, i == 0);
+	}
 	return r;
 }
 
@@ -306,28 +311,170 @@ static int check_version(const struct image *im)
 	return r;
 }
 
+/* The digest that a name of docker's tells, "HEX.json", "HEX.tar.gz" or "sha256:HEX"; NULL when it tells none. */
+static const char *digest_in(const char *name, char hex[2 * SHA256_DIGEST_SIZE + 1])
+{
+	bool told = strncmp(name, "sha256:", 7) == 0;
+	const char *digits = name + (told ? 7 : 0);
+	size_t len = strspn(digits, "0123456789abcdef");
+	const char *end = digits + len;
+
+	if (len != 2 * SHA256_DIGEST_SIZE || (!told && strcmp(end, ".json") != 0 && strcmp(end, ".tar.gz") != 0))
+		return NULL;
+	memcpy(hex, digits, len);
+	hex[len] = '\0';
+	return hex;
+}
+
+/* A file of what docker saved. diff_id: the digest that it must have when its name tells none, or NULL. */
+static int open_saved(const struct image *im, const char *name, const char *diff_id, int *fd_out)
+{
+	char hex[2 * SHA256_DIGEST_SIZE + 1];
+	const char *digest = name ? digest_in(name, hex) : NULL;
+	cleanup_fd int fd = -1;
+	int r;
+
+	if (!name)
+		return bad(im, "manifest.json", "names no such file");
+	if (!digest && diff_id)
+		digest = strncmp(diff_id, "sha256:", 7) == 0 ? diff_id + 7 : diff_id;
+	r = open_blob(im, name, -1, &fd);
+	if (r == 0 && digest)
+		r = check_digest(im, fd, name, false, digest);
+	if (r == 0)
+		*fd_out = take_fd(&fd);
+	return r;
+}
+
+static bool is_tagged(const struct image *im, const json_t *saved)
+{
+	const json_t *tags = json_object_get(saved, "RepoTags");
+	bool found = !im->choice->image;
+
+	for (size_t i = 0; !found && i < json_array_size(tags); i++) {
+		const char *tag = json_string_value(json_array_get(tags, i));
+
+		found = tag && strcmp(tag, im->choice->image) == 0;
+	}
+	return found;
+}
+
+/* Looks for the one image that is meant; *saved_out is borrowed, *config_out is new. */
+static int choose_saved(struct image *im, const json_t *list, const json_t **saved_out, json_t **config_out)
+{
+	bool only = json_array_size(list) == 1 && !im->choice->platform;
+
+	if (!json_is_array(list))
+		return bad(im, "manifest.json", "is no list of images");
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *saved = json_array_get(list, i);
+		const char *name = text_of(saved, "Config");
+		json_t *config = NULL;
+		int fd, r;
+
+		if (!is_tagged(im, saved))
+			continue;
+		r = open_saved(im, name, NULL, &fd);
+		if (r < 0)
+			return r;
+		close_fd(fd);
+		r = load(im, name, -1, &config);
+		if (r < 0)
+			return r;
+		if (!only && !is_for(im, config)) {
+			json_decref(config);
+			continue;
+		}
+		im->n_found++;
+		json_decref(*config_out);
+		*config_out = config;
+		*saved_out = saved;
+	}
+	return 0;
+}
+
+static int put_saved(const struct image *im, const json_t *saved, const json_t *config)
+{
+	const json_t *layers = json_object_get(saved, "Layers");
+	const json_t *ids = json_object_get(json_object_get(config, "rootfs"), "diff_ids");
+	int r = 0;
+
+	if (json_array_size(layers) == 0 || json_array_size(layers) > LAYERS_MAX ||
+	    json_array_size(ids) != json_array_size(layers))
+		return bad(im, "manifest.json", "lists no layers, or others than the image's configuration");
+	for (size_t i = 0; r == 0 && i < json_array_size(layers); i++) {
+		const char *name = json_string_value(json_array_get(layers, i));
+		const char *id = json_string_value(json_array_get(ids, i));
+		int fd;
+
+		r = open_saved(im, name, id ? id : "", &fd);
+		if (r == 0)
+			r = put_layer(im, name, fd, i == 0);
+	}
+	return r;
+}
+
+static int check_found(const struct image *im)
+{
+	const char *name = im->choice->image;
+	char why[200];
+
+	if (im->n_found == 1)
+		return 0;
+	snprintf(why, sizeof(why), "%s for %s%s%s: choose with --platform and --image",
+	         im->n_found ? "more than one image" : "no image", im->platform, name ? " named " : "",
+	         name ? name : "");
+	return import_report(im->report, NULL, im->n_found ? -ENOTUNIQ : -ENOENT, why);
+}
+
+/* What `docker save` before version 25 makes, and `podman save --format docker-archive`. */
+static int import_saved(struct image *im)
+{
+	json_t *list = NULL, *config = NULL;
+	const json_t *saved = NULL;
+	int r = load(im, "manifest.json", -1, &list);
+
+	if (r == 0)
+		r = choose_saved(im, list, &saved, &config);
+	if (r == 0)
+		r = check_found(im);
+	if (r == 0)
+		r = put_saved(im, saved, config);
+	json_decref(config);
+	json_decref(list);
+	return r;
+}
+
+static bool has(const struct image *im, const char *path)
+{
+	cleanup_fd int fd = import_blobs_open(im->blobs, path);
+
+	return fd >= 0;
+}
+
+static int import_layout(struct image *im)
+{
+	json_t *index = NULL, *manifest = NULL;
+	int r = check_version(im);
+
+	if (r == 0)
+		r = load(im, "index.json", -1, &index);
+	if (r == 0)
+		r = choose(im, index, "index.json", 0, true, &manifest);
+	if (r == 0)
+		r = check_found(im);
+	if (r == 0)
+		r = put_layers(im, manifest);
+	json_decref(manifest);
+	json_decref(index);
+	return r;
+}
+
 int import_image(const struct import_blobs *blobs, const struct import_image_choice *choice,
                  const struct import_report *report, struct import_meter *meter, struct import_target *target)
 {
 	struct image im = {.blobs = blobs, .choice = choice, .report = report, .meter = meter, .target = target};
-	json_t *index = NULL, *manifest = NULL;
-	char why[200];
-	int r = check_version(&im);
 
 	set_platform(&im);
-	if (r == 0)
-		r = load(&im, "index.json", -1, &index);
-	if (r == 0)
-		r = choose(&im, index, "index.json", 0, true, &manifest);
-	if (r == 0 && im.n_found != 1) {
-		snprintf(why, sizeof(why), "%s for %s%s%s: choose with --platform and --image",
-		         im.n_found ? "more than one image" : "no image", im.platform, choice->image ? " named " : "",
-		         choice->image ? choice->image : "");
-		r = import_report(report, NULL, im.n_found ? -ENOTUNIQ : -ENOENT, why);
-	}
-	if (r == 0)
-		r = put_layers(&im, manifest);
-	json_decref(manifest);
-	json_decref(index);
-	return r;
+	return !has(&im, "oci-layout") && has(&im, "manifest.json") ? import_saved(&im) : import_layout(&im);
 }

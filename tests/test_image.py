@@ -126,9 +126,7 @@ def test_layers_of_umlfs_give_the_same_index(place, number):
     place.run('verify', place / 'layers')
 
 
-@pytest.mark.skipif(not ROOT, reason='needs root')
-@pytest.mark.parametrize('user', ['root'], indirect=True)
-def test_an_image_that_umoci_made(place):
+def image_by_umoci(place):
     image = place / 'made'
     subprocess.run(['umoci', 'init', '--layout', image], check=True)
     subprocess.run(['umoci', 'new', '--image', f'{image}:tag'], check=True)
@@ -136,6 +134,13 @@ def test_an_image_that_umoci_made(place):
         with open(place / f'{number}.tar', 'wb') as stream:
             stream.write(data)
         subprocess.run(['umoci', 'raw', 'add-layer', '--image', f'{image}:tag', place / f'{number}.tar'], check=True)
+    return image
+
+
+@pytest.mark.skipif(not ROOT, reason='needs root')
+@pytest.mark.parametrize('user', ['root'], indirect=True)
+def test_an_image_that_umoci_made(place):
+    image = image_by_umoci(place)
     subprocess.run(['umoci', 'unpack', '--image', f'{image}:tag', place / 'bundle'], check=True, stderr=subprocess.DEVNULL)
     place.run('import', '--image', 'tag', image, place / 'base')
     place.run('import', place / 'bundle/rootfs', place / 'other')
@@ -221,3 +226,111 @@ def test_a_whiteout_follows_no_link(place):
     place.run('import', image_of(place, layer(('l', {'type': tarfile.SYMTYPE, 'linkname': outside})),
                                  layer(('l/.wh.kept', b''))), place / 'base')
     assert os.path.isdir(f'{outside}/kept') and names(place, 'base') == {'l'}
+
+
+# --- what `docker save` makes ------------------------------------------------------------------------------------
+
+class Saved:
+    """An archive as `docker save` before version 25 has it: a directory for each layer, links for those that come again."""
+
+    def __init__(self):
+        self.members, self.images, self.seen = [], [], {}
+
+    def image(self, *layers, tags=(), changes=None, **config):
+        paths = []
+        for number, data in enumerate(layers):
+            name = hashlib.sha256(f'{len(self.images)} {number}'.encode()).hexdigest()      # no digest of anything that is there
+            path = f'{name}/layer.tar'
+            again = {'type': tarfile.SYMTYPE, 'linkname': f'../{self.seen[data]}'} if data in self.seen else data
+            self.members += [(name, DIR), (f'{name}/VERSION', b'1.0'), (f'{name}/json', b'{}'), (path, again)]
+            self.seen.setdefault(data, path)
+            paths.append(path)
+        ids = [f'sha256:{hashlib.sha256(data).hexdigest()}' for data in layers]
+        text = json.dumps({'os': 'linux', 'architecture': ARCHITECTURE, 'rootfs': {'type': 'layers', 'diff_ids': ids}} | config).encode()
+        name = f'{hashlib.sha256(text).hexdigest()}.json'
+        self.members.append((name, text))
+        self.images.append({'Config': name, 'RepoTags': list(tags), 'Layers': paths} | (changes or {}))
+        return self
+
+    def bytes(self):
+        return layer(*self.members, ('manifest.json', json.dumps(self.images).encode()), ('repositories', b'{}'))
+
+    def put(self, path):
+        with open(path, 'wb') as stream:
+            stream.write(self.bytes())
+        return path
+
+
+UPPER = layer(('d/.wh.a', b''), ('z', b'22'))
+
+
+@pytest.mark.parametrize('way', ['file', 'pipe', 'packed pipe'])
+def test_a_saved_image_is_its_layers(place, way):
+    saved = Saved().image(LOWER, UPPER, layer(('x', b'3')), LOWER)
+    if way == 'file':
+        place.run('import', saved.put(place / 'saved.tar'), place / 'base')
+    else:
+        data = saved.bytes() if way == 'pipe' else gzip.compress(saved.bytes())
+        with place.start('import', '-', place / 'base', stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            process.communicate(data)
+        assert process.returncode == 0
+    assert names(place, 'base') == {'d', 'd/a', 'd/b', 'd/e', 'd/e/f', 'x', 'y', 'y/in', 'z'}
+    assert [index_of(place / 'base')[path].size for path in (b'x', b'z')] == [1, 2]
+    place.run('verify', place / 'base')
+
+
+def test_an_image_layout_comes_through_a_pipe(place):
+    image = image_of(place, LOWER)
+    with subprocess.Popen(['tar', '-C', image, '-c', '.'], stdout=subprocess.PIPE) as tar:
+        place.run('import', '-', place / 'base', stdin=tar.stdout)
+    assert 'd/a' in names(place, 'base')
+
+
+def test_of_several_saved_images_one_is_chosen(place):
+    archive = (Saved().image(layer(('one', b'')), tags=['my/one:1', 'my/one:latest'])
+               .image(layer(('two', b'')), tags=['my/two:1'], architecture='other', variant='v7').put(place / 'saved.tar'))
+    for words, found in [([], 'one'), (['--image', 'my/one:1'], 'one'), (['--image', 'my/one:latest'], 'one'),
+                         (['--platform', 'linux/other'], 'two'), (['--platform', 'linux/other/v7', '--image', 'my/two:1'], 'two')]:
+        place.run('import', '--force', *words, archive, place / 'base')
+        assert names(place, 'base') == {found}
+    assert 'no image' in place.refused('import', '--image', 'my/one', archive, place / 'no')
+    again = Saved().image(layer(('one', b''))).image(layer(('two', b''))).put(place / 'again.tar')
+    assert 'more than one image' in place.refused('import', again, place / 'no')
+
+
+@pytest.mark.parametrize('saved', [
+    Saved().image(LOWER, rootfs={'diff_ids': ['sha256:' + 64 * '0']}), Saved().image(LOWER, rootfs={}), Saved().image(),
+    Saved().image(LOWER, UPPER, rootfs={'diff_ids': [5, None]}), Saved().image(LOWER, changes={'Layers': ['none']}),
+    Saved().image(LOWER, changes={'Layers': [5]}), Saved().image(LOWER, changes={'Config': 64 * '0' + '.json'}),
+    Saved().image(LOWER, changes={'Config': None}), Saved().image(b'nonsense' * 1000), Saved().image(layer(('../x', b'')))],
+    ids=['other bytes', 'no digests', 'no layers', 'bad digests', 'no such layer', 'no name', 'no such configuration',
+         'no configuration', 'no tar', 'leads out'])
+def test_what_was_not_saved_soundly_is_refused(place, saved):
+    archive = saved.put(place / 'saved.tar')
+    before = sorted(os.listdir(place.path))
+    place.refused('import', archive, place / 'base')
+    assert sorted(os.listdir(place.path)) == before
+
+
+def test_links_of_an_archive_that_lead_nowhere_are_refused(place):
+    name = 64 * 'a'
+    ring = [(f'{name}/VERSION', b''), (f'{name}/layer.tar', {'type': tarfile.SYMTYPE, 'linkname': f'../{name}/layer.tar'})]
+    saved = Saved().image(LOWER, changes={'Layers': [f'{name}/layer.tar']})
+    saved.members += ring
+    assert 'lacks it' in place.refused('import', saved.put(place / 'saved.tar'), place / 'base')
+    configuration = saved.images[0]['Config']
+    changed = [(path, what + b' ' if path == configuration else what) for path, what in saved.members]
+    saved.members = changed
+    assert 'another digest' in place.refused('import', saved.put(place / 'saved.tar'), place / 'base')
+
+
+@pytest.mark.skipif(not ROOT, reason='needs root')
+@pytest.mark.parametrize('user', ['root'], indirect=True)
+def test_an_archive_that_skopeo_made(place):
+    """As `podman save` does; it uses the same library."""
+    image = image_by_umoci(place)
+    subprocess.run(['skopeo', 'copy', '--quiet', '--insecure-policy', f'oci:{image}:tag', f'docker-archive:{place.path}/saved.tar:my/name:1'],
+                   check=True)
+    place.run('import', '--image', 'docker.io/my/name:1', place / 'saved.tar', place / 'base')
+    place.run('import', image, place / 'other')
+    assert index_of(place / 'base') == index_of(place / 'other')

@@ -66,13 +66,16 @@ static const struct command command = {
 		   "for root: what the host would refuse is kept in BASE/.umlfs/index. BASE is there\n"
 		   "whole or not at all. Of several archives or directories later ones come over\n"
 		   "earlier ones, as if one had been extracted after the other.\n\n"
-		   "IMAGE is a directory with an OCI image layout, or a tar file of one: all layers\n"
-		   "of the image are put over each other, each after its digest was compared. Of\n"
-		   "several images the one for this machine is taken, if there is one.\n\n"
+		   "IMAGE is an OCI image layout, as a directory or a tar file, or what `docker\n"
+		   "save` or `podman save` wrote, also through a pipe: all layers of the image are\n"
+		   "put over each other, each after its digest was compared. The only image is\n"
+		   "taken for any machine; of several, the one that is for this machine. When\n"
+		   "--platform and --image leave none, or more than one, nothing is made. An image\n"
+		   "under two names is one.\n\n"
 		   "  --force       replace a base that is there\n"
 		   "  --platform P  OS/ARCHITECTURE[/VARIANT] of the image, such as linux/arm64\n"
-		   "  --image NAME  the image of this name in the layout\n"
-		   "                (org.opencontainers.image.ref.name)\n",
+		   "  --image NAME  the image of this name: org.opencontainers.image.ref.name of the\n"
+		   "                layout, or a tag, name:tag, that docker saved\n",
 	.run = run_import,
 };
 
