@@ -21,6 +21,7 @@
 
 #include "cleanup.h"
 #include "confine.h"
+#include "device.h"
 #include "follow.h"
 #include "fuse_ops.h"
 #include "mountpoint.h"
@@ -45,6 +46,7 @@ struct server {
 	struct tree tree;
 	struct fuse_ops *ops;
 	struct fuse_session *fuse;
+	int device;                     /* a clone of its descriptor */
 	struct fuse_buf buf, other_buf; /* the other one for requests that are answered within one */
 	struct serve_control *control;
 	struct follow follow;
@@ -196,7 +198,10 @@ static int mount_fuse(struct server *s)
 	if (r < 0)
 		return log_error(&s->log, r, "%s: cannot be mounted%s%s", s->mountpoint, *why ? ": " : "", why);
 	r = fcntl(fuse_session_fd(s->fuse), F_GETFL);
-	return fcntl(fuse_session_fd(s->fuse), F_SETFL, r | O_NONBLOCK) < 0 ? -errno : 0;
+	if (fcntl(fuse_session_fd(s->fuse), F_SETFL, r | O_NONBLOCK) < 0)
+		return -errno;
+	s->device = device_clone(fuse_session_fd(s->fuse));
+	return s->device < 0 ? s->device : unmounter_lend(&s->unmounter, s->device);
 }
 
 /* The signals that end the mount, as a descriptor, from before any thread exists. */
@@ -294,6 +299,8 @@ static int start(struct server *s)
 		return r;
 	control.store = s->store;
 	control.fuse = s->fuse;
+	control.fuse_fd = fuse_session_fd(s->fuse);
+	control.device = s->device;
 	control.epoll = s->epoll;
 	r = serve_control_new(&control, &s->control);
 	if (r == 0)
@@ -413,6 +420,8 @@ static void unmount(struct server *s)
 
 	if (s->fuse) {
 		close_fuse(s->fuse);
+		serve_control_stop(s->control);
+		s->device = close_fd(s->device);
 		r = unmounter_ask(&s->unmounter);
 	}
 	if (unmounter_wait(&s->unmounter) < 0 || r < 0)
@@ -439,6 +448,7 @@ static int finish(struct server *s, bool started)
 	free(s->buf.mem);
 	free(s->other_buf.mem);
 	fuse_ops_free(s->ops);
+	close_fd(s->device);
 	close_fd(s->epoll);
 	close_fd(s->signals);
 	free(s->mountpoint);
@@ -451,7 +461,7 @@ static int finish(struct server *s, bool started)
 
 int serve_run(const struct serve_options *options)
 {
-	struct server s = {.options = options, .epoll = -1, .signals = -1, .unmounter.fd = -1};
+	struct server s = {.options = options, .device = -1, .epoll = -1, .signals = -1, .unmounter.fd = -1};
 	bool started;
 	int r, end;
 

@@ -1,5 +1,5 @@
 /*
- * serve_control: owns the control socket, its clients, and the two threads that work for them.
+ * serve_control: owns the control socket, its clients, and the three threads that work for them.
  * Invariant: one request is carried out at a time; a reset is answered when the kernel has forgotten the old state; clients
  * that say nothing, or too much, cost a bounded number of descriptors and no time.
  * Called by serve's loop.
@@ -34,7 +34,7 @@ struct serve_control {
 	int listen_fd;
 	struct client *clients;
 	unsigned int n_clients;
-	struct worker *notifier, *reaper;
+	struct worker *notifier, *evictor, *reaper;
 	bool busy;            /* a reset is being told to the kernel, and nobody else is listened to */
 	unsigned int telling; /* jobs that talk to the kernel, which may ask back before it answers */
 };
@@ -97,12 +97,16 @@ int serve_control_new(const struct serve_control_options *options, struct serve_
 
 int serve_control_start(struct serve_control *c)
 {
-	int r = worker_new(&c->notifier);
+	int r = worker_new_apart(c->o.device, c->o.fuse_fd, &c->notifier);
 
+	if (r == 0)
+		r = worker_new_apart(c->o.device, c->o.fuse_fd, &c->evictor);
 	if (r == 0)
 		r = worker_new(&c->reaper);
 	if (r == 0)
 		r = set_events(c, EPOLL_CTL_ADD, worker_fd(c->notifier), EPOLLIN);
+	if (r == 0)
+		r = set_events(c, EPOLL_CTL_ADD, worker_fd(c->evictor), EPOLLIN);
 	if (r == 0)
 		r = set_events(c, EPOLL_CTL_ADD, worker_fd(c->reaper), EPOLLIN);
 	return r < 0 ? r : sync_manifest(c);
@@ -120,12 +124,21 @@ static void drop_client(struct serve_control *c, struct client *client)
 	free(client);
 }
 
+void serve_control_stop(struct serve_control *c)
+{
+	if (!c)
+		return;
+	worker_free(c->notifier); /* its last job gives the evictor one more, and that one the reaper */
+	c->notifier = NULL;
+	worker_free(c->evictor);
+	c->evictor = NULL;
+}
+
 void serve_control_free(struct serve_control *c)
 {
 	if (!c)
 		return;
-	worker_free(c->notifier); /* its last job may give the reaper one more */
-	c->notifier = NULL;
+	serve_control_stop(c);
 	worker_free(c->reaper);
 	while (c->clients)
 		drop_client(c, c->clients);
@@ -150,26 +163,36 @@ static void clean_up(struct job *job)
 {
 	struct follow_up *after = (struct follow_up *)job;
 
-	if (after->notify && !after->forced)
-		notify_evict(after->notify, false, after->control->o.fuse);
 	/* A change that the disk does not take waits for the next one, or for the end: nothing is deleted before. */
 	snapshot_clean_up(&after->control->o.store->session, &after->change);
 }
 
 static void cleaned_up(struct job *job)
 {
-	struct follow_up *after = (struct follow_up *)job;
-
-	notify_free(after->notify);
-	after->control->telling--;
-	free(after);
+	free(job);
 }
 
 static void give_to_reaper(struct serve_control *c, struct follow_up *after)
 {
 	after->job = (struct job){.run = clean_up, .done = cleaned_up};
-	c->telling++;
 	worker_give(c->reaper, &after->job);
+}
+
+static void evict(struct job *job)
+{
+	struct follow_up *after = (struct follow_up *)job;
+
+	if (!after->forced)
+		notify_evict(after->notify, false, after->control->o.fuse);
+}
+
+static void evicted(struct job *job)
+{
+	struct follow_up *after = (struct follow_up *)job;
+
+	notify_free(after->notify);
+	after->control->telling--;
+	give_to_reaper(after->control, after);
 }
 
 static void tell_kernel(struct job *job)
@@ -189,9 +212,9 @@ static void kernel_told(struct job *job)
 	struct serve_control *c = after->control;
 
 	c->busy = false;
-	c->telling--;
 	answer(c, after->client, 0);
-	give_to_reaper(c, after);
+	after->job = (struct job){.run = evict, .done = evicted};
+	worker_give(c->evictor, &after->job);
 	run_waiting(c);
 }
 
@@ -355,6 +378,8 @@ void serve_control_ready(struct serve_control *c, int fd)
 		accept_clients(c);
 	else if (fd == worker_fd(c->notifier))
 		worker_reap(c->notifier);
+	else if (fd == worker_fd(c->evictor))
+		worker_reap(c->evictor);
 	else if (fd == worker_fd(c->reaper))
 		worker_reap(c->reaper);
 	else if (client)

@@ -13,6 +13,8 @@ struct serve_control_options {
 	struct store *store;
 	struct tree *tree;
 	struct fuse_session *fuse;
+	int fuse_fd;                          /* its descriptor */
+	int device;                           /* a clone of that (device.h): notifications go through it */
 	int epoll;                            /* descriptors are added to it, with the descriptor as data */
 	void (*status)(void *arg, FILE *out); /* adds the lines of STATUS that only the server knows */
 	void *status_arg;
@@ -23,6 +25,9 @@ int serve_control_new(const struct serve_control_options *options, struct serve_
 
 /* Starts its threads. Call before the loop. */
 int serve_control_start(struct serve_control *c);
+
+/* Nothing is told to the kernel any more, and no thread has the device. Call after the loop. NULL is none. */
+void serve_control_stop(struct serve_control *c);
 
 /* Finishes what is under way, and removes the socket. NULL is none. */
 void serve_control_free(struct serve_control *c);

@@ -13,9 +13,11 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "cleanup.h"
+#include "device.h"
 #include "umlfs/mounts.h"
 
 enum {
@@ -23,15 +25,39 @@ enum {
 	OWN_FD = STDERR_FILENO + 1,
 };
 
-/* The next message; 0 when the daemon has ended. */
-static size_t hear(int fd, char *text, size_t size)
+/* Messages after the names. */
+enum {
+	LEND = 'l', /* with a descriptor */
+	ASK = 'u',
+};
+
+/* A message has room for one descriptor. */
+union ancillary {
+	struct cmsghdr head;
+	char room[CMSG_SPACE(sizeof(int))];
+};
+
+static struct msghdr message(struct iovec *text, union ancillary *with)
 {
+	return (struct msghdr){.msg_iov = text, .msg_iovlen = 1, .msg_control = with, .msg_controllen = sizeof(*with)};
+}
+
+/* The next message; 0 when the daemon has ended. A descriptor that came with it replaces *device. */
+static size_t hear(int fd, char *text, size_t size, int *device)
+{
+	struct iovec part = {.iov_base = text, .iov_len = size - 1};
+	union ancillary with;
+	struct msghdr from = message(&part, &with);
+	struct cmsghdr *head;
 	ssize_t n;
 
 	do {
-		n = recv(fd, text, size - 1, 0);
+		n = recvmsg(fd, &from, MSG_CMSG_CLOEXEC);
 	} while (n < 0 && errno == EINTR);
 	text[n > 0 ? n : 0] = '\0';
+	head = n > 0 ? CMSG_FIRSTHDR(&from) : NULL;
+	if (head && head->cmsg_type == SCM_RIGHTS)
+		memcpy(device, CMSG_DATA(head), sizeof(*device));
 	return n > 0 ? (size_t)n : 0;
 }
 
@@ -64,16 +90,24 @@ static int leave_daemon(int fd)
 
 static int run(int fd)
 {
-	char names[NAMES_MAX], word[2];
+	char names[NAMES_MAX], word[2] = "";
 	const char *mountpoint;
+	int daemon, device = -1;
 
 	fd = leave_daemon(fd);
-	if (fd < 0 || hear(fd, names, sizeof(names)) == 0)
+	daemon = (int)syscall(SYS_pidfd_open, getppid(), 0);
+	if (fd < 0 || hear(fd, names, sizeof(names), &device) == 0)
 		return 0;
 	mountpoint = names + strlen(names) + 1;
-	if (hear(fd, word, sizeof(word)) == 0 || !is_mounted(names, mountpoint))
+	while (*word != ASK && hear(fd, word, sizeof(word), &device) > 0)
+		continue;
+	if (*word != ASK) {
+		if (device >= 0 && daemon >= 0)
+			device_refuse(device, daemon);
 		return 0;
-	return -mounts_unmount(mountpoint, true, NULL);
+	}
+	close_fd(device); /* the kernel answers for a daemon that has closed its own */
+	return is_mounted(names, mountpoint) ? -mounts_unmount(mountpoint, true, NULL) : 0;
 }
 
 int unmounter_fork(struct unmounter *u)
@@ -109,12 +143,26 @@ int unmounter_name(struct unmounter *u, const char *session, const char *mountpo
 	return send(u->fd, names, len + mountpoint_len, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
+int unmounter_lend(struct unmounter *u, int device)
+{
+	char word = LEND;
+	struct iovec part = {.iov_base = &word, .iov_len = sizeof(word)};
+	union ancillary with = {
+		.head = {.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(device))}};
+	struct msghdr to = message(&part, &with);
+
+	memcpy(CMSG_DATA(&with.head), &device, sizeof(device));
+	return sendmsg(u->fd, &to, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
 int unmounter_ask(struct unmounter *u)
 {
+	char word = ASK;
+
 	if (u->asked)
 		return 0;
 	u->asked = true;
-	return send(u->fd, "u", 1, MSG_NOSIGNAL) < 0 ? -EPIPE : 0;
+	return send(u->fd, &word, sizeof(word), MSG_NOSIGNAL) < 0 ? -EPIPE : 0;
 }
 
 int unmounter_wait(struct unmounter *u)

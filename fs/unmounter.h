@@ -2,9 +2,9 @@
  * unmounter: a second process that can still unmount when the daemon no longer may.
  *
  * A confined process may neither unmount (landlock(7) forbids changes of mounts) nor run the set-uid fusermount3. The unmounter is
- * forked before that and waits, with nothing but one socket to the daemon, until it is told to detach this one mount. When the
- * daemon dies without a word it ends too, and leaves the dead mount: a guest that goes on gets errors then, where after an unmount it
- * would write to the directory underneath.
+ * forked before that and waits, with nothing but one socket to the daemon and one way to the kernel, until it is told to detach
+ * this one mount. When the daemon dies without a word it sees to it that no client waits for it, ends too, and leaves the dead
+ * mount: a guest that goes on gets errors then, where after an unmount it would write to the directory underneath.
  */
 #pragma once
 
@@ -22,6 +22,9 @@ int unmounter_fork(struct unmounter *u);
 
 /* What it shall unmount, both absolute paths. 0 or -errno. */
 int unmounter_name(struct unmounter *u, const char *session, const char *mountpoint);
+
+/* Lends it a clone of the mount's device (device.h), with which it answers for a daemon that died; once. 0 or -errno. */
+int unmounter_lend(struct unmounter *u, int device);
 
 /*
  * Asks it to detach the mount, if it is still there, and does not wait: the kernel may have something to write to the session

@@ -6,7 +6,10 @@
 #include "worker.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -23,6 +26,7 @@ struct worker {
 	pthread_cond_t wake;
 	struct queue todo, ended;
 	int eventfd;
+	int fd, number; /* of a worker apart; fd is its own until the thread has it. Else -1 */
 	bool stop;
 };
 
@@ -45,11 +49,32 @@ static struct job *take(struct queue *q)
 	return job;
 }
 
+static void close_between(int first, int next)
+{
+	if (first < next)
+		close_range((unsigned int)first, (unsigned int)next - 1, 0);
+}
+
+/* Leaves the process's descriptors behind, but for two. */
+static void go_apart(struct worker *w)
+{
+	int low = w->number < w->eventfd ? w->number : w->eventfd;
+	int high = w->number < w->eventfd ? w->eventfd : w->number;
+
+	if (unshare(CLONE_FILES) < 0 || dup3(w->fd, w->number, O_CLOEXEC) < 0)
+		return; /* out of memory: the worker works all the same */
+	close_between(0, low);
+	close_between(low + 1, high);
+	close_between(high + 1, INT_MAX);
+}
+
 static void *work(void *arg)
 {
 	struct worker *w = arg;
 	uint64_t one = 1;
 
+	if (w->fd >= 0)
+		go_apart(w);
 	pthread_mutex_lock(&w->lock);
 	for (;;) {
 		struct job *job = take(&w->todo);
@@ -71,13 +96,16 @@ static void *work(void *arg)
 	return NULL;
 }
 
-int worker_new(struct worker **out)
+/* Takes fd on success. */
+static int make(int fd, int number, struct worker **out)
 {
 	struct worker *w = calloc(1, sizeof(*w));
 	int r;
 
 	if (!w)
 		return -ENOMEM;
+	w->fd = fd;
+	w->number = number;
 	w->todo.last = &w->todo.first;
 	w->ended.last = &w->ended.first;
 	pthread_mutex_init(&w->lock, NULL);
@@ -91,6 +119,21 @@ int worker_new(struct worker **out)
 	}
 	*out = w;
 	return 0;
+}
+
+int worker_new(struct worker **out)
+{
+	return make(-1, -1, out);
+}
+
+int worker_new_apart(int fd, int number, struct worker **out)
+{
+	cleanup_fd int own = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	int r = own < 0 ? -errno : make(own, number, out);
+
+	if (r == 0)
+		take_fd(&own);
+	return r;
 }
 
 void worker_give(struct worker *w, struct job *job)
@@ -141,5 +184,6 @@ void worker_free(struct worker *w)
 	pthread_cond_destroy(&w->wake);
 	pthread_mutex_destroy(&w->lock);
 	close_fd(w->eventfd);
+	close_fd(w->fd);
 	free(w);
 }

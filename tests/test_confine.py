@@ -56,7 +56,7 @@ def test_every_thread_of_a_daemon_has_given_up_its_privileges(place, base):
     mounted = place.mount(base)
     mounted.do(read_file, mounted / 'etc/hostname')
     seen = list(threads(mounted.pid))
-    assert len(seen) == 4
+    assert len(seen) == 5
     for status in seen:
         assert status['NoNewPrivs'] == '1'
         for kind in 'CapPrm', 'CapEff', 'CapInh', 'CapAmb':
@@ -128,7 +128,7 @@ def check_descriptors(place, pid, base, free=()):
     for child in children(pid):
         kept = descriptors(child)
         assert [kept.pop(number) for number in range(3)] == ['/dev/null'] * 3
-        assert [what.split(':')[0] for what in kept.values()] == ['socket'], kept
+        assert sorted(what.split(':')[0] for what in kept.values()) == ['/dev/fuse', 'anon_inode', 'socket'], kept
 
 
 def test_a_daemon_keeps_only_its_own_descriptors(place, base):
@@ -140,6 +140,15 @@ def test_a_daemon_keeps_only_its_own_descriptors(place, base):
         os.close(ours)
         os.close(theirs)
     check_descriptors(place, Mount(place, place / 'session', '').pid, base)
+
+
+def test_what_tells_the_kernel_of_a_reset_holds_nothing_that_a_dead_daemon_has_to_let_go_of(place, base):
+    mounted = place.mount(base)
+    mounted.do(os.mkdir, mounted / 'new')
+    place.run('reset', mounted.session)
+    pid = mounted.pid
+    held = [sorted(descriptors(int(thread)).values()) for thread in os.listdir(f'/proc/{pid}/task')]
+    assert ['/dev/fuse', 'anon_inode:[eventfd]'] in held, held
 
 
 def test_a_daemon_in_the_foreground_keeps_only_its_own_descriptors(place, base):

@@ -18,7 +18,7 @@ import time
 
 import pytest
 
-from umlfs_cli import USERS, Place, differences, dump, identity, ids, kill_and_wait, run, write_archive
+from umlfs_cli import PATIENCE, USERS, Place, differences, dump, identity, ids, kill_and_wait, run, write_archive
 
 KILLS = int(os.environ.get('UMLFS_SURVIVAL_KILLS', '40'))     # of all tests together
 SEED = int(os.environ.get('UMLFS_SURVIVAL_SEED', '1'))
@@ -378,6 +378,41 @@ def test_a_command_killed_on_a_session_that_is_not_mounted_is_whole_or_absent(do
             double.mounted.umount()
         command_as(double.place, session, ['delete', 'one'])
         double.do(['delete', 'one'])
+
+
+STORM = """import os, sys
+try:
+    while True:
+        os.mkdir(sys.argv[1])
+        os.rmdir(sys.argv[1])
+except OSError:
+    pass
+"""
+
+
+def make_files(directory, prefix):
+    for number in range(1000):
+        os.mknod(f'{directory}/{prefix}{number}')
+
+
+def test_nobody_waits_for_a_daemon_killed_while_it_tells_the_kernel_of_a_reset(place):
+    """Clients hold the directory's lock nearly all the time, and so what tells the kernel waits for it when the kill comes."""
+    base = place.imported_base()
+    for seed in share(10):
+        mounted = place.mount(base)
+        mounted.do(os.mkdir, mounted / f'dir{seed}')
+        mounted.do(make_files, mounted / f'dir{seed}', 'old')
+        place.run('snapshot', mounted.session, f'good{seed}')
+        mounted.do(make_files, mounted / f'dir{seed}', 'new')
+        pid = mounted.pid
+        processes = [subprocess.Popen([sys.executable, '-c', STORM, mounted / f'dir{seed}/storm{number}'],
+                                      **identity(place.user)) for number in range(2)]
+        processes.append(place.start('reset', mounted.session, stderr=subprocess.DEVNULL))
+        kill_after(processes[-1], random.Random(seed).random() * 0.03)
+        kill_and_wait(pid)
+        for process in processes:
+            process.wait(PATIENCE)
+        place.run('umount', mounted.session)
 
 
 if __name__ == '__main__':

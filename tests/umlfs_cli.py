@@ -321,7 +321,7 @@ class Place:
     def _clear(self):
         """By force: nothing, whatever went wrong."""
         for mountpoint, _, _ in mounts_below(self.path):
-            subprocess.run(['umount', '-l', mountpoint] if ROOT else ['fusermount3', '-uz', mountpoint], check=False)
+            subprocess.run(['umount', '-lf', mountpoint] if ROOT else ['fusermount3', '-uz', mountpoint], check=False)
         for pid in processes_of(self.path):
             with contextlib.suppress(ProcessLookupError):
                 kill_and_wait(pid)
