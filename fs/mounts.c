@@ -24,7 +24,11 @@
 #include "cleanup.h"
 #include "users.h"
 
-enum { SETTLE_MS = 10000 };
+enum {
+	SETTLE_MS = 10000,
+	BUSY_LOOKS = 50,
+	BUSY_MS = 20,
+};
 
 extern char **environ;
 
@@ -149,20 +153,28 @@ static int run_fusermount(const char *mountpoint, bool detach)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EBUSY;
 }
 
+static int unmount_once(const char *mountpoint, bool detach)
+{
+	if (geteuid() != 0)
+		return run_fusermount(mountpoint, detach);
+	return umount2(mountpoint, UMOUNT_NOFOLLOW | (detach ? MNT_DETACH : 0)) < 0 ? -errno : 0;
+}
+
 int mounts_unmount(const char *mountpoint, bool detach, const struct log *log)
 {
 	struct users_found user;
-	int r;
+	int r = unmount_once(mountpoint, detach);
 
-	if (geteuid() == 0)
-		r = umount2(mountpoint, UMOUNT_NOFOLLOW | (detach ? MNT_DETACH : 0)) < 0 ? -errno : 0;
-	else
-		r = run_fusermount(mountpoint, detach);
+	/* Used by nobody: by who looks into /proc at this moment, or has ended and not let go of everything yet. */
+	for (int i = 0; r == -EBUSY && i < BUSY_LOOKS; i++) {
+		if (users_find(mountpoint, -1, &user))
+			return log_error(log, r, "%s: in use by process %d (%s): %s", mountpoint, (int)user.pid, user.name,
+			                 user.path);
+		poll(NULL, 0, BUSY_MS);
+		r = unmount_once(mountpoint, detach);
+	}
 	if (r == -ENOENT && geteuid() != 0)
 		return log_error(log, r, "fusermount3: not found: install the package fuse3");
-	if (r == -EBUSY && users_find(mountpoint, -1, &user))
-		return log_error(log, r, "%s: in use by process %d (%s): %s", mountpoint, (int)user.pid, user.name,
-		                 user.path);
 	if (r < 0)
 		return log_errno(log, r, "%s: cannot be unmounted", mountpoint);
 	return 0;

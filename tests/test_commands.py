@@ -9,6 +9,7 @@ import re
 import select
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import time
@@ -408,6 +409,38 @@ def test_sigterm_ends_a_mount_that_is_in_use(place, base):
         kill_and_wait(mounted.pid, signal.SIGTERM)
         assert mounts_below(place.path) == []
         assert place.mount(base).do(read_file, mounted / 'etc/hostname') == b'guest\n'
+
+
+def in_flight(path):
+    """An open file that is in no process's table: two sockets, and a descriptor of it on its way from one to the other."""
+    ours, theirs = socket.socketpair()
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        socket.send_fds(ours, [b'x'], [fd])
+    finally:
+        os.close(fd)
+    return ours, theirs
+
+
+def test_umount_waits_for_a_use_that_is_nobodys_and_passes(place):
+    """As that of a process that looks at another one's files through /proc at this moment."""
+    mounted = place.mount(place.imported_base())
+    ours, theirs = mounted.do(in_flight, mounted / 'etc/hostname')
+    with ours, theirs, place.start('umount', mounted.session, stderr=subprocess.PIPE) as process:
+        end = time.monotonic() + PATIENCE
+        while b'poll' not in read_file(f'/proc/{process.pid}/wchan') and process.poll() is None:
+            assert time.monotonic() < end
+        theirs.close()
+        assert (process.wait(PATIENCE), process.stderr.read()) == (0, b'')
+    assert mounts_below(place.path) == []
+
+
+def test_umount_of_what_stays_in_use_by_nobody_says_so(place):
+    mounted = place.mount(place.imported_base())
+    ours, theirs = mounted.do(in_flight, mounted / 'etc/hostname')
+    with ours, theirs:
+        assert place.refused('umount', mounted.session) == f'{mounted}: cannot be unmounted: Device or resource busy'
+    mounted.umount()
 
 
 # --- snapshots ---------------------------------------------------------------------------------------------------

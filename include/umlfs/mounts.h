@@ -33,7 +33,7 @@ int mounts_find_mountpoint(const char *mountpoint, char **session_out);
 /*
  * Unmounts, as root with umount2(2), else with fusermount3(1). detach: also while it is in use, or its daemon
  * is dead.
- * -EBUSY names the process that uses it. Errors are written to log.
+ * -EBUSY names the process that uses it; where no process is to be seen, it is tried again for a second. Errors are written to log.
  */
 int mounts_unmount(const char *mountpoint, bool detach, const struct log *log);
 
