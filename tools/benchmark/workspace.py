@@ -98,6 +98,11 @@ class Workspace:
         """A million entries."""
         return Base(self, "large-base", trees.write_large_base)
 
+    @functools.cached_property
+    def guest_base(self):
+        """A Debian root."""
+        return Base(self, "guest-base", write_debian)
+
     def once(self, kind):
         """kind(self), made when it is first asked for."""
         if kind not in self._made:
@@ -123,6 +128,10 @@ class Workspace:
 
     def session(self, base=None, **options):
         return Session(self, base or self.base.imported, **options)
+
+
+def write_debian(path):
+    run("mmdebstrap", "--quiet", "--variant=minbase", "bookworm", path)
 
 
 class Base:
