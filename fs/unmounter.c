@@ -25,9 +25,10 @@ enum {
 	OWN_FD = STDERR_FILENO + 1,
 };
 
-/* Messages after the names. */
+/* Messages: its first, and ours after the names. */
 enum {
-	LEND = 'l', /* with a descriptor */
+	READY = 'r', /* it has left the daemon */
+	LEND = 'l',  /* with a descriptor */
 	ASK = 'u',
 };
 
@@ -69,15 +70,17 @@ static bool is_mounted(const char *session, const char *mountpoint)
 	return mounts_find_mountpoint(mountpoint, &found) == 0 && strcmp(found, session) == 0;
 }
 
-/* Keeps its end of the socket; the first three descriptors lead nowhere. A signal to the daemon's group must not end it. */
+static int say(int fd, char word)
+{
+	return send(fd, &word, sizeof(word), MSG_NOSIGNAL) < 0 ? -EPIPE : 0;
+}
+
+/* Keeps its end of the socket; the first three descriptors lead nowhere. */
 static int leave_daemon(int fd)
 {
 	int kept = fcntl(fd, F_DUPFD_CLOEXEC, OWN_FD);
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	sigset_t all;
 
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, NULL);
 	setsid();
 	prctl(PR_SET_NAME, "umlfs-unmount");
 	for (int i = 0; i < OWN_FD; i++)
@@ -96,7 +99,7 @@ static int run(int fd)
 
 	fd = leave_daemon(fd);
 	daemon = (int)syscall(SYS_pidfd_open, getppid(), 0);
-	if (fd < 0 || hear(fd, names, sizeof(names), &device) == 0)
+	if (fd < 0 || say(fd, READY) < 0 || hear(fd, names, sizeof(names), &device) == 0)
 		return 0;
 	mountpoint = names + strlen(names) + 1;
 	while (*word != ASK && hear(fd, word, sizeof(word), &device) > 0)
@@ -113,6 +116,7 @@ static int run(int fd)
 int unmounter_fork(struct unmounter *u)
 {
 	cleanup_fd int ours = -1, its = -1;
+	sigset_t all, before;
 	int fds[2];
 	pid_t pid;
 
@@ -121,11 +125,15 @@ int unmounter_fork(struct unmounter *u)
 		return -errno;
 	ours = fds[0];
 	its = fds[1];
+	/* In the other for good: a signal to the daemon's group must not end it. */
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
 	pid = fork();
-	if (pid < 0)
-		return -errno;
 	if (pid == 0)
 		_exit(run(its));
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	if (pid < 0)
+		return -errno;
 	u->fd = take_fd(&ours);
 	u->pid = pid;
 	return 0;
@@ -136,6 +144,8 @@ int unmounter_name(struct unmounter *u, const char *session, const char *mountpo
 	char names[NAMES_MAX];
 	size_t len = strlen(session) + 1, mountpoint_len = strlen(mountpoint) + 1;
 
+	if (recv(u->fd, names, 1, 0) != 1)
+		return -EPIPE;
 	if (len + mountpoint_len >= sizeof(names))
 		return -ENAMETOOLONG;
 	memcpy(names, session, len);
@@ -157,12 +167,10 @@ int unmounter_lend(struct unmounter *u, int device)
 
 int unmounter_ask(struct unmounter *u)
 {
-	char word = ASK;
-
 	if (u->asked)
 		return 0;
 	u->asked = true;
-	return send(u->fd, &word, sizeof(word), MSG_NOSIGNAL) < 0 ? -EPIPE : 0;
+	return say(u->fd, ASK);
 }
 
 int unmounter_wait(struct unmounter *u)

@@ -20,7 +20,7 @@ struct unmounter {
 /* Forks it: before the process has threads or anything open that must not live longer than the daemon. 0 or -errno. */
 int unmounter_fork(struct unmounter *u);
 
-/* What it shall unmount, both absolute paths. 0 or -errno. */
+/* What it shall unmount, both absolute paths. It has let go of all that was the daemon's then. 0; -EPIPE when it was killed; -errno. */
 int unmounter_name(struct unmounter *u, const char *session, const char *mountpoint);
 
 /* Lends it a clone of the mount's device (device.h), with which it answers for a daemon that died; once. 0 or -errno. */

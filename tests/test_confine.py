@@ -9,6 +9,7 @@ import re
 import signal
 import struct
 import subprocess
+import time
 
 import pytest
 
@@ -126,7 +127,9 @@ def check_descriptors(place, pid, base, free=()):
     for number, what in descriptors(pid).items():
         assert number in free or own.fullmatch(what), (number, what)
     for child in children(pid):
-        kept = descriptors(child)
+        end = time.monotonic() + PATIENCE
+        while len(kept := descriptors(child)) < 6:      # the device is sent to it, and comes when it looks
+            assert time.monotonic() < end, kept
         assert [kept.pop(number) for number in range(3)] == ['/dev/null'] * 3
         assert sorted(what.split(':')[0] for what in kept.values()) == ['/dev/fuse', 'anon_inode', 'socket'], kept
 
