@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "cleanup.h"
 #include "export_acl.h"
@@ -27,6 +29,8 @@ struct export_tar {
 	struct state *state;
 	struct import_meter *meter;
 	struct archive *a;
+	int fd;
+	bool given_up; /* nothing more is written */
 	struct archive_entry *entry;
 	locale_t locale, before;
 	unsigned char *chunk;
@@ -66,7 +70,31 @@ static int compress_as_named(struct archive *a, const char *file)
 	return r;
 }
 
-static int start(struct export_tar *t, int fd)
+static la_ssize_t put_bytes(struct archive *a, void *arg, const void *bytes, size_t len)
+{
+	const struct export_tar *t = arg;
+	ssize_t n;
+
+	do {
+		errno = ECANCELED;
+		n = t->given_up ? -1 : write(t->fd, bytes, len);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		archive_set_error(a, errno, "%s", "Write error");
+	return n;
+}
+
+/* As with archive_write_open_fd(): a file ends where the archive does, in a pipe or a device the last block is a whole one. */
+static int open_archive(struct export_tar *t)
+{
+	struct stat st;
+
+	if (t->fd != STDOUT_FILENO && fstat(t->fd, &st) == 0 && S_ISREG(st.st_mode))
+		archive_write_set_bytes_in_last_block(t->a, 1);
+	return archive_write_open(t->a, t, NULL, put_bytes, NULL);
+}
+
+static int start(struct export_tar *t)
 {
 	int r = archive_write_set_format_pax(t->a);
 
@@ -76,7 +104,7 @@ static int start(struct export_tar *t, int fd)
 	if (r == ARCHIVE_OK)
 		r = compress_as_named(t->a, t->o->file);
 	if (r == ARCHIVE_OK)
-		r = archive_write_open_fd(t->a, fd);
+		r = open_archive(t);
 	return r == ARCHIVE_OK ? 0 : failed(t, NULL);
 }
 
@@ -89,6 +117,7 @@ int export_tar_new(int fd, const struct export_options *options, struct state *s
 	if (!t)
 		return log_errno(options->log, -ENOMEM, "%s", options->file);
 	t->o = options;
+	t->fd = fd;
 	t->state = state;
 	t->meter = meter;
 	/* In C all names that are not ASCII would be marked as of no known character set. */
@@ -101,7 +130,7 @@ int export_tar_new(int fd, const struct export_options *options, struct state *s
 	if (!t->a || !t->entry || !t->chunk || t->zeros == MAP_FAILED)
 		r = log_errno(options->log, -ENOMEM, "%s", options->file);
 	else
-		r = start(t, fd);
+		r = start(t);
 	if (r < 0) {
 		export_tar_free(t);
 		return r;
@@ -116,7 +145,9 @@ void export_tar_free(struct export_tar *t)
 		return;
 	archive_entry_free(t->entry);
 	if (t->a) {
-		archive_write_fail(t->a); /* nothing more is written; no harm behind the end */
+		/* By itself libarchive does not close what has failed, and all that its filters hold would leak. */
+		t->given_up = true;
+		archive_write_close(t->a);
 		archive_write_free(t->a);
 	}
 	if (t->locale) {

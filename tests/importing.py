@@ -100,7 +100,7 @@ def imported(source, base, *flags, **options):
 
 def refused(source, base, *flags, **options):
     """Imports, which must fail with one line and leave nothing beside the base. The line."""
-    parent = os.path.dirname(os.path.abspath(base))
+    parent = os.path.dirname(os.path.abspath(os.path.join(options.get('cwd', '.'), base)))
     before = sorted(os.listdir(parent))
     status, stderr = umlfs_import(*flags, source, base, **options)
     assert status == 1, (status, stderr)

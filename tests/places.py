@@ -20,9 +20,9 @@ import traceback
 import pytest
 
 from calls import whole_listing, write_file
-from umlfs_cli import ROOT, Place, ids
+from umlfs_cli import PATIENCE, ROOT, Place, ids
 
-SECONDS_MAX = 60
+SECONDS_MAX = PATIENCE
 
 
 class Again(Exception):

@@ -7,11 +7,13 @@ import pathlib
 import re
 import signal
 import subprocess
+import tempfile
 
 import pytest
 
 import guest
-from umlfs_cli import PATIENCE, ROOT, USERS, children, identity, kill_and_wait, mounts_below, program, run, wait_pid
+from umlfs_cli import (PATIENCE, ROOT, USERS, children, identity, kill_and_wait, mounts_below, program, run, wait_pid,
+                       without_leak_check)
 
 as_root = pytest.mark.skipif(not ROOT, reason='needs root: makes mounts of its own')
 with_kernel = pytest.mark.skipif(guest.uml_kernel() is None, reason='no linux.uml: apt-get install user-mode-linux')
@@ -54,7 +56,7 @@ def refused(fact, mend, status, facts, verdict='fail'):
 
 @with_kernel
 @pytest.mark.parametrize('user', USERS)
-def test_a_machine_that_boots_guests_is_told_to(user, tmp_path):
+def test_a_machine_that_boots_guests_is_told_to(user):
     status, facts = facts_of(user=user)
     assert status == 0, facts
     assert re.fullmatch(r'boots and ends in [\d.]+ s', facts['guest']['text'])
@@ -80,18 +82,16 @@ def test_a_closed_fuse_device_is_found():
 
 @as_root
 @with_kernel
-def test_fusermount3_that_is_missing_or_not_setuid_is_found(tmp_path):
+def test_fusermount3_that_is_missing_or_not_setuid_is_found():
     status, facts = facts_of('linux.uml', env={**os.environ, 'PATH': '/nonexistent'})
     refused('fusermount3', 'apt-get install fuse3', status, facts)
-    os.chmod(tmp_path, 0o755)
-    for parent in list(tmp_path.parents)[:3]:
-        if parent.is_relative_to('/tmp') and parent != pathlib.Path('/tmp'):
-            os.chmod(parent, 0o755)
-    plain = tmp_path / 'fusermount3'
-    plain.write_text('#!/bin/sh\nexit 1\n')
-    plain.chmod(0o755)
-    status, facts = facts_of(env={**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}'})
-    refused('fusermount3', r'chmod u\+s', status, facts)
+    with tempfile.TemporaryDirectory(prefix='umlfs-bin-') as directory:
+        os.chmod(directory, 0o755)
+        plain = pathlib.Path(directory, 'fusermount3')
+        plain.write_text('#!/bin/sh\nexit 1\n')
+        plain.chmod(0o755)
+        status, facts = facts_of(env={**os.environ, 'PATH': f'{directory}:{os.environ["PATH"]}'})
+        refused('fusermount3', r'chmod u\+s', status, facts)
 
 
 @as_root
@@ -106,7 +106,7 @@ def test_a_place_for_memory_that_will_not_do_is_found(options, verdict):
 
 @with_kernel
 def test_ptrace_that_is_forbidden_is_found():
-    status, facts = facts_of(before=['/usr/bin/python3', '-c', WITHOUT_PTRACE])
+    status, facts = facts_of(before=['/usr/bin/python3', '-c', WITHOUT_PTRACE], env=without_leak_check())
     refused('ptrace', 'ptrace', status, facts)
     assert facts['guest']['verdict'] == 'fail'
 

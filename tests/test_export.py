@@ -1,6 +1,5 @@
 """What `umlfs export` and `umlfs commit` promise: all of a state, the same bytes each time, whole or not at all."""
 
-import contextlib
 import filecmp
 import os
 import signal
@@ -8,6 +7,7 @@ import socket
 import stat
 import subprocess
 import tarfile
+import tempfile
 
 import pytest
 
@@ -30,18 +30,16 @@ def same_bytes(one, other):
 
 
 @pytest.fixture(scope='module')
-def full_archive(tmp_path_factory):
+def full_archive():
     """With everything that an archive can hold."""
-    directory = tmp_path_factory.mktemp('tree')
-    tree = make_tree(f'{directory}/tree')
-    archive = f'{directory}/tree.tar'
-    subprocess.run(['tar', '-C', tree, '--format=pax', '--numeric-owner', *ALL_XATTRS, '--acls', '-S', '-cf', archive, '.'],
-                   check=True)
-    for path in directory, *directory.parents:
-        with contextlib.suppress(PermissionError):
-            os.chmod(path, os.stat(path).st_mode | 0o755)
-    os.chmod(archive, 0o644)
-    return archive
+    with tempfile.TemporaryDirectory(prefix='umlfs-tree-') as directory:    # what is in pytest's own, no other user may read for long
+        tree = make_tree(f'{directory}/tree')
+        archive = f'{directory}/tree.tar'
+        subprocess.run(['tar', '-C', tree, '--format=pax', '--numeric-owner', *ALL_XATTRS, '--acls', '-S', '-cf', archive, '.'],
+                       check=True)
+        os.chmod(directory, 0o755)
+        os.chmod(archive, 0o644)
+        yield archive
 
 
 def session_on(place, archive):

@@ -14,11 +14,11 @@ import pytest
 pytest.register_assert_rewrite('importing')
 from importing import (MIB, area, both_users, content, imported, index_bytes, index_of, needs_programs, needs_root,
                        python_tar, refused, start_import, umlfs_import, write)
+from umlfs_cli import PATIENCE, without_leak_check
 
 pytestmark = needs_programs
 
 TEMPORARY = r'\.base\.importing-[a-z0-9]{6}'
-PATIENCE = 60  # seconds for what takes milliseconds
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
@@ -221,11 +221,10 @@ def make_source(area, kind):
 def import_with_failing(call, number, source, base):
     """(was there such a call, exit status, what was said)"""
     trace = f'{source}.trace'
-    # A leak checker does not work under strace.
     run = subprocess.run(['strace', '-o', trace, '-e', f'trace={call}', '-e', f'inject={call}:error=EIO:when={number}',
                           os.environ['UMLFS'], 'import', source, base],
                          stderr=subprocess.PIPE, text=True, check=False,
-                         env=os.environ | {'ASAN_OPTIONS': 'detect_leaks=0'})
+                         env=without_leak_check())
     with open(trace, encoding='utf-8') as lines:
         return '(INJECTED)' in lines.read(), run.returncode, run.stderr
 

@@ -34,7 +34,7 @@ TEST_USER = 'umlfs-test'
 ROOT = os.geteuid() == 0
 USERS = ['root', 'ordinary'] if ROOT else ['ordinary']
 REPORT = r'Sanitizer|runtime error:'  # what a daemon built with sanitizers says at its end, or when it is damaged
-PATIENCE = 60   # seconds for what takes milliseconds
+PATIENCE = int(os.environ.get('UMLFS_TEST_PATIENCE', 60))     # seconds for what takes milliseconds
 
 
 # --- the program -------------------------------------------------------------------------------------------------
@@ -68,6 +68,11 @@ def identity(user):
         return {}
     uid, gid = ids(user)
     return {'user': uid, 'group': gid, 'extra_groups': []}
+
+
+def without_leak_check():
+    """The environment for a program that is traced, or may not trace: the leak checker of a build with sanitizers traces it itself."""
+    return {**os.environ, 'ASAN_OPTIONS': f'{os.environ.get("ASAN_OPTIONS", "")}:detect_leaks=0'}
 
 
 def start(*args, user='root', **options):

@@ -9,6 +9,7 @@
 #include <fuse_opt.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -188,18 +189,32 @@ static int run_umlfs(const char **words)
 	return WIFEXITED(status) && WEXITSTATUS(status) == EXIT_DONE ? EXIT_DONE : MOUNT_FAILED;
 }
 
+static int mount_as_told(struct fuse_args *args, struct helper *h)
+{
+	const char *words[WORDS_MAX];
+
+	if (fuse_opt_parse(args, h, known, take) < 0 || check(h) < 0)
+		return MOUNT_USAGE;
+	if (h->fake)
+		return EXIT_DONE;
+	fill_words(h, words);
+	return run_umlfs(words);
+}
+
 static int run_mount(int argc, char **argv)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(argc, argv);
-	const char *words[WORDS_MAX];
 	struct helper h = {0};
+	int r = mount_as_told(&args, &h);
 
-	if (fuse_opt_parse(&args, &h, known, take) < 0 || check(&h) < 0)
-		return MOUNT_USAGE;
-	if (h.fake)
-		return EXIT_DONE;
-	fill_words(&h, words);
-	return run_umlfs(words);
+	fuse_opt_free_args(&args);
+	free(h.lower);
+	free(h.upper);
+	free(h.work);
+	free(h.size);
+	free(h.inodes);
+	free(h.options);
+	return r;
 }
 
 /* umount.fuse.umlfs MOUNTPOINT [-flnrv] [-t TYPE] [-N NAMESPACE]: returns when everything is on disk. */

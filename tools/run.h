@@ -76,11 +76,13 @@ static inline int run_guest_end(int pipe)
 	return pipe == RUN_INPUT || pipe == RUN_ORDERS ? 0 : 1;
 }
 
-/* run_options.c: -1 and *out, or the exit status. Everything in it borrows from argv or stays for good. */
+/* run_options.c: -1 and *out, for run_free_options(), or the exit status. The words in it borrow from argv. */
 int run_parse(int argc, char **argv, struct run_options *out);
+void run_free_options(struct run_options *options);
 
-/* run_plan.c: 0, or -errno after it has said why. Touches nothing. */
+/* run_plan.c: 0 and *out, for run_free_plan(), or -errno after it has said why. Touches nothing. */
 int run_make_plan(const struct run_options *options, struct run_plan *out);
+void run_free_plan(struct run_plan *plan);
 
 /* run_job.c: the description for umlfs-init, on the heap. */
 int run_write_job(const struct run_plan *plan, char **text_out, size_t *len_out);

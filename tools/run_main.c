@@ -39,7 +39,9 @@ static int print_command_line(const struct run_plan *plan)
 	for (char **word = words; *word; word++) {
 		print_quoted(*word);
 		putchar(word[1] ? ' ' : '\n');
+		free(*word);
 	}
+	free(words);
 	return EXIT_DONE;
 }
 
@@ -92,13 +94,26 @@ static int run(struct run_plan *plan)
 	struct run_result result = {0};
 	struct run_keeper keeper;
 	int pipes[RUN_PIPES][2];
+	int status;
 
 	if (open_log(plan) < 0 || make_pipes(pipes) < 0 || run_start_keeper(plan, pipes, &keeper) < 0)
 		return RUN_FAILED;
 	for (int i = 0; i < RUN_PIPES; i++)
 		close(pipes[i][run_guest_end(i)]);
 	run_watch(plan, &keeper, pipes, &tail, &result);
-	return run_report(plan, &result, &tail);
+	status = run_report(plan, &result, &tail);
+	free(result.why);
+	free(result.kept);
+	return status;
+}
+
+static int carry_out(struct run_plan *plan)
+{
+	if (plan->options->dry_run)
+		return print_command_line(plan);
+	if (plan->options->verbose)
+		say_plan(plan);
+	return run(plan);
 }
 
 int main(int argc, char **argv)
@@ -111,11 +126,11 @@ int main(int argc, char **argv)
 	r = run_parse(argc, argv, &options);
 	if (r >= 0)
 		return r == EXIT_DONE ? EXIT_DONE : RUN_FAILED;
-	if (run_make_plan(&options, &plan) < 0)
-		return RUN_FAILED;
-	if (options.dry_run)
-		return print_command_line(&plan);
-	if (options.verbose)
-		say_plan(&plan);
-	return run(&plan);
+	r = RUN_FAILED;
+	if (run_make_plan(&options, &plan) == 0) {
+		r = carry_out(&plan);
+		run_free_plan(&plan);
+	}
+	run_free_options(&options);
+	return r;
 }

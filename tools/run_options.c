@@ -225,6 +225,13 @@ static int take(void *arg, int flag, const char *value)
 	}
 }
 
+void run_free_options(struct run_options *options)
+{
+	free(options->env.at);
+	free(options->shares.at);
+	free(options->files.at);
+}
+
 int run_parse(int argc, char **argv, struct run_options *out)
 {
 	struct run_options o = {.json_fd = -1, .mem = "256M"};
@@ -235,12 +242,15 @@ int run_parse(int argc, char **argv, struct run_options *out)
 	if (argc < 2)
 		return cmd_usage_error(&command, "run: too few arguments");
 	r = cmd_parse(&command, argc - 1, argv + 1, &flags, 1, INT_MAX, &first);
-	if (r >= 0)
-		return r;
-	o.place = argv[1 + first];
-	o.command = argv + 1 + first + 1;
-	if (o.command[0] && !*o.command[0])
-		return cmd_usage_error(&command, "run: COMMAND is empty");
-	*out = o;
-	return -1;
+	if (r < 0) {
+		o.place = argv[1 + first];
+		o.command = argv + 1 + first + 1;
+		if (o.command[0] && !*o.command[0])
+			r = cmd_usage_error(&command, "run: COMMAND is empty");
+	}
+	if (r < 0)
+		*out = o;
+	else
+		run_free_options(&o);
+	return r;
 }

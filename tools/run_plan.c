@@ -115,16 +115,16 @@ static int plan_place(struct run_plan *plan)
 	char *path = realpath(place, NULL);
 	struct stat st;
 
+	if (path && is_session(path)) {
+		plan->session = path;
+		return plan_session(plan);
+	}
+	plan->base = path;
 	if (!path || stat(path, &st) < 0)
 		return log_errno(&cmd_log, -errno, "%s: is to be a base or a session", place);
 	if (!S_ISDIR(st.st_mode))
 		return log_error(&cmd_log, -ENOTDIR,
 		                 "%s: is neither a base nor a session: make a base of it with `umlfs import`", place);
-	if (is_session(path)) {
-		plan->session = path;
-		return plan_session(plan);
-	}
-	plan->base = path;
 	if (plan->options->snapshot)
 		return log_error(&cmd_log, -EINVAL, "--snapshot %s: a base has no snapshots: give a session",
 		                 plan->options->snapshot);
@@ -222,6 +222,29 @@ static int plan_kernel(struct run_plan *plan)
 	return 0;
 }
 
+static void free_shares(struct run_share *shares, size_t n)
+{
+	for (size_t i = 0; shares && i < n; i++)
+		free(shares[i].host);
+	free(shares);
+}
+
+void run_free_plan(struct run_plan *plan)
+{
+	free_shares(plan->shares, plan->options->shares.n);
+	free_shares(plan->files, plan->options->files.n);
+	free(plan->kernel);
+	free(plan->preload);
+	free(plan->init);
+	free(plan->base);
+	free(plan->session);
+	free(plan->mountpoint);
+	if (plan->lock >= 0)
+		close(plan->lock);
+	if (plan->log >= 0)
+		close(plan->log);
+}
+
 int run_make_plan(const struct run_options *options, struct run_plan *out)
 {
 	struct run_plan plan = {.options = options, .lock = -1, .log = -1};
@@ -237,5 +260,7 @@ int run_make_plan(const struct run_options *options, struct run_plan *out)
 		r = plan_place(&plan);
 	if (r == 0)
 		*out = plan;
+	else
+		run_free_plan(&plan);
 	return r;
 }

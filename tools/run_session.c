@@ -48,7 +48,7 @@ static _Noreturn void serve(const struct run_plan *plan, const char *path, int r
 	ready = 3;
 	options.ready_arg = &ready;
 	r = serve_run(&options);
-	_exit(r < 0 ? RUN_FAILED : EXIT_DONE);
+	exit(r < 0 ? RUN_FAILED : EXIT_DONE); /* not _exit(): a leak checker has its say */
 }
 
 /* Returns what the server says: its mountpoint, or nothing when it ended; -ECANCELED when stop can be read. */
@@ -89,6 +89,7 @@ int run_mount(const struct run_plan *plan, int stop, struct run_session *session
 	}
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return log_errno(&cmd_log, -errno, "pipe");
+	fflush(NULL);
 	session->server = fork();
 	if (session->server == 0)
 		serve(plan, session->path, fds[1], parent);
