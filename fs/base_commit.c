@@ -146,6 +146,14 @@ static int check_place(const struct states *states, const struct import_place *p
 	                 "the base another place");
 }
 
+static void tell_temporary(const struct base_commit *c, const struct import_place *place)
+{
+	cleanup_free char *path = c->o->temporary ? import_place_temporary(place) : NULL;
+
+	if (path)
+		c->o->temporary(path);
+}
+
 static int make(struct base_commit *c, struct states *states, const char *name, struct import_place *place,
                 struct import_result *result)
 {
@@ -159,6 +167,7 @@ static int make(struct base_commit *c, struct states *states, const char *name, 
 	root = import_place_begin(place);
 	if (root < 0)
 		return root;
+	tell_temporary(c, place);
 	r = fill(c, root, result);
 	if (c->meter.stopped)
 		return -ECANCELED;
@@ -181,6 +190,8 @@ int base_commit_run(const struct base_commit_options *options, struct import_res
 	if (r == 0)
 		r = make(&c, states, name, place, &made);
 	import_place_free(place);
+	if (options->temporary)
+		options->temporary(NULL);
 	states_free(states);
 	if (r == 0)
 		*result = made;

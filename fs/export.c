@@ -56,6 +56,8 @@ static int open_temporary(const struct export_options *o, struct place *p)
 		p->temporary = NULL;
 		return fail(o, r);
 	}
+	if (o->temporary)
+		o->temporary(p->temporary);
 	mask = umask(0);
 	umask(mask);
 	return fchmod(p->fd, 0666 & ~mask) < 0 ? fail(o, -errno) : 0;
@@ -85,10 +87,12 @@ static int commit(const struct export_options *o, struct place *p)
 	return 0;
 }
 
-static void free_place(struct place *p)
+static void free_place(const struct export_options *o, struct place *p)
 {
 	if (p->temporary)
 		unlink(p->temporary);
+	if (o->temporary)
+		o->temporary(NULL);
 	close_fd(p->fd);
 	free(p->temporary);
 	free(p->path);
@@ -140,7 +144,7 @@ static int export_states(const struct export_options *o, struct states *states, 
 	}
 	if (r == 0)
 		r = commit(o, &place);
-	free_place(&place);
+	free_place(o, &place);
 	return r;
 }
 

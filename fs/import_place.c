@@ -303,6 +303,13 @@ int import_place_begin(struct import_place *p)
 	return p->fd;
 }
 
+char *import_place_temporary(const struct import_place *p)
+{
+	char *path;
+
+	return asprintf(&path, "%s/%s", p->parent_path, p->temporary) < 0 ? NULL : path;
+}
+
 static int put_in_place(struct import_place *p)
 {
 	unsigned int flags = 0;

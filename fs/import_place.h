@@ -25,6 +25,9 @@ void import_place_free(struct import_place *p);
 /* True when the base would lie below this directory, or replace one of those that it lies in. */
 bool import_place_touches(const struct import_place *p, int dirfd);
 
+/* The path of what is being made, on the heap, or NULL. */
+char *import_place_temporary(const struct import_place *p);
+
 /* Removes what killed imports of this base left, and makes an empty directory: its descriptor, borrowed, or
  * -errno. */
 int import_place_begin(struct import_place *p);

@@ -1,6 +1,7 @@
-"""The index of a base that is cut short while a session is mounted on it: the mount ends and says why, and nothing is lost."""
+"""The index of a base that is cut short while it is mapped: whatever maps it ends and says why, and nothing is lost or left."""
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -67,6 +68,111 @@ def test_zeros_in_place_of_names_are_damage_and_not_a_missing_file(place):
     mounted = place.mount(base)
     os.truncate(index, read_all(index).index(b'dev'))
     assert mounted.do(errno_of, os.stat, mounted / 'dev') == errno.EUCLEAN
+
+
+def remove_all(directory):
+    for name in os.listdir(directory):
+        if name.startswith('file'):
+            os.unlink(f'{directory}/{name}')
+
+
+def without_files(place):
+    """A base whose files are all gone, so that whoever compares it has much to say."""
+    base = large_base(place)
+    remove_all(base)
+    return base
+
+
+def session_of(place, change=None):
+    base, session = large_base(place), f'{place.path}/session'
+    mounted = place.mount(base, session)
+    if change:
+        mounted.do(change, mounted.path)
+    mounted.umount()
+    return session
+
+
+def expect_named(place, process, err, status):
+    """It ended with one line that names the file."""
+    index = f'{place.path}/base/.umlfs/index'
+    assert process.returncode == status, err
+    assert err.count('\n') == 1 and '`umlfs check`' in err
+    assert err.startswith((f'umlfs: {index}: cut short', f'umlfs: {place.path}/session/base.index: cut short'))
+
+
+@pytest.mark.parametrize('make, words, status', [
+    (without_files, ['verify'], 8),
+    (lambda place: session_of(place, remove_all), ['diff'], 2),
+    (session_of, ['export'], 1),
+], ids=['verify', 'diff', 'export'])
+def test_a_command_whose_index_is_cut_short_ends_and_names_it(place, make, words, status):
+    what = [*words, make(place), *(['-'] if words == ['export'] else [])]
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    process = place.start(*what, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    with open(reader, 'rb', buffering=0) as out:
+        assert out.read(1)    # the pipe is full: it writes no more until somebody reads
+        os.truncate(f'{place.path}/base/.umlfs/index', 0)
+        out.read()
+    _, err = process.communicate(timeout=20)
+    expect_named(place, process, os.fsdecode(err), status)
+
+
+def stop_when(process, seen):
+    """True when it is stopped after seen() came true; False when it has ended before."""
+    while process.poll() is None:
+        if not seen():
+            continue
+        process.send_signal(signal.SIGSTOP)
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        if os.WIFSTOPPED(status):
+            return True
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return False
+
+
+def stopped(start, seen):
+    """A process that start() makes, stopped while seen(process) is true: again until it is not faster than the look at it."""
+    for _ in range(50):
+        process = start()
+        if stop_when(process, lambda: seen(process)):
+            return process
+        process.communicate()
+    raise AssertionError('it is never seen')
+
+
+def maps(process, path):
+    with open(f'/proc/{process.pid}/maps', encoding='utf-8') as table:
+        return path in table.read()
+
+
+def cut_and_go_on(place, process, status):
+    os.truncate(f'{place.path}/base/.umlfs/index', 0)
+    process.send_signal(signal.SIGCONT)
+    _, err = process.communicate(timeout=60)
+    expect_named(place, process, os.fsdecode(err), status)
+
+
+def test_a_check_whose_index_is_cut_short_ends_and_names_it(place):
+    base = large_base(place)
+    process = stopped(lambda: place.start('check', base, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE),
+                      lambda process: maps(process, f'{base}/.umlfs/index'))
+    cut_and_go_on(place, process, 8)
+
+
+@pytest.mark.parametrize('command, prefix', [('export', '.exporting-'), ('commit', '.made.importing-')])
+def test_what_a_command_was_making_goes_with_it(place, command, prefix):
+    session, out = session_of(place), f'{place.path}/out'
+    place.do(os.mkdir, out)
+
+    def start():
+        subprocess.run(['rm', '-rf', f'{out}/made'], check=True)
+        return place.start(command, session, f'{out}/made', stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    process = stopped(start, lambda process: any(name.startswith(prefix) for name in os.listdir(out)))
+    cut_and_go_on(place, process, 1)
+    assert os.listdir(out) == []
 
 
 def serve(place, base):

@@ -14,6 +14,7 @@ struct command {
 	const char *usage;   /* the arguments */
 	const char *help;    /* one line */
 	const char *details; /* what --help says besides, or NULL; ends with a newline */
+	int failed;          /* its exit status when it could not do its work; 0: EXIT_FAILED */
 	int (*run)(const struct command *self, int argc, char **argv);
 };
 

@@ -1,7 +1,8 @@
 /*
  * cmd_bus: says which mapped file could not be read when the kernel ends the process for it.
- * Invariant: nothing but async-signal-safe calls; the name comes from /proc/self/maps, so nothing has to be kept for it.
- * Called by the mount command.
+ * Invariant: the name comes from /proc/self/maps, so nothing has to be kept for it. A fault comes where mapped bytes are read, and
+ * nothing that reads them holds a lock of the C library, so what is not async-signal-safe may be called, after the line is out.
+ * Called by every program that reads bases and sessions.
  */
 #include "cmd_bus.h"
 
@@ -14,8 +15,16 @@
 #include <unistd.h>
 
 #include "cmd.h"
+#include "umlfs/scratch.h"
 
-enum { CHUNK = 1024 };
+enum { CHUNK = 1024, WHAT_MAX = 32 };
+
+/* A signal's action gets no argument of ours. */
+static struct {
+	const char *what;
+	int status;
+	char leftover[PATH_MAX]; /* "": none */
+} on_bus;
 
 /* A line of /proc/self/maps, see proc_pid_maps(5): "from-to perms offset device inode    path". */
 struct line {
@@ -76,38 +85,54 @@ static char *append(char *to, const char *text, size_t len)
 	return to + len;
 }
 
+static void say(const void *address)
+{
+	static const char start[] = "umlfs: ", unknown[] = "a mapped file",
+			  why[] = ": cut short or unreadable while in use: ",
+			  end[] = " has ended; `umlfs check` tells what is left\n";
+	struct line line;
+	char text[sizeof(start) + sizeof(line.path) + sizeof(why) + sizeof(end) + WHAT_MAX];
+	char *to = append(text, start, sizeof(start) - 1);
+	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd >= 0 && find(fd, (uintptr_t)address, &line))
+		to = append(to, line.path, line.len);
+	else
+		to = append(to, unknown, sizeof(unknown) - 1);
+	to = append(to, why, sizeof(why) - 1);
+	to = append(to, on_bus.what, strnlen(on_bus.what, WHAT_MAX));
+	to = append(to, end, sizeof(end) - 1);
+	n = write(STDERR_FILENO, text, (size_t)(to - text));
+	(void)n; /* there is nobody else to tell */
+}
+
 static void end(int number, siginfo_t *info, void *context)
 {
-	static const char
-		start[] = "umlfs: ",
-		unknown[] = "a mapped file",
-		why[] = ": cut short or unreadable while in use: this mount has ended; `umlfs check` tells what "
-			"is left, then mount again\n";
-	struct line line;
-	char text[sizeof(start) + sizeof(line.path) + sizeof(why)];
-	char *to = append(text, start, sizeof(start) - 1);
-	ssize_t n;
-	int fd;
-
 	(void)context;
 	if (info->si_code <= 0) { /* kill(2): the action is the default's again */
 		raise(number);
 		return;
 	}
-	fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-	if (fd >= 0 && find(fd, (uintptr_t)info->si_addr, &line))
-		to = append(to, line.path, line.len);
-	else
-		to = append(to, unknown, sizeof(unknown) - 1);
-	to = append(to, why, sizeof(why) - 1);
-	n = write(STDERR_FILENO, text, (size_t)(to - text));
-	(void)n; /* there is nobody else to tell */
-	_exit(EXIT_FAILED);
+	say(info->si_addr);
+	if (on_bus.leftover[0])
+		scratch_remove(on_bus.leftover, NULL);
+	_exit(on_bus.status);
 }
 
-void cmd_catch_bus(void)
+void cmd_bus_remove(const char *path)
+{
+	/* Empty while it is written. */
+	on_bus.leftover[0] = '\0';
+	if (path && strlen(path) < sizeof(on_bus.leftover))
+		strcpy(on_bus.leftover, path);
+}
+
+void cmd_catch_bus(const char *what, int status)
 {
 	struct sigaction action = {.sa_sigaction = end, .sa_flags = (int)(SA_SIGINFO | SA_RESETHAND)};
 
+	on_bus.what = what;
+	on_bus.status = status;
 	sigaction(SIGBUS, &action, NULL);
 }

@@ -132,5 +132,6 @@ const struct command cmd_check = {
 		   "            is session or base\n\n"
 		   "Exit status: 0 clean, 1 all that was found is mended, 4 damage is left, 8 it\n"
 		   "could not be looked over (no such session, mounted, ...), 2 wrong usage.\n",
+	.failed = EXIT_NO_LOOK,
 	.run = run_check,
 };

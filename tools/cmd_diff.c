@@ -369,5 +369,6 @@ const struct command cmd_diff = {
 		   "                 minor), xattrs (values in hexadecimal)}\n\n"
 		   "Exit status, as of diff(1): 0 the same (with --assert: nothing else changed), 1\n"
 		   "different, 2 trouble.\n",
+	.failed = EXIT_TROUBLE,
 	.run = run_diff,
 };

@@ -266,7 +266,7 @@ static int run_mount(const struct command *self, int argc, char **argv)
 	flags.serve.session = argv[first + 1];
 	flags.serve.mountpoint = argc - first > 2 ? argv[first + 2] : NULL;
 	mounts_settle(flags.serve.session);
-	cmd_catch_bus();
+	cmd_catch_bus("this mount", EXIT_FAILED);
 	if (!flags.foreground)
 		return run_in_background(&flags);
 	close_range(STDERR_FILENO + 1, UINT_MAX, 0); /* what the caller forgot to close is not the daemon's */

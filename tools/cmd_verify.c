@@ -111,5 +111,6 @@ const struct command cmd_verify = {
 		   "          sizes of the files added up\n\n"
 		   "Exit status: 0 as imported, 4 something is not, 8 it could not be looked at (no\n"
 		   "such base, its index is damaged, interrupted, ...), 2 wrong usage.\n",
+	.failed = EXIT_NO_LOOK,
 	.run = run_verify,
 };

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cmd_bus.h"
 #include "cmd_meter.h"
 #include "umlfs/base_commit.h"
 #include "umlfs/export.h"
@@ -58,7 +59,8 @@ static int run_export(const struct command *self, int argc, char **argv)
 {
 	static const struct option names[] = {{.name = "diff", .has_arg = optional_argument, .val = 'D'}, {0}};
 	struct cmd_meter meter;
-	struct export_options options = {.log = &cmd_log, .progress = cmd_meter_tell, .progress_arg = &meter};
+	struct export_options options = {
+		.log = &cmd_log, .progress = cmd_meter_tell, .progress_arg = &meter, .temporary = cmd_bus_remove};
 	struct cmd_flags flags = {.letters = "", .names = names, .arg = &options, .take = take_diff};
 	struct export_result result = {0};
 	double took;
@@ -93,7 +95,8 @@ static int run_commit(const struct command *self, int argc, char **argv)
 {
 	static const struct option names[] = {{.name = "force", .val = 'F'}, {0}};
 	struct cmd_meter meter;
-	struct base_commit_options options = {.log = &cmd_log, .progress = cmd_meter_tell, .progress_arg = &meter};
+	struct base_commit_options options = {
+		.log = &cmd_log, .progress = cmd_meter_tell, .progress_arg = &meter, .temporary = cmd_bus_remove};
 	struct cmd_flags flags = {.letters = "", .names = names, .arg = &options, .take = take_force};
 	struct import_result result = {0};
 	double took;
@@ -145,6 +148,7 @@ static const struct command commit_command = {
 
 int main(int argc, char **argv)
 {
+	cmd_catch_bus("this command", EXIT_FAILED);
 	if (argc >= 2 && strcmp(argv[1], commit_command.name) == 0)
 		return commit_command.run(&commit_command, argc - 1, argv + 1);
 	if (argc >= 2 && strcmp(argv[1], export_command.name) == 0)

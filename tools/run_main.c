@@ -12,6 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cmd_bus.h"
+
 static void print_quoted(const char *word)
 {
 	if (*word &&
@@ -123,6 +125,7 @@ int main(int argc, char **argv)
 	int r;
 
 	fill_streams();
+	cmd_catch_bus("this command", RUN_FAILED);
 	r = run_parse(argc, argv, &options);
 	if (r >= 0)
 		return r == EXIT_DONE ? EXIT_DONE : RUN_FAILED;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cmd.h"
+#include "cmd_bus.h"
 
 const struct command *const commands[] = {
 	&cmd_import, &cmd_mount, &cmd_umount, &cmd_snapshot, &cmd_reset,  &cmd_list,
@@ -63,8 +64,10 @@ int main(int argc, char **argv)
 	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
 		return print_version();
 	for (const struct command *const *c = commands; *c; c++) {
-		if (strcmp(argv[1], (*c)->name) == 0 || ((*c)->alias && strcmp(argv[1], (*c)->alias) == 0))
-			return (*c)->run(*c, argc - 1, argv + 1);
+		if (strcmp(argv[1], (*c)->name) != 0 && (!(*c)->alias || strcmp(argv[1], (*c)->alias) != 0))
+			continue;
+		cmd_catch_bus("this command", (*c)->failed ? (*c)->failed : EXIT_FAILED);
+		return (*c)->run(*c, argc - 1, argv + 1);
 	}
 	log_error(&cmd_log, 0, "%s: unknown command; `umlfs --help` tells which there are", argv[1]);
 	return EXIT_USAGE;

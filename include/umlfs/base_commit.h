@@ -10,6 +10,7 @@ struct base_commit_options {
 	const struct log *log;
 	int (*progress)(void *arg, const struct progress *progress);
 	void *progress_arg;
+	void (*temporary)(const char *path); /* as of export_options */
 };
 
 /*

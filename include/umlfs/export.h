@@ -21,6 +21,11 @@ struct export_options {
 	const struct log *log;
 	int (*progress)(void *arg, const struct progress *progress); /* as of import_options */
 	void *progress_arg;
+	/*
+	 * Told what has to go when the process dies on the way, as soon as it is there, and NULL when it has its name or has
+	 * gone; may be NULL.
+	 */
+	void (*temporary)(const char *path);
 };
 
 struct export_result {
