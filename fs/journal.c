@@ -243,9 +243,9 @@ static int hold(struct journal *j, uint64_t to)
 }
 
 /* 0 when a frame that ends at byte `end` leaves enough behind it. */
-static int keep_reserve(struct journal *j, uint64_t end, bool frees)
+static int keep_reserve(struct journal *j, uint64_t end, bool frees, uint64_t owed)
 {
-	uint64_t least = end + (frees ? LAST : RESERVE);
+	uint64_t least = end + (frees ? LAST : RESERVE) + owed;
 	int r;
 
 	if (least <= j->held)
@@ -253,7 +253,7 @@ static int keep_reserve(struct journal *j, uint64_t end, bool frees)
 	look_held(j);
 	if (least <= j->held)
 		return 0;
-	r = hold(j, end + RESERVE + AHEAD);
+	r = hold(j, end + RESERVE + AHEAD + owed);
 	if (r == -ENOSPC || r == -EDQUOT)
 		r = hold(j, least);
 	return r;
@@ -268,9 +268,9 @@ static int cut_back(struct journal *j)
 	return r;
 }
 
-void journal_hold(struct journal *j)
+void journal_hold(struct journal *j, uint64_t owed)
 {
-	uint64_t room = RESERVE + AHEAD;
+	uint64_t room = RESERVE + AHEAD + owed;
 
 	look_held(j);
 	while (j->held < j->end + room && room >= LAST && hold(j, j->end + room) < 0)
@@ -284,7 +284,8 @@ void journal_release(struct journal *j)
 		cut_back(j);
 }
 
-int journal_append(struct journal *j, uint64_t serial, const unsigned char *payload, size_t len, bool frees)
+int journal_append(struct journal *j, uint64_t serial, const unsigned char *payload, size_t len, bool frees,
+                   uint64_t owed)
 {
 	struct disk_frame frame = {
 		.len = le32((uint32_t)len),
@@ -302,7 +303,7 @@ int journal_append(struct journal *j, uint64_t serial, const unsigned char *payl
 	if (r < 0)
 		return r;
 	j->broken = false;
-	r = keep_reserve(j, j->end + sizeof(frame) + len, frees);
+	r = keep_reserve(j, j->end + sizeof(frame) + len, frees, owed);
 	if (r < 0)
 		return r;
 	do {

@@ -47,15 +47,17 @@ int journal_replay(struct journal *j, uint64_t sealed_len, const struct log *log
  * Adds a frame, whole or not at all: a write that fails is taken back. Only after a replay that succeeded.
  *
  * Behind its end the file keeps blocks, not counted in its size (fallocate(2), FALLOC_FL_KEEP_SIZE), so that on a full
- * disk there is room for frames that free something. Others get -ENOSPC when they would leave too few.
+ * disk there is room for frames that free something. Others get -ENOSPC when they would leave too few. owed: bytes that any
+ * frame leaves besides, for frames that will come.
  */
-int journal_append(struct journal *j, uint64_t serial, const unsigned char *payload, size_t len, bool frees);
+int journal_append(struct journal *j, uint64_t serial, const unsigned char *payload, size_t len, bool frees,
+                   uint64_t owed);
 
 /* Gives those blocks back, before the journal is sealed or dropped; the next frame takes them again, or journal_hold(). */
 void journal_release(struct journal *j);
 
 /* Takes those blocks now, or as many as there are. */
-void journal_hold(struct journal *j);
+void journal_hold(struct journal *j, uint64_t owed);
 
 /* Puts the frames of another journal, whose whole frames end at byte len, behind those of dirfd/journal. */
 int journal_join(int dirfd, int from_dirfd, uint64_t len);

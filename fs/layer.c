@@ -224,6 +224,7 @@ void layer_forget(struct layer *l, uint64_t ino)
 		if (!entry)
 			continue;
 		l->n_tombstones -= entry->ino == 0;
+		l->owed -= layer_owed_for(entry->ino, entry->len);
 		map_remove(&l->entries, &entry->node);
 		free(entry);
 	}

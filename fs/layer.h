@@ -45,6 +45,7 @@ struct layer {
 	struct map inodes, entries, dirs;
 	uint64_t first_ino; /* lower numbers are the base's inodes */
 	uint64_t n_tombstones;
+	uint64_t owed;   /* bytes of journal that taking all its names away takes: see layer_will_owe() */
 	uint64_t bytes;  /* of files that are in the content folder */
 	uint64_t blocks; /* what they take on the host, 512 bytes each, as far as it is known */
 	int64_t made; /* inodes that the session made and that have names: those that this layer adds, or (below 0) takes away */
@@ -94,12 +95,25 @@ uint64_t layer_changes(const struct layer *l);
  * nowhere). In each case layer_discard() frees what was not used.
  */
 int layer_prepare(struct layer *l, struct layer_change *changes, unsigned int n);
+
+/*
+ * What l->owed will be after the changes. So much of the journal is kept for removing what has a name in the layer: on a disk that
+ * others filled, all that was made goes, even what holds no room. Names of below have no such place kept.
+ */
+uint64_t layer_will_owe(const struct layer *l, const struct layer_change *changes, unsigned int n);
+
 void layer_commit(struct layer *l, struct layer_change *changes, unsigned int n, uint64_t serial);
 void layer_discard(struct layer_change *changes, unsigned int n);
 
 static inline bool layer_has_content(const struct layer *l, const struct inode *attr)
 {
 	return S_ISREG(attr->mode) && attr->content_layer == l->id;
+}
+
+/* The record that takes a name of so many bytes away: its frame, the entry, and what changes of the inode and of the directory. */
+static inline uint64_t layer_owed_for(uint64_t ino, size_t len)
+{
+	return ino == 0 ? 0 : 112 + len;
 }
 
 /* How many bytes of the file are not here, but in the layer below. */

@@ -120,6 +120,22 @@ int layer_prepare(struct layer *l, struct layer_change *changes, unsigned int n)
 	return r;
 }
 
+uint64_t layer_will_owe(const struct layer *l, const struct layer_change *changes, unsigned int n)
+{
+	uint64_t owed = l->owed;
+
+	for (unsigned int i = 0; i < n; i++) {
+		const struct effect *e = &changes[i].effect;
+		const struct layer_entry *entry;
+
+		if (e->kind != EFFECT_ENTRY)
+			continue;
+		entry = layer_own_entry(l, e->parent, e->bytes, e->len);
+		owed += layer_owed_for(e->ino, e->len) - (entry ? layer_owed_for(entry->ino, entry->len) : 0);
+	}
+	return owed;
+}
+
 void layer_discard(struct layer_change *changes, unsigned int n)
 {
 	for (unsigned int i = 0; i < n; i++) {
@@ -237,6 +253,7 @@ static void drop_entry(struct layer *l, struct layer_dir *dir, struct layer_entr
 {
 	if (entry->ino == 0)
 		l->n_tombstones--;
+	l->owed -= layer_owed_for(entry->ino, entry->len);
 	layer_dir_remove(dir, entry);
 	map_remove(&l->entries, &entry->node);
 	free(entry);
@@ -258,6 +275,7 @@ static void commit_entry(struct layer *l, struct layer_change *c, uint64_t cooki
 	if (entry) {
 		layer_dir_remove(dir, entry);
 		l->n_tombstones -= entry->ino == 0;
+		l->owed -= layer_owed_for(entry->ino, entry->len);
 	} else {
 		entry = take_ptr(&c->entry);
 		entry->parent = e->parent;
@@ -268,6 +286,7 @@ static void commit_entry(struct layer *l, struct layer_change *c, uint64_t cooki
 	entry->ino = e->ino;
 	entry->cookie = cookie;
 	l->n_tombstones += entry->ino == 0;
+	l->owed += layer_owed_for(entry->ino, entry->len);
 	layer_dir_add(dir, entry);
 }
 

@@ -77,12 +77,16 @@ int session_apply(struct session *s)
 	struct layer *top = stack_top(&s->stack);
 	int n = s->next_serial < FORMAT_NUMBERS_END ? prepare(&s->stack, s->record.bytes, s->record.len, changes)
 	                                            : -ENOSPC;
+	uint64_t owed;
 	int r;
 
 	if (n < 0)
 		return n;
 	session_mark(s);
-	r = journal_append(top->journal, s->next_serial, s->record.bytes, s->record.len, s->record.frees);
+	owed = layer_will_owe(top, changes, (unsigned int)n);
+	if (s->record.frees && owed < top->owed)
+		owed = 0; /* this is what it was kept for */
+	r = journal_append(top->journal, s->next_serial, s->record.bytes, s->record.len, s->record.frees, owed);
 	if (r == 0)
 		layer_commit(top, changes, (unsigned int)n, s->next_serial++);
 	layer_discard(changes, (unsigned int)n);

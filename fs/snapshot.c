@@ -71,7 +71,7 @@ static void make_room(struct session *s)
 static void keep_room(struct session *s)
 {
 	if (s->stack.n > 0)
-		journal_hold(stack_top(&s->stack)->journal);
+		journal_hold(stack_top(&s->stack)->journal, stack_top(&s->stack)->owed);
 }
 
 /* Seals the top layer, under a name if one is given, and puts an empty one on it. The layers are loaded. */
@@ -310,6 +310,10 @@ int snapshot_delete(struct store *store, const char *name, const struct log *log
 	}
 	if (r == 0)
 		r = store_commit(store, &m, false);
+	if ((r == -ENOSPC || r == -EDQUOT) && s->stack.n == 0 && store_load(store) == 0) {
+		make_room(s); /* of a session that was not loaded for this */
+		r = store_commit(store, &m, false);
+	}
 	keep_room(s);
 	if (r < 0) {
 		free_change(&change);

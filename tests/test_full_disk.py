@@ -8,7 +8,7 @@ import pytest
 
 from calls import outcome
 from disk import Disk
-from umlfs_cli import ROOT, differences, kill_and_wait
+from umlfs_cli import ROOT, differences, kill_and_wait, write_archive
 
 KIB, MIB = 1 << 10, 1 << 20
 RESERVE_MAX = 300 * KIB     # of a session that has little to say
@@ -107,6 +107,32 @@ def test_room_comes_back(mounted, disk, way):
     assert mounted.place.run('check', mounted.session).endswith(': clean\n')
 
 
+def make_empty(number):
+    os.mkdir('full')
+    for nr in range(number):
+        write(f'full/{nr:0{20 + nr % 200}}', 0)
+        if nr % 10 == 0:
+            os.mkdir(f'full/dir{nr}')
+
+
+def remove_what_goes():
+    """How many of the base's files went before there was no room for another."""
+    return until_full(lambda number: os.unlink(f'{number:04}'))
+
+
+def test_names_that_hold_nothing_go_too_and_those_of_the_base_take_nothing_from_them(place, disk):
+    archive = place / 'many.tar'
+    write_archive(archive, [(f'{nr:04}', {}, b'') for nr in range(8000)])
+    mounted = place.mount(place.imported_base(archive=archive), disk / 'session')
+    mounted.do(in_directory, mounted.path, lambda: make_empty(4000))
+    disk.fill()
+    mounted.do(in_directory, mounted.path, lambda: until_full(lambda number: os.chmod('0001', 0o600 + number % 2)))
+    assert 700 < mounted.do(in_directory, mounted.path, remove_what_goes) < 8000
+    mounted.do(in_directory, mounted.path, WAYS['remove'])
+    mounted.umount()
+    assert place.run('check', mounted.session).endswith(': clean\n')
+
+
 @pytest.mark.parametrize('name', [[], ['@base'], ['one']], ids=['standing', 'base', 'named'])
 def test_a_reset_frees(mounted, disk, name):
     mounted.place.run('snapshot', mounted.session, 'one')
@@ -127,6 +153,17 @@ def test_a_snapshot_that_is_deleted_frees(mounted, disk):
     mounted.umount()
     mounted.place.mount(mounted.place / 'base', disk / 'session')
     mounted.do(write, mounted / 'after', 3 * MIB)
+
+
+def test_a_snapshot_that_is_deleted_while_nothing_is_mounted_frees(mounted, disk):
+    fill_up(mounted, disk)
+    mounted.place.run('snapshot', mounted.session, 'full')
+    mounted.place.run('reset', mounted.session, '@base')
+    mounted.umount()
+    disk.fill()
+    taken = room(disk)
+    mounted.place.run('delete', mounted.session, 'full')
+    assert room(disk) > taken + 3 * MIB
 
 
 def test_a_daemon_that_was_killed_is_mounted_again_and_frees(mounted, disk):
