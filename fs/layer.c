@@ -92,8 +92,10 @@ void layer_seal(struct layer *l)
 
 void layer_part_free(struct layer_part *part)
 {
-	if (part)
+	if (part) {
 		ranges_fini(&part->here);
+		ranges_fini(&part->fresh);
+	}
 	free(part);
 }
 
@@ -190,6 +192,16 @@ enum find layer_find(const struct layer *l, uint64_t parent, const char *name, s
 		return FIND_GONE;
 	*ino_out = entry->ino;
 	return FIND_HIT;
+}
+
+bool layer_part_synced(const struct layer *l, uint64_t ino, struct range *out)
+{
+	const struct layer_inode *inode = layer_own_inode(l, ino);
+
+	if (!inode || !inode->part || inode->part->fresh.n == 0)
+		return false;
+	*out = inode->part->fresh.list[0];
+	return true;
 }
 
 uint64_t layer_changes(const struct layer *l)

@@ -23,8 +23,9 @@ enum find { FIND_NONE, FIND_HIT, FIND_GONE };
 struct layer_part {
 	struct ranges
 		here; /* what the content file has of the bytes before below; what it names behind that means nothing */
-	uint64_t below; /* the others of so many bytes are those of the layer below */
-	uint64_t cap;   /* where layers were joined: below may never be more */
+	struct ranges fresh; /* those of them that may not be on disk: a hole in them was not written */
+	uint64_t below;      /* the others of so many bytes are those of the layer below */
+	uint64_t cap;        /* where layers were joined: below may never be more */
 };
 
 struct layer_inode {
@@ -115,6 +116,9 @@ static inline uint64_t layer_owed_for(uint64_t ino, size_t len)
 {
 	return ino == 0 ? 0 : 112 + len;
 }
+
+/* A range of a file in part that tells that all its parts are on disk (see record.h). False: there is nothing to tell. */
+bool layer_part_synced(const struct layer *l, uint64_t ino, struct range *out);
 
 /* How many bytes of the file are not here, but in the layer below. */
 static inline uint64_t layer_away(const struct layer_inode *inode)

@@ -70,12 +70,19 @@ static int prepare_bytes(struct layer *l, struct layer_change *changes, unsigned
 	return prepare_inode(l, changes, nr);
 }
 
+static int reserve_parts(struct layer_part *part)
+{
+	int r = ranges_reserve(&part->here, RECORD_EFFECTS);
+
+	return r < 0 ? r : ranges_reserve(&part->fresh, RECORD_EFFECTS);
+}
+
 static int prepare_partial(struct layer *l, struct layer_change *changes, unsigned int nr)
 {
 	struct layer_change *c = &changes[nr];
 
 	c->part = calloc(1, sizeof(*c->part));
-	if (!c->part || ranges_reserve(&c->part->here, RECORD_EFFECTS) < 0)
+	if (!c->part || reserve_parts(c->part) < 0)
 		return -ENOMEM;
 	return prepare_inode(l, changes, nr);
 }
@@ -89,7 +96,7 @@ static int prepare_part(struct layer *l, struct layer_change *changes, unsigned 
 		return 0;
 	if (!inode || !layer_has_content(l, &inode->attr))
 		return -EUCLEAN;
-	return inode->part ? ranges_reserve(&inode->part->here, RECORD_EFFECTS) : 0;
+	return inode->part ? reserve_parts(inode->part) : 0;
 }
 
 int layer_prepare(struct layer *l, struct layer_change *changes, unsigned int n)
@@ -326,6 +333,18 @@ static void commit_partial(struct layer *l, struct layer_change *c)
 	layer_count(l, inode, 1);
 }
 
+static void add_part(struct layer_part *part, uint64_t from, uint64_t to)
+{
+	bool in;
+
+	if (ranges_end(&part->here, from, &in) >= to && in) {
+		ranges_clear(&part->fresh);
+		return;
+	}
+	ranges_add(&part->here, from, to);
+	ranges_add(&part->fresh, from, to);
+}
+
 static void commit_part(struct layer *l, struct layer_change *c)
 {
 	struct layer_inode *inode = changed_inode(l, c);
@@ -334,7 +353,7 @@ static void commit_part(struct layer *l, struct layer_change *c)
 		return;
 	layer_count(l, inode, -1);
 	if (c->effect.kind == EFFECT_PART)
-		ranges_add(&inode->part->here, c->effect.from, c->effect.to);
+		add_part(inode->part, c->effect.from, c->effect.to);
 	set_below(inode, c->effect.kind == EFFECT_BELOW ? c->effect.to : inode->part->below);
 	layer_count(l, inode, 1);
 }

@@ -71,6 +71,12 @@ uint64_t ranges_end(const struct ranges *r, uint64_t at, bool *in)
 	return *in ? r->list[nr].to : r->list[nr].from;
 }
 
+void ranges_clear(struct ranges *r)
+{
+	r->n = 0;
+	r->bytes = 0;
+}
+
 void ranges_fini(struct ranges *r)
 {
 	free(r->list);

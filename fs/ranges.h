@@ -29,4 +29,7 @@ void ranges_add(struct ranges *r, uint64_t from, uint64_t to);
 /* Where the range that holds this byte ends, or (*in is false) the next one begins: UINT64_MAX when there is none. */
 uint64_t ranges_end(const struct ranges *r, uint64_t at, bool *in);
 
+/* Empties it; what was reserved stays. */
+void ranges_clear(struct ranges *r);
+
 void ranges_fini(struct ranges *r);

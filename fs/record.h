@@ -10,6 +10,8 @@
  *     partial: 5 | ino le64 | below le64: the content is in this layer from now on, but of the bytes before `below` only what
  *              part effects tell; the others are those of the layer below. A size below that lowers `below` for good.
  *     part:    6 | ino le64 | from le64 | to le64: the content file has the bytes from `from` up to, not with, `to`
+ *              where it had them already: all that effects told of this file's bytes before is on disk, so that a hole in them
+ *              was written as zeros, and not lost in a power cut
  *     below:   7 | ino le64 | below le64: the cut that lowered it was not made after all
  *
  * Effects say what is from now on, not what was done, so that applying one twice is harmless. Where two layers were joined,

@@ -400,6 +400,8 @@ int session_sync(struct session *s)
 	if (r < 0)
 		return r;
 	commit_durable(&s->commit, s->dirfd, nr);
+	/* Where that fails for lack of room, only a host that stores zeros as holes could tell. */
+	session_parts_synced(s);
 	mark_clear(s->dirfd);
 	s->marked = false;
 	return 0;

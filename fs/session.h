@@ -131,6 +131,12 @@ int session_part_torn(const struct layer_inode *inode, int fd);
 /* session_part.c: after a power cut: fills the holes in parts of the top layer with the bytes of below. */
 int session_mend_part(struct session *s, const struct layer_inode *inode, int fd);
 
+/* session_part.c: the parts of this inode in the top layer are on disk: records it. 0 or -errno. */
+int session_part_synced(struct session *s, uint64_t ino);
+
+/* The same for all inodes. */
+int session_parts_synced(struct session *s);
+
 /* Records what the runs of writes came to, so that no file is dirty. */
 int session_settle(struct session *s);
 

@@ -1,7 +1,8 @@
 /*
  * session_part: files whose content file in a layer has only parts of their bytes: who has the others.
  * Invariant: in a content file of the top layer, bytes before `below` that no record tells are a hole, and bytes that one tells
- * are none: so a power cut cannot make one look like the other.
+ * are none: so a power cut cannot make one look like the other. Once they are on disk and the journal tells so, they may be holes,
+ * because a host may store zeros as such.
  * Called by session_write, recovery and tree.
  */
 #include "session.h"
@@ -130,14 +131,14 @@ void session_punch_away(struct session *s, uint64_t ino, int fd, uint64_t from, 
 	}
 }
 
-/* The first hole in the parts at this offset or behind it, and its length: 1; 0 when there is none. */
+/* The first hole in the parts that may not be on disk, at this offset or behind it, and its length: 1; 0 when there is none. */
 static int next_hole(const struct layer_part *part, int fd, uint64_t *at, uint64_t *len)
 {
 	uint64_t from = *at;
 
 	while (from < part->below) {
 		bool here;
-		uint64_t end = ranges_end(&part->here, from, &here);
+		uint64_t end = ranges_end(&part->fresh, from, &here);
 		off_t hole = here ? lseek(fd, (off_t)from, SEEK_HOLE) : 0;
 		off_t data;
 
@@ -200,4 +201,45 @@ int session_mend_part(struct session *s, const struct layer_inode *inode, int fd
 		at += len;
 	}
 	return r;
+}
+
+int session_part_synced(struct session *s, uint64_t ino)
+{
+	struct range range;
+
+	if (!layer_part_synced(stack_top(&s->stack), ino, &range))
+		return 0;
+	record_start(&s->record);
+	record_part(&s->record, ino, range.from, range.to);
+	s->record.frees = true;
+	return session_apply(s);
+}
+
+struct synced {
+	struct session *session;
+	int result;
+};
+
+static void tell_synced(struct map_node *node, void *arg)
+{
+	struct synced *synced = arg;
+
+	if (synced->result == 0)
+		synced->result = session_part_synced(synced->session, ((const struct layer_inode *)node)->attr.ino);
+}
+
+int session_parts_synced(struct session *s)
+{
+	struct synced synced = {.session = s};
+	struct layer *top = s->stack.n > 0 ? stack_top(&s->stack) : NULL;
+	uint64_t before;
+
+	if (!top || top->sealed) /* nothing was loaded, or only to be read */
+		return 0;
+	before = journal_size(top->journal);
+
+	map_each(&top->inodes, tell_synced, &synced);
+	if (synced.result == 0 && journal_size(top->journal) > before)
+		synced.result = journal_sync(top->journal);
+	return synced.result;
 }

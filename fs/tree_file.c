@@ -405,6 +405,7 @@ int tree_fsync(struct tree *t, uint64_t ino)
 		/* Content first: a record must never name bytes that can still vanish. */
 		if (fdatasync(fd) < 0)
 			return -errno;
+		session_part_synced(t->session, ino); /* without room for it, as it was */
 	}
 	r = journal_sync(top->journal);
 	/* A layer that a power cut takes back with its manifest would take the bytes along. */

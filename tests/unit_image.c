@@ -14,6 +14,8 @@
 #include "unit.h"
 #include "unit_dump.h"
 
+enum { WRITE_MAX = 4 * WORLD_COPY_UNIT };
+
 static struct crashed *taking; /* nftw(3) passes nothing on */
 
 static int take_one(const char *path, const struct stat *st, int kind, struct FTW *where)
@@ -137,4 +139,20 @@ void image_open_after_boot(struct crashed *c, const char *when)
 	if (*c->w.place.lines)
 		fail_msg("%s, opened again: %s", when, c->w.place.lines);
 	free(first);
+}
+
+void image_write(struct crashed *c, const char *path, char byte, size_t len, uint64_t offset)
+{
+	static char bytes[WRITE_MAX];
+
+	assert_true(len <= sizeof(bytes));
+	memset(bytes, byte, len);
+	expect_status(tree_write(&c->w.tree, world_ino(&c->w, path), bytes, len, offset), (long)len, "writing %s",
+	              path);
+}
+
+void image_content_path(struct crashed *c, const char *path, char out[64])
+{
+	snprintf(out, 64, "layers/%u/content/%llu", stack_top(&c->w.store->session.stack)->id,
+	         (unsigned long long)world_ino(&c->w, path));
 }

@@ -40,5 +40,11 @@ int image_session_fd(struct crashed *c);
 void image_remove(struct crashed *c, const char *path);
 bool image_has(struct crashed *c, const char *path);
 
+/* So many bytes of one letter into a file of the tree. */
+void image_write(struct crashed *c, const char *path, char byte, size_t len, uint64_t offset);
+
+/* Where its content is in the session, if it is in the top layer. */
+void image_content_path(struct crashed *c, const char *path, char out[64]);
+
 /* Opens it once, and again: the second time there is nothing left to mend. */
 void image_open_after_boot(struct crashed *c, const char *when);

@@ -321,12 +321,14 @@ static void check_knows_of_parts(void **state)
 	put(f, 'w', 100, 1);
 	put(f, 'w', 9 * UNIT, 3 * UNIT);
 	fd = content_fd(f, O_RDWR);
-	world_close(&f->w);
+	expect_status(session_settle(&f->w.store->session), 0, "settling");
+	world_crash(&f->w);
 	check(f, text);
 	assert_string_equal(text, "");
 	assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 10 * UNIT, UNIT), 0);
 	check(f, text);
 	assert_string_equal(text, "");
+	assert_int_equal(unlinkat(f->w.place.fd, "session/running", 0), 0);
 	assert_int_equal(symlinkat("the boot before", f->w.place.fd, "session/running"), 0);
 	check(f, text);
 	assert_non_null(strstr(text, "has holes where it has parts of its file"));

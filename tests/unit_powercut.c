@@ -15,19 +15,17 @@
 #include "unit_image.h"
 #include "unit_op.h"
 
-enum { BASE_BYTES = 5000, PARTS_BYTES = 9 * WORLD_COPY_UNIT + 100 };
+enum { BASE_BYTES = 5000 };
 
 static void fill_base(int basefd)
 {
-	static unsigned char bytes[BASE_BYTES], parts[PARTS_BYTES];
+	static unsigned char bytes[BASE_BYTES];
 
 	memset(bytes, 'b', sizeof(bytes));
 	place_put(basefd, "cut", bytes, sizeof(bytes));
 	place_put(basefd, "grown", bytes, sizeof(bytes));
 	place_put(basefd, "changed", bytes, sizeof(bytes));
 	assert_int_equal(mkdirat(basefd, "dir", 0755), 0);
-	memset(parts, 'b', sizeof(parts));
-	place_put(basefd, "parts", parts, sizeof(parts));
 }
 
 static int setup(void **state)
@@ -47,16 +45,6 @@ static int teardown(void **state)
 	world_fini(&c->w);
 	free(c);
 	return 0;
-}
-
-static void put(struct crashed *c, const char *path, char byte, size_t len, uint64_t offset)
-{
-	static char bytes[2 * WORLD_COPY_UNIT + BASE_BYTES];
-
-	assert_true(len <= sizeof(bytes));
-	memset(bytes, byte, len);
-	expect_status(tree_write(&c->w.tree, world_ino(&c->w, path), bytes, len, offset), (long)len, "writing %s",
-	              path);
 }
 
 static void make(struct crashed *c, const char *path)
@@ -90,12 +78,6 @@ static bool is(struct crashed *c, const char *path, char a, size_t first, char b
 	return true;
 }
 
-static void content_path(struct crashed *c, const char *path, char out[64])
-{
-	snprintf(out, 64, "layers/%u/content/%llu", stack_top(&c->w.store->session.stack)->id,
-	         (unsigned long long)world_ino(&c->w, path));
-}
-
 /*
  * The journal is there, the bytes of files are not: fsync of one file makes the journal's records of all
  * others last.
@@ -106,13 +88,13 @@ static void a_file_has_its_old_bytes_or_its_new_ones(void **state)
 	char paths[4][64];
 	static const char *const names[] = {"cut", "grown", "changed", "new"};
 
-	put(c, "changed", 'n', 1000, 0);
-	put(c, "grown", 'n', BASE_BYTES, BASE_BYTES);
+	image_write(c, "changed", 'n', 1000, 0);
+	image_write(c, "grown", 'n', BASE_BYTES, BASE_BYTES);
 	expect_status(world_truncate(&c->w, world_ino(&c->w, "cut"), 3000), 0, "truncate");
 	make(c, "new");
-	put(c, "new", 'n', 4000, 0);
+	image_write(c, "new", 'n', 4000, 0);
 	for (unsigned int i = 0; i < 4; i++)
-		content_path(c, names[i], paths[i]);
+		image_content_path(c, names[i], paths[i]);
 	for (int settled = 0; settled < 2; settled++) {
 		if (settled)
 			expect_status(session_settle(&c->w.store->session), 0, "settling");
@@ -158,14 +140,14 @@ static void what_fsync_promised_is_there(void **state)
 	size_t synced;
 	uint64_t ino = world_ino(&c->w, "cut");
 
-	put(c, "cut", 'n', 10, 0);
+	image_write(c, "cut", 'n', 10, 0);
 	expect_status(world_truncate(&c->w, ino, 100), 0, "truncate");
 	expect_status(tree_fsync(&c->w.tree, ino), 0, "fsync");
 	assert_false(commit_pending(&c->w.store->session.commit));
-	content_path(c, "cut", path);
+	image_content_path(c, "cut", path);
 	synced = (size_t)journal_size(stack_top(&c->w.store->session.stack)->journal);
-	put(c, "cut", 'm', 400, 100);
-	put(c, "grown", 'n', 10, 0);
+	image_write(c, "cut", 'm', 400, 100);
+	image_write(c, "grown", 'n', 10, 0);
 	expect_status(session_settle(&c->w.store->session), 0, "settling");
 	make(c, "new");
 	image_take(c);
@@ -186,7 +168,6 @@ static void what_fsync_promised_is_there(void **state)
 	}
 }
 
-/* Pages of the journal come to the disk in any order: zeros between frames end it. */
 /* Makes the bytes zero, as a block that was not written reads; the place of the first that was not zero before. */
 static size_t make_gap(struct crashed *c, size_t at)
 {
@@ -205,6 +186,7 @@ static size_t make_gap(struct crashed *c, size_t at)
 	return at + first;
 }
 
+/* Pages of the journal come to the disk in any order: zeros between frames end it. */
 static void a_gap_in_the_journal_ends_it(void **state)
 {
 	struct crashed *c = *state;
@@ -232,109 +214,6 @@ static void a_gap_in_the_journal_ends_it(void **state)
 	}
 	for (unsigned int i = 0; i < 5; i++)
 		free(states[i]);
-}
-
-/* Bytes of a content file that did not come to the disk. */
-static void make_hole(struct crashed *c, const char *path, uint64_t from, uint64_t len)
-{
-	int fd = image_session_fd(c);
-	int content = openat(fd, path, O_RDWR | O_CLOEXEC);
-
-	assert_int_equal(fallocate(content, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)len), 0);
-	close(content);
-	close(fd);
-}
-
-/* What the parts hold when the units in the mask did not come to the disk, of a file of this length. */
-static void expect_parts(struct crashed *c, unsigned int holes, size_t size, const char *when)
-{
-	static char bytes[2 * PARTS_BYTES];
-	struct inode inode = world_inode(&c->w, "parts");
-
-	expect_status((long)inode.size, (long)size, "%s: size", when);
-	expect_status(tree_read(&c->w.tree, inode.ino, bytes, sizeof(bytes), 0), (long)size, "%s", when);
-	for (size_t at = 0; at < size; at++) {
-		size_t unit = at / WORLD_COPY_UNIT;
-		bool is_written = (at >= 1000 && at < 1100) ||
-		                  (at >= 3 * WORLD_COPY_UNIT && at < 5 * WORLD_COPY_UNIT) || at >= PARTS_BYTES;
-		char want = is_written && !(holes >> unit & 1) ? 'n' : 'b';
-
-		if (bytes[at] != want)
-			fail_msg("%s: byte %zu is %c, not %c", when, at, bytes[at], want);
-	}
-}
-
-/* The journal says which parts are there; those that are not go back to the bytes of the base, the others stay. */
-static void a_part_has_its_old_bytes_or_its_new_ones(void **state)
-{
-	static const unsigned int units[] = {0, 3, 4, 9};
-	struct crashed *c = *state;
-	char path[64], when[80];
-
-	put(c, "parts", 'n', 100, 1000);
-	put(c, "parts", 'n', 2 * WORLD_COPY_UNIT, 3 * WORLD_COPY_UNIT);
-	put(c, "parts", 'n', 2000, PARTS_BYTES);
-	content_path(c, "parts", path);
-	for (int settled = 0; settled < 2; settled++) {
-		if (settled)
-			expect_status(session_settle(&c->w.store->session), 0, "settling");
-		image_take(c);
-		for (unsigned int mask = 0; mask < 8; mask++) {
-			unsigned int holes = 0;
-
-			image_put(c, true);
-			for (unsigned int i = 0; i < 3; i++) {
-				if (mask >> i & 1) {
-					make_hole(c, path, units[i] * WORLD_COPY_UNIT, WORLD_COPY_UNIT);
-					holes |= 1u << units[i];
-				}
-			}
-			snprintf(when, sizeof(when), "holes %x, settled %d", holes, settled);
-			image_open_after_boot(c, when);
-			expect_parts(c, holes, PARTS_BYTES + 2000, when);
-		}
-		for (size_t len = 0; len < PARTS_BYTES + 2000; len += 1000) {
-			unsigned int holes = 0;
-
-			image_put(c, true);
-			image_part(c, path, len);
-			if (len == 0 && settled)
-				image_remove(c, path);
-			for (unsigned int i = 0; i < 10; i++) {
-				/* A block that is there in part has zeros behind: nothing writes such a file. */
-				if (i * WORLD_COPY_UNIT >= len)
-					holes |= 1u << i;
-			}
-			if (len % WORLD_COPY_UNIT && len < PARTS_BYTES)
-				continue;
-			snprintf(when, sizeof(when), "%zu bytes, settled %d", len, settled);
-			image_open_after_boot(c, when);
-			expect_parts(c, holes, len > PARTS_BYTES ? len : PARTS_BYTES, when);
-		}
-		image_put(c, false);
-		world_open(&c->w);
-	}
-}
-
-/* Of a part that was synced nothing is ever taken for missing: what guests punch or write as zeros is there as zeros. */
-static void zeros_in_a_synced_part_stay(void **state)
-{
-	struct crashed *c = *state;
-	uint64_t ino = world_ino(&c->w, "parts");
-	char bytes[3 * WORLD_COPY_UNIT];
-
-	put(c, "parts", 0, WORLD_COPY_UNIT, WORLD_COPY_UNIT);
-	expect_status(tree_fallocate(&c->w.tree, ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, WORLD_COPY_UNIT),
-	              0, "punch");
-	expect_status(tree_fsync(&c->w.tree, ino), 0, "fsync");
-	world_crash(&c->w);
-	assert_int_equal(unlinkat(c->w.place.fd, "session/running", 0), 0);
-	assert_int_equal(symlinkat("the boot before", c->w.place.fd, "session/running"), 0);
-	world_open(&c->w);
-	assert_int_equal(*c->w.place.lines, '\0');
-	assert_int_equal(tree_read(&c->w.tree, ino, bytes, sizeof(bytes), 0), sizeof(bytes));
-	for (size_t i = 0; i < sizeof(bytes); i++)
-		assert_int_equal(bytes[i], i < 2 * WORLD_COPY_UNIT ? 0 : 'b');
 }
 
 static bool has_snapshot(struct crashed *c, const char *name)
@@ -381,14 +260,14 @@ static void a_snapshot_not_yet_on_disk_is_whole_or_absent(void **state)
 	char *before, content[64], when[80];
 	size_t synced, whole;
 
-	put(c, "cut", 's', BASE_BYTES, 0);
+	image_write(c, "cut", 's', BASE_BYTES, 0);
 	world_snapshot(&c->w, "first");
 	make(c, "synced");
 	expect_status(tree_fsync(&c->w.tree, 1), 0, "fsync");
 	synced = (size_t)journal_size(stack_top(&c->w.store->session.stack)->journal);
-	put(c, "changed", 'n', 1000, 0);
+	image_write(c, "changed", 'n', 1000, 0);
 	make(c, "last");
-	content_path(c, "changed", content);
+	image_content_path(c, "changed", content);
 	assert_int_equal(snapshot_create(c->w.store, "second", &c->w.place.log, &change), 0);
 	before = dump_world(&c->w, DUMP_ALL);
 	make(c, "after");
@@ -428,10 +307,10 @@ static void a_reset_not_yet_on_disk_is_whole_or_absent(void **state)
 	struct snapshot_change change;
 	char *before, *after, when[80];
 
-	put(c, "cut", 's', 100, 0);
+	image_write(c, "cut", 's', 100, 0);
 	world_snapshot(&c->w, "first");
 	after = dump_world(&c->w, DUMP_ALL);
-	put(c, "changed", 'n', 1000, 0);
+	image_write(c, "changed", 'n', 1000, 0);
 	make(c, "new");
 	expect_status(session_settle(&c->w.store->session), 0, "settling");
 	before = dump_world(&c->w, DUMP_ALL);
@@ -495,8 +374,8 @@ static void without_a_power_cut_a_short_file_is_damage(void **state)
 	char path[64], byte;
 	uint64_t ino = world_ino(&c->w, "changed");
 
-	put(c, "changed", 'n', 1000, 0);
-	content_path(c, "changed", path);
+	image_write(c, "changed", 'n', 1000, 0);
+	image_content_path(c, "changed", path);
 	for (int settled = 0; settled < 2; settled++) {
 		if (settled)
 			expect_status(session_settle(&c->w.store->session), 0, "settling");
@@ -524,9 +403,9 @@ static void a_copy_without_its_record_is_swept(void **state)
 	char kept[64], swept[64];
 	int fd;
 
-	put(c, "changed", 'n', 1000, 0);
-	content_path(c, "changed", kept);
-	content_path(c, "grown", swept);
+	image_write(c, "changed", 'n', 1000, 0);
+	image_content_path(c, "changed", kept);
+	image_content_path(c, "grown", swept);
 	image_take(c);
 	for (int booted = 0; booted < 2; booted++) {
 		image_put(c, booted);
@@ -572,7 +451,7 @@ static void fsync_takes_the_snapshot_below_along(void **state)
 	make(c, "new");
 	assert_int_equal(snapshot_create(c->w.store, "name", &c->w.place.log, &change), 0);
 	assert_true(commit_pending(&c->w.store->session.commit));
-	put(c, "new", 'n', 10, 0);
+	image_write(c, "new", 'n', 10, 0);
 	expect_status(tree_fsync(&c->w.tree, world_ino(&c->w, "new")), 0, "fsync");
 	assert_false(commit_pending(&c->w.store->session.commit));
 	assert_false(image_has(c, "manifest.old"));
@@ -586,8 +465,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_file_has_its_old_bytes_or_its_new_ones),
 		TEST(what_fsync_promised_is_there),
-		TEST(a_part_has_its_old_bytes_or_its_new_ones),
-		TEST(zeros_in_a_synced_part_stay),
 		TEST(a_gap_in_the_journal_ends_it),
 		TEST(a_snapshot_not_yet_on_disk_is_whole_or_absent),
 		TEST(a_reset_not_yet_on_disk_is_whole_or_absent),
