@@ -57,14 +57,14 @@ static void add_inode(struct map_node *node, void *arg)
 	add_node(arg, ((struct layer_inode *)node)->attr.ino);
 }
 
-static bool known(const struct diff_set *set, uint64_t hash, const struct layer_entry *e)
+static bool known(const struct diff_set *set, uint64_t hash, uint64_t parent, const struct layer_entry *e)
 {
 	const struct map_node *node = map_first(&set->slots, hash);
 
 	for (; node; node = map_next(node)) {
 		const struct diff_slot *slot = (const struct diff_slot *)node;
 
-		if (slot->parent == e->parent && slot->len == e->len && memcmp(slot->name, e->name, e->len) == 0)
+		if (slot->parent == parent && slot->len == e->len && memcmp(slot->name, e->name, e->len) == 0)
 			return true;
 	}
 	return false;
@@ -92,25 +92,24 @@ static int attach(struct diff_set *set, struct diff_slot *slot)
 	return r;
 }
 
-static void add_slot(struct map_node *node, void *arg)
+static void add_slot(uint64_t parent, const struct layer_entry *e, void *arg)
 {
-	const struct layer_entry *e = (const struct layer_entry *)node;
 	struct diff_set *set = arg;
-	uint64_t hash = checksum64(e->name, e->len, e->parent);
+	uint64_t hash = checksum64(e->name, e->len, parent);
 	struct diff_slot *slot;
 	uint64_t a = 0, b = 0;
 	int r = set->r;
 
-	if (r < 0 || known(set, hash, e))
+	if (r < 0 || known(set, hash, parent, e))
 		return;
-	r = names_lookup(&set->from->session.stack, e->parent, e->name, e->len, &a);
+	r = names_lookup(&set->from->session.stack, parent, e->name, e->len, &a);
 	if (r == 0)
-		r = names_lookup(&set->to->session.stack, e->parent, e->name, e->len, &b);
+		r = names_lookup(&set->to->session.stack, parent, e->name, e->len, &b);
 	if (r == 0)
 		r = map_reserve(&set->slots, 1);
 	slot = r == 0 && a != b ? calloc(1, sizeof(*slot)) : NULL;
 	if (slot) {
-		*slot = (struct diff_slot){.parent = e->parent, .name = e->name, .len = e->len, .a = a, .b = b};
+		*slot = (struct diff_slot){.parent = parent, .name = e->name, .len = e->len, .a = a, .b = b};
 		map_add(&set->slots, &slot->node, hash);
 		r = attach(set, slot);
 	} else if (r == 0 && a != b) {
@@ -125,7 +124,7 @@ static void add_layers(struct diff_set *set, const struct stack *stack, unsigned
 {
 	for (unsigned int i = common; i < stack->n; i++) {
 		map_each(&stack->layers[i]->inodes, add_inode, set);
-		map_each(&stack->layers[i]->entries, add_slot, set);
+		layer_each_entry(stack->layers[i], add_slot, set);
 	}
 }
 

@@ -28,6 +28,8 @@ struct index {
 	uint64_t len[INDEX_SECTIONS];
 	struct checksum_id id;
 	uint32_t flags;
+	dev_t dev; /* of the file */
+	ino_t ino;
 };
 
 /* The one door to inode rows. */
@@ -141,6 +143,8 @@ int index_open(int dirfd, const char *name, const char *label, const struct log 
 	if (!ix)
 		return -ENOMEM;
 	ix->map_len = (size_t)st.st_size;
+	ix->dev = st.st_dev;
+	ix->ino = st.st_ino;
 	r = check_sections(fd, label, log, &header, ix);
 	if (r < 0) {
 		free(ix);
@@ -169,6 +173,13 @@ void index_free(struct index *ix)
 		return;
 	munmap((void *)(uintptr_t)ix->map, ix->map_len);
 	free(ix);
+}
+
+bool index_is_file(const struct index *ix, int dirfd, const char *name)
+{
+	struct stat st;
+
+	return fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == ix->dev && st.st_ino == ix->ino;
 }
 
 struct checksum_id index_id(const struct index *ix)

@@ -36,6 +36,9 @@ struct index_content {
 int index_open(int dirfd, const char *name, const char *label, const struct log *log, struct index **out);
 void index_free(struct index *ix);
 
+/* True when dirfd/name is the very file that is mapped, by another name perhaps: its bytes have been checked then. */
+bool index_is_file(const struct index *ix, int dirfd, const char *name);
+
 /* The identity: two indexes with the same one hold the same bytes. */
 struct checksum_id index_id(const struct index *ix);
 

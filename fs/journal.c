@@ -336,6 +336,13 @@ int journal_sync(struct journal *j)
 	return fdatasync(j->fd) < 0 ? -errno : 0;
 }
 
+uint64_t journal_length(const struct journal *j)
+{
+	struct stat st;
+
+	return fstat(j->fd, &st) < 0 ? 0 : (uint64_t)st.st_size;
+}
+
 unsigned int journal_version(const struct journal *j)
 {
 	return j->version;

@@ -63,5 +63,8 @@ void journal_hold(struct journal *j, uint64_t owed);
 int journal_join(int dirfd, int from_dirfd, uint64_t len);
 
 int journal_sync(struct journal *j);
+/* Bytes of the file, before they were looked at: a hint. */
+uint64_t journal_length(const struct journal *j);
+
 unsigned int journal_version(const struct journal *j); /* that it was made with */
 uint64_t journal_size(const struct journal *j);        /* bytes, header included */

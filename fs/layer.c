@@ -99,24 +99,19 @@ void layer_part_free(struct layer_part *part)
 	free(part);
 }
 
-static void free_inode(struct map_node *node, void *arg)
+/* What an inode holds. */
+static void empty_inode(struct map_node *node, void *arg)
 {
 	struct layer_inode *inode = (struct layer_inode *)node;
 
 	layer_part_free(inode->part);
 	free(inode->xattrs);
 	free(inode->target);
-	free(inode);
-}
-
-static void free_entry(struct map_node *node, void *arg)
-{
-	free(node);
 }
 
 static void free_dir(struct map_node *node, void *arg)
 {
-	free(((struct layer_dir *)node)->slots);
+	layer_dir_fini((struct layer_dir *)node);
 	free(node);
 }
 
@@ -124,14 +119,19 @@ void layer_free(struct layer *l)
 {
 	if (!l)
 		return;
-	map_each(&l->inodes, free_inode, NULL);
-	map_each(&l->entries, free_entry, NULL);
+	if (l->apart)
+		map_each(&l->inodes, empty_inode, NULL);
 	map_each(&l->dirs, free_dir, NULL);
 	map_fini(&l->inodes);
-	map_fini(&l->entries);
 	map_fini(&l->dirs);
+	pool_fini(&l->pool);
 	journal_free(l->journal);
 	free(l);
+}
+
+void layer_free_entry(struct layer *l, struct layer_entry *entry)
+{
+	pool_put(&l->pool, entry, sizeof(*entry) + entry->len);
 }
 
 struct layer_inode *layer_own_inode(const struct layer *l, uint64_t ino)
@@ -141,26 +141,6 @@ struct layer_inode *layer_own_inode(const struct layer *l, uint64_t ino)
 	while (node && ((struct layer_inode *)node)->attr.ino != ino)
 		node = map_next(node);
 	return (struct layer_inode *)node;
-}
-
-uint64_t layer_entry_hash(uint64_t parent, const char *name, size_t len)
-{
-	return checksum64(name, len, parent);
-}
-
-struct layer_entry *layer_own_entry(const struct layer *l, uint64_t parent, const char *name, size_t len)
-{
-	struct map_node *node;
-
-	if (l->entries.n == 0)
-		return NULL;
-	for (node = map_first(&l->entries, layer_entry_hash(parent, name, len)); node; node = map_next(node)) {
-		struct layer_entry *entry = (struct layer_entry *)node;
-
-		if (entry->parent == parent && entry->len == len && memcmp(entry->name, name, len) == 0)
-			return entry;
-	}
-	return NULL;
 }
 
 struct layer_dir *layer_own_dir(const struct layer *l, uint64_t ino)
@@ -184,8 +164,11 @@ const struct layer_dir *layer_dir(const struct layer *l, uint64_t ino)
 
 enum find layer_find(const struct layer *l, uint64_t parent, const char *name, size_t len, uint64_t *ino_out)
 {
-	const struct layer_entry *entry = layer_own_entry(l, parent, name, len);
+	const struct layer_dir *dir = layer_own_dir(l, parent);
+	const struct layer_entry *entry = NULL;
 
+	if (dir && dir->live > 0)
+		entry = layer_dir_find(dir, layer_dir_hash(name, len), name, len);
 	if (!entry)
 		return FIND_NONE;
 	if (entry->ino == 0)
@@ -202,6 +185,31 @@ bool layer_part_synced(const struct layer *l, uint64_t ino, struct range *out)
 		return false;
 	*out = inode->part->fresh.list[0];
 	return true;
+}
+
+/* What layer_each_entry() was called with. */
+struct each_entry {
+	void (*visit)(uint64_t parent, const struct layer_entry *entry, void *arg);
+	void *arg;
+};
+
+static void each_of_dir(struct map_node *node, void *arg)
+{
+	const struct layer_dir *dir = (const struct layer_dir *)node;
+	const struct each_entry *each = arg;
+
+	for (size_t i = 0; i < dir->n; i++) {
+		if (dir->slots[i].entry)
+			each->visit(dir->ino, dir->slots[i].entry, each->arg);
+	}
+}
+
+void layer_each_entry(const struct layer *l, void (*visit)(uint64_t parent, const struct layer_entry *entry, void *arg),
+                      void *arg)
+{
+	struct each_entry each = {.visit = visit, .arg = arg};
+
+	map_each(&l->dirs, each_of_dir, &each);
 }
 
 uint64_t layer_changes(const struct layer *l)
@@ -237,20 +245,24 @@ void layer_forget(struct layer *l, uint64_t ino)
 			continue;
 		l->n_tombstones -= entry->ino == 0;
 		l->owed -= layer_owed_for(entry->ino, entry->len);
-		map_remove(&l->entries, &entry->node);
-		free(entry);
+		layer_free_entry(l, entry);
 	}
 	if (dir) {
+		if (l->recent_dir == dir)
+			l->recent_dir = NULL;
 		map_remove(&l->dirs, &dir->node);
 		free_dir(&dir->node, NULL);
 	}
 	if (!inode)
 		return;
 	layer_count(l, inode, -1);
+	l->n_unsettled -= layer_unsettled(inode);
+	l->recent[ino % LAYER_RECENT] = NULL;
 	if (!l->sealed && layer_has_content(l, &inode->attr))
 		content_remove(l->layersfd, l->id, ino);
 	map_remove(&l->inodes, &inode->node);
-	free_inode(&inode->node, NULL);
+	empty_inode(&inode->node, NULL);
+	pool_put(&l->pool, inode, sizeof(*inode));
 }
 
 void layer_wrote(struct layer *l, uint64_t ino, uint64_t size, struct timespec mtime, struct timespec ctime)

@@ -9,6 +9,7 @@
 #include "journal.h"
 #include "layer_dir.h"
 #include "map.h"
+#include "pool.h"
 #include "ranges.h"
 #include "record.h"
 #include "umlfs/log.h"
@@ -28,39 +29,55 @@ struct layer_part {
 	uint64_t cap;        /* where layers were joined: below may never be more */
 };
 
+struct layer_bytes {
+	size_t len;
+	unsigned char bytes[];
+};
+
 struct layer_inode {
 	struct map_node node; /* hash: number */
 	struct inode attr;
-	unsigned char *xattrs; /* the whole set, when has_xattrs */
-	char *target;          /* symlinks whose target is told here */
-	size_t xattrs_len, target_len;
-	bool has_xattrs;
-	struct layer_part *part; /* NULL: the content is here whole, or not at all */
+	struct layer_bytes *xattrs; /* the whole set, when it is told here */
+	struct layer_bytes *target; /* symlinks whose target is told here */
+	struct layer_part *part;    /* NULL: the content is here whole, or not at all */
 };
+
+enum { LAYER_RECENT = 8 };
 
 struct layer {
 	uint32_t id;
 	bool sealed;
 	int layersfd;            /* the session's, borrowed */
 	struct journal *journal; /* NULL once it is sealed and replayed */
-	struct map inodes, entries, dirs;
+	struct pool pool;        /* inodes and entries */
+	struct map inodes, dirs;
+	bool apart;         /* some inodes have memory of their own: a target, a set, parts */
 	uint64_t first_ino; /* lower numbers are the base's inodes */
+	uint64_t ino_end;   /* above the numbers of all inodes that were ever here */
 	uint64_t n_tombstones;
-	uint64_t owed;   /* bytes of journal that taking all its names away takes: see layer_will_owe() */
-	uint64_t bytes;  /* of files that are in the content folder */
-	uint64_t blocks; /* what they take on the host, 512 bytes each, as far as it is known */
+	uint64_t owed;        /* bytes of journal that taking all its names away takes: see layer_will_owe() */
+	uint64_t n_unsettled; /* inodes without names, or with a run of writes that no record closed */
+	uint64_t bytes;       /* of files that are in the content folder */
+	uint64_t blocks;      /* what they take on the host, 512 bytes each, as far as it is known */
+	/* What changes were about last, by number modulo LAYER_RECENT: NULL where that is not here. */
+	struct layer_inode *recent[LAYER_RECENT];
+	struct layer_dir *recent_dir;
 	int64_t made; /* inodes that the session made and that have names: those that this layer adds, or (below 0) takes away */
 };
 
-/* Memory for one effect, and what lies below it. */
+/* One effect on its way into a layer: what the layer and those below have of its object, and memory for what it adds. */
 struct layer_change {
-	struct effect effect;
-	bool below_exists; /* inode: below is valid; entry: some layer below has this name */
+	const struct effect *effect; /* borrowed until the commit */
+	bool below_exists;           /* inode: below is valid; entry: some layer below has this name */
 	struct inode below;
+	uint64_t hash;                 /* entry: of its name */
+	struct layer_inode *had_inode; /* what the layer has, NULL: nothing; after the commit what it has now */
+	struct layer_entry *had_entry;
+	struct layer_dir *had_dir;
 	struct layer_inode *inode;
 	struct layer_entry *entry;
 	struct layer_dir *dir;
-	void *bytes; /* a copy of the target or the set */
+	struct layer_bytes *bytes; /* a copy of the target or the set */
 	struct layer_part *part;
 };
 
@@ -85,11 +102,21 @@ const struct layer_inode *layer_inode(const struct layer *l, uint64_t ino);
 enum find layer_find(const struct layer *l, uint64_t parent, const char *name, size_t len, uint64_t *ino_out);
 const struct layer_dir *layer_dir(const struct layer *l, uint64_t ino);
 
+/* Calls visit for each entry, in no order; parent is the directory's number. */
+void layer_each_entry(const struct layer *l, void (*visit)(uint64_t parent, const struct layer_entry *entry, void *arg),
+                      void *arg);
+
 /* The layer is never written to again: its journal is closed. */
 void layer_seal(struct layer *l);
 
 /* Inodes and tombstones: what `list` calls changes. */
 uint64_t layer_changes(const struct layer *l);
+
+/*
+ * The steps of a change, in this order. layer_recall() looks up what the layer has; where it then answers true, below and
+ * below_exists are to be filled in by who knows the layers below: nothing else is ever asked of them.
+ */
+bool layer_recall(struct layer *l, const struct effect *effect, struct layer_change *out);
 
 /*
  * Gets memory for the n changes: 0, -ENOMEM, or -EUCLEAN for effects that make no sense (an inode that is
@@ -104,7 +131,7 @@ int layer_prepare(struct layer *l, struct layer_change *changes, unsigned int n)
 uint64_t layer_will_owe(const struct layer *l, const struct layer_change *changes, unsigned int n);
 
 void layer_commit(struct layer *l, struct layer_change *changes, unsigned int n, uint64_t serial);
-void layer_discard(struct layer_change *changes, unsigned int n);
+void layer_discard(struct layer *l, struct layer_change *changes, unsigned int n);
 
 static inline bool layer_has_content(const struct layer *l, const struct inode *attr)
 {
@@ -130,10 +157,15 @@ static inline uint64_t layer_away(const struct layer_inode *inode)
 
 /* For the layer_*.c files: what this layer has of it, or NULL. */
 struct layer_inode *layer_own_inode(const struct layer *l, uint64_t ino);
-struct layer_entry *layer_own_entry(const struct layer *l, uint64_t parent, const char *name, size_t len);
 struct layer_dir *layer_own_dir(const struct layer *l, uint64_t ino);
-uint64_t layer_entry_hash(uint64_t parent, const char *name, size_t len);
 void layer_part_free(struct layer_part *part); /* may be NULL */
+void layer_free_entry(struct layer *l, struct layer_entry *entry);
+
+/* For the layer_*.c files: one that n_unsettled counts. */
+static inline bool layer_unsettled(const struct layer_inode *inode)
+{
+	return inode->attr.nlink == 0 || inode->attr.dirty;
+}
 
 /* For the layer_*.c files: adds an inode to what the layer holds, or (sign -1) takes it out, as it is at this moment. */
 void layer_count(struct layer *l, const struct layer_inode *inode, int sign);

@@ -13,11 +13,58 @@
 
 enum { COOKIE_FIRST = 33, COOKIE_EFFECTS = 4 }; /* bits: above all cookies of a base, room for a record's effects */
 
-/* True when an effect of this kind before this one tells of the inode. */
-static bool told_before(const struct layer_change *changes, unsigned int nr, enum effect_kind kind)
+/* Changes come in runs about the same few inodes, and about new ones: most need no look into the map. */
+static struct layer_inode *recall_inode(struct layer *l, uint64_t ino)
+{
+	struct layer_inode **recent = &l->recent[ino % LAYER_RECENT];
+
+	if (ino >= l->ino_end)
+		return NULL;
+	if (!*recent || (*recent)->attr.ino != ino)
+		*recent = layer_own_inode(l, ino);
+	return *recent;
+}
+
+bool layer_recall(struct layer *l, const struct effect *effect, struct layer_change *out)
+{
+	*out = (struct layer_change){.effect = effect};
+	if (effect->kind == EFFECT_ENTRY) {
+		if (!l->recent_dir || l->recent_dir->ino != effect->parent)
+			l->recent_dir = layer_own_dir(l, effect->parent);
+		out->hash = layer_dir_hash(effect->bytes, effect->len);
+		out->had_dir = l->recent_dir;
+		if (out->had_dir)
+			out->had_entry = layer_dir_find(out->had_dir, out->hash, effect->bytes, effect->len);
+		return effect->ino == 0;
+	}
+	out->had_inode = recall_inode(l, effect->ino);
+	return !out->had_inode && !(effect->kind == EFFECT_INODE && effect->fields & INODE_NEW);
+}
+
+/* The effect before this one in its record that is about the same inode: the inode is here when this one's turn comes. */
+static const struct layer_change *same_inode(const struct layer_change *changes, unsigned int nr)
+{
+	for (unsigned int i = nr; i-- > 0;) {
+		if (changes[i].effect->kind != EFFECT_ENTRY && changes[i].effect->ino == changes[nr].effect->ino)
+			return &changes[i];
+	}
+	return NULL;
+}
+
+static const struct layer_change *same_dir(const struct layer_change *changes, unsigned int nr)
+{
+	for (unsigned int i = nr; i-- > 0;) {
+		if (changes[i].effect->kind == EFFECT_ENTRY && changes[i].effect->parent == changes[nr].effect->parent)
+			return &changes[i];
+	}
+	return NULL;
+}
+
+/* Perhaps the same name: the effect may add or drop the entry before this one's turn comes. */
+static bool same_name_before(const struct layer_change *changes, unsigned int nr)
 {
 	for (unsigned int i = 0; i < nr; i++) {
-		if (changes[i].effect.kind == kind && changes[i].effect.ino == changes[nr].effect.ino)
+		if (changes[i].effect->kind == EFFECT_ENTRY && changes[i].hash == changes[nr].hash)
 			return true;
 	}
 	return false;
@@ -26,47 +73,46 @@ static bool told_before(const struct layer_change *changes, unsigned int nr, enu
 static int prepare_inode(struct layer *l, struct layer_change *changes, unsigned int nr)
 {
 	struct layer_change *c = &changes[nr];
-	bool is_new = c->effect.kind == EFFECT_INODE && (c->effect.fields & INODE_NEW);
+	bool is_new = c->effect->kind == EFFECT_INODE && (c->effect->fields & INODE_NEW);
 
-	if (layer_own_inode(l, c->effect.ino))
+	if (c->had_inode || same_inode(changes, nr))
 		return 0;
-	if (!is_new && !c->below_exists && !told_before(changes, nr, EFFECT_INODE))
+	if (!is_new && !c->below_exists)
 		return -EUCLEAN;
-	c->inode = calloc(1, sizeof(*c->inode));
+	c->inode = pool_get(&l->pool, sizeof(*c->inode));
 	return c->inode ? map_reserve(&l->inodes, RECORD_EFFECTS) : -ENOMEM;
 }
 
-static int prepare_entry(struct layer *l, struct layer_change *c)
+static int prepare_entry(struct layer *l, struct layer_change *changes, unsigned int nr)
 {
-	struct layer_dir *dir = layer_own_dir(l, c->effect.parent);
-	int r = map_reserve(&l->entries, RECORD_EFFECTS);
+	struct layer_change *c = &changes[nr];
+	int r = map_reserve(&l->dirs, RECORD_EFFECTS);
 
-	if (r == 0)
-		r = map_reserve(&l->dirs, RECORD_EFFECTS);
 	if (r < 0)
 		return r;
-	if (!layer_own_entry(l, c->effect.parent, c->effect.bytes, c->effect.len)) {
-		c->entry = malloc(sizeof(*c->entry) + c->effect.len);
+	if (!c->had_entry || same_name_before(changes, nr)) {
+		c->entry = pool_get(&l->pool, sizeof(*c->entry) + c->effect->len);
 		if (!c->entry)
 			return -ENOMEM;
+		c->entry->len = (uint8_t)c->effect->len;
 	}
-	if (!dir) {
-		c->dir = calloc(1, sizeof(*c->dir));
-		if (!c->dir)
-			return -ENOMEM;
-		dir = c->dir;
-	}
-	return layer_dir_reserve(dir, RECORD_EFFECTS);
+	if (c->had_dir)
+		return layer_dir_reserve(c->had_dir, RECORD_EFFECTS);
+	if (same_dir(changes, nr))
+		return 0;
+	c->dir = calloc(1, sizeof(*c->dir));
+	return c->dir ? layer_dir_reserve(c->dir, RECORD_EFFECTS) : -ENOMEM;
 }
 
 static int prepare_bytes(struct layer *l, struct layer_change *changes, unsigned int nr)
 {
 	struct layer_change *c = &changes[nr];
 
-	c->bytes = malloc(c->effect.len + 1);
+	c->bytes = malloc(sizeof(*c->bytes) + c->effect->len);
 	if (!c->bytes)
 		return -ENOMEM;
-	memcpy(c->bytes, c->effect.bytes, c->effect.len);
+	c->bytes->len = c->effect->len;
+	memcpy(c->bytes->bytes, c->effect->bytes, c->effect->len);
 	return prepare_inode(l, changes, nr);
 }
 
@@ -87,12 +133,21 @@ static int prepare_partial(struct layer *l, struct layer_change *changes, unsign
 	return prepare_inode(l, changes, nr);
 }
 
+static bool partial_before(const struct layer_change *changes, unsigned int nr)
+{
+	for (unsigned int i = 0; i < nr; i++) {
+		if (changes[i].effect->kind == EFFECT_PARTIAL && changes[i].effect->ino == changes[nr].effect->ino)
+			return true;
+	}
+	return false;
+}
+
 /* A file that is here, in part or (where layers were joined) whole. */
 static int prepare_part(struct layer *l, struct layer_change *changes, unsigned int nr)
 {
-	struct layer_inode *inode = layer_own_inode(l, changes[nr].effect.ino);
+	struct layer_inode *inode = changes[nr].had_inode;
 
-	if (told_before(changes, nr, EFFECT_PARTIAL))
+	if (partial_before(changes, nr))
 		return 0;
 	if (!inode || !layer_has_content(l, &inode->attr))
 		return -EUCLEAN;
@@ -104,12 +159,12 @@ int layer_prepare(struct layer *l, struct layer_change *changes, unsigned int n)
 	int r = 0;
 
 	for (unsigned int i = 0; r == 0 && i < n; i++) {
-		switch (changes[i].effect.kind) {
+		switch (changes[i].effect->kind) {
 		case EFFECT_INODE:
 			r = prepare_inode(l, changes, i);
 			break;
 		case EFFECT_ENTRY:
-			r = prepare_entry(l, &changes[i]);
+			r = prepare_entry(l, changes, i);
 			break;
 		case EFFECT_TARGET:
 		case EFFECT_XATTRS:
@@ -132,24 +187,23 @@ uint64_t layer_will_owe(const struct layer *l, const struct layer_change *change
 	uint64_t owed = l->owed;
 
 	for (unsigned int i = 0; i < n; i++) {
-		const struct effect *e = &changes[i].effect;
-		const struct layer_entry *entry;
+		const struct effect *e = changes[i].effect;
+		const struct layer_entry *entry = changes[i].had_entry;
 
-		if (e->kind != EFFECT_ENTRY)
-			continue;
-		entry = layer_own_entry(l, e->parent, e->bytes, e->len);
-		owed += layer_owed_for(e->ino, e->len) - (entry ? layer_owed_for(entry->ino, entry->len) : 0);
+		if (e->kind == EFFECT_ENTRY)
+			owed += layer_owed_for(e->ino, e->len) - (entry ? layer_owed_for(entry->ino, entry->len) : 0);
 	}
 	return owed;
 }
 
-void layer_discard(struct layer_change *changes, unsigned int n)
+void layer_discard(struct layer *l, struct layer_change *changes, unsigned int n)
 {
 	for (unsigned int i = 0; i < n; i++) {
-		free(changes[i].inode);
-		free(changes[i].entry);
+		pool_put(&l->pool, changes[i].inode, sizeof(*changes[i].inode));
+		if (changes[i].entry)
+			layer_free_entry(l, changes[i].entry);
 		if (changes[i].dir)
-			free(changes[i].dir->slots);
+			layer_dir_fini(changes[i].dir);
 		free(changes[i].dir);
 		free(changes[i].bytes);
 		layer_part_free(changes[i].part);
@@ -157,18 +211,29 @@ void layer_discard(struct layer_change *changes, unsigned int n)
 }
 
 /* The inode in this layer, copied up from below if it is not here yet. */
-static struct layer_inode *changed_inode(struct layer *l, struct layer_change *c)
+static struct layer_inode *changed_inode(struct layer *l, struct layer_change *changes, unsigned int nr)
 {
-	struct layer_inode *inode = layer_own_inode(l, c->effect.ino);
+	struct layer_change *c = &changes[nr];
+	const struct layer_change *before;
 
-	if (inode)
-		return inode;
-	inode = take_ptr(&c->inode);
+	if (c->had_inode)
+		return c->had_inode;
+	before = same_inode(changes, nr);
+	if (before) {
+		c->had_inode = before->had_inode;
+		return c->had_inode;
+	}
+	c->had_inode = take_ptr(&c->inode);
+	*c->had_inode = (struct layer_inode){.node = {0}};
 	if (c->below_exists)
-		inode->attr = c->below;
-	inode->attr.ino = c->effect.ino;
-	map_add(&l->inodes, &inode->node, map_hash_u64(c->effect.ino));
-	return inode;
+		c->had_inode->attr = c->below;
+	c->had_inode->attr.ino = c->effect->ino;
+	map_add(&l->inodes, &c->had_inode->node, map_hash_u64(c->effect->ino));
+	l->n_unsettled += layer_unsettled(c->had_inode);
+	l->recent[c->effect->ino % LAYER_RECENT] = c->had_inode;
+	if (c->effect->ino >= l->ino_end)
+		l->ino_end = c->effect->ino + 1;
+	return c->had_inode;
 }
 
 /* How many of the first bytes the file shares with the layer below, when it does not have them all. */
@@ -188,16 +253,17 @@ static void drop_part(struct layer_inode *inode)
 	inode->attr.below = 0;
 }
 
-static void commit_inode(struct layer *l, struct layer_change *c)
+static void commit_inode(struct layer *l, struct layer_change *changes, unsigned int nr)
 {
-	const struct inode *from = &c->effect.attr;
-	unsigned int fields = c->effect.fields;
-	struct layer_inode *inode = changed_inode(l, c);
+	const struct inode *from = &changes[nr].effect->attr;
+	unsigned int fields = changes[nr].effect->fields;
+	struct layer_inode *inode = changed_inode(l, changes, nr);
 	struct inode *to = &inode->attr;
 
 	layer_count(l, inode, -1);
+	l->n_unsettled -= layer_unsettled(inode);
 	if (fields & INODE_NEW)
-		*to = (struct inode){.ino = c->effect.ino, .content_layer = CONTENT_NONE};
+		*to = (struct inode){.ino = to->ino, .content_layer = CONTENT_NONE};
 	if (fields & INODE_MODE)
 		to->mode = from->mode;
 	if (fields & INODE_UID)
@@ -231,6 +297,7 @@ static void commit_inode(struct layer *l, struct layer_change *c)
 	else if (inode->part && to->size < inode->part->below)
 		set_below(inode, to->size);
 	layer_count(l, inode, 1);
+	l->n_unsettled += layer_unsettled(inode);
 }
 
 void layer_uncut(struct layer *l, uint64_t ino, uint64_t below)
@@ -244,16 +311,23 @@ void layer_uncut(struct layer *l, uint64_t ino, uint64_t below)
 	layer_count(l, inode, 1);
 }
 
-static struct layer_dir *changed_dir(struct layer *l, struct layer_change *c)
+static struct layer_dir *changed_dir(struct layer *l, struct layer_change *changes, unsigned int nr)
 {
-	struct layer_dir *dir = layer_own_dir(l, c->effect.parent);
+	struct layer_change *c = &changes[nr];
+	const struct layer_change *before;
 
-	if (dir)
-		return dir;
-	dir = take_ptr(&c->dir);
-	dir->ino = c->effect.parent;
-	map_add(&l->dirs, &dir->node, map_hash_u64(dir->ino));
-	return dir;
+	if (c->had_dir)
+		return c->had_dir;
+	before = same_dir(changes, nr);
+	if (before) {
+		c->had_dir = before->had_dir;
+		return c->had_dir;
+	}
+	c->had_dir = take_ptr(&c->dir);
+	c->had_dir->ino = c->effect->parent;
+	map_add(&l->dirs, &c->had_dir->node, map_hash_u64(c->effect->parent));
+	l->recent_dir = c->had_dir;
+	return c->had_dir;
 }
 
 static void drop_entry(struct layer *l, struct layer_dir *dir, struct layer_entry *entry)
@@ -262,16 +336,18 @@ static void drop_entry(struct layer *l, struct layer_dir *dir, struct layer_entr
 		l->n_tombstones--;
 	l->owed -= layer_owed_for(entry->ino, entry->len);
 	layer_dir_remove(dir, entry);
-	map_remove(&l->entries, &entry->node);
-	free(entry);
+	layer_free_entry(l, entry);
 }
 
-static void commit_entry(struct layer *l, struct layer_change *c, uint64_t cookie)
+static void commit_entry(struct layer *l, struct layer_change *changes, unsigned int nr, uint64_t cookie)
 {
-	const struct effect *e = &c->effect;
-	struct layer_dir *dir = changed_dir(l, c);
-	struct layer_entry *entry = layer_own_entry(l, e->parent, e->bytes, e->len);
+	struct layer_change *c = &changes[nr];
+	const struct effect *e = c->effect;
+	struct layer_dir *dir = changed_dir(l, changes, nr);
+	struct layer_entry *entry = c->had_entry;
 
+	if (same_name_before(changes, nr))
+		entry = layer_dir_find(dir, c->hash, e->bytes, e->len);
 	if (entry && entry->ino == e->ino)
 		return;
 	if (e->ino == 0 && !c->below_exists) {
@@ -285,49 +361,43 @@ static void commit_entry(struct layer *l, struct layer_change *c, uint64_t cooki
 		l->owed -= layer_owed_for(entry->ino, entry->len);
 	} else {
 		entry = take_ptr(&c->entry);
-		entry->parent = e->parent;
-		entry->len = (uint8_t)e->len;
 		memcpy(entry->name, e->bytes, e->len);
-		map_add(&l->entries, &entry->node, layer_entry_hash(e->parent, e->bytes, e->len));
 	}
 	entry->ino = e->ino;
 	entry->cookie = cookie;
 	l->n_tombstones += entry->ino == 0;
 	l->owed += layer_owed_for(entry->ino, entry->len);
-	layer_dir_add(dir, entry);
+	layer_dir_add(dir, entry, c->hash);
 }
 
-static void commit_bytes(struct layer *l, struct layer_change *c)
+static void commit_bytes(struct layer *l, struct layer_change *changes, unsigned int nr)
 {
-	struct layer_inode *inode = changed_inode(l, c);
+	struct layer_change *c = &changes[nr];
+	struct layer_inode *inode = changed_inode(l, changes, nr);
+	struct layer_bytes **bytes = c->effect->kind == EFFECT_TARGET ? &inode->target : &inode->xattrs;
 
-	if (c->effect.kind == EFFECT_TARGET) {
-		free(inode->target);
-		inode->target = take_ptr(&c->bytes);
-		inode->target_len = c->effect.len;
-	} else {
-		free(inode->xattrs);
-		inode->xattrs = take_ptr(&c->bytes);
-		inode->xattrs_len = c->effect.len;
-		inode->has_xattrs = true;
-	}
+	l->apart = true;
+	free(*bytes);
+	*bytes = take_ptr(&c->bytes);
 }
 
-static void commit_partial(struct layer *l, struct layer_change *c)
+static void commit_partial(struct layer *l, struct layer_change *changes, unsigned int nr)
 {
-	struct layer_inode *inode = changed_inode(l, c);
+	struct layer_change *c = &changes[nr];
+	struct layer_inode *inode = changed_inode(l, changes, nr);
 	bool was_here = layer_has_content(l, &inode->attr);
 
 	layer_count(l, inode, -1);
 	if (was_here && inode->part) { /* layers were joined: see record.h */
 		inode->part->cap = inode->part->below;
-		set_below(inode, c->effect.to);
+		set_below(inode, c->effect->to);
 	} else if (!was_here) {
 		drop_part(inode);
 		inode->part = take_ptr(&c->part);
+		l->apart = true;
 		inode->part->cap = UINT64_MAX;
 		inode->attr.content_layer = l->id;
-		set_below(inode, c->effect.to);
+		set_below(inode, c->effect->to);
 	}
 	inode->attr.floor = inode->attr.size;
 	layer_count(l, inode, 1);
@@ -345,33 +415,41 @@ static void add_part(struct layer_part *part, uint64_t from, uint64_t to)
 	ranges_add(&part->fresh, from, to);
 }
 
-static void commit_part(struct layer *l, struct layer_change *c)
+static void commit_part(struct layer *l, struct layer_change *changes, unsigned int nr)
 {
-	struct layer_inode *inode = changed_inode(l, c);
+	struct layer_change *c = &changes[nr];
+	struct layer_inode *inode = changed_inode(l, changes, nr);
 
 	if (!inode->part)
 		return;
 	layer_count(l, inode, -1);
-	if (c->effect.kind == EFFECT_PART)
-		add_part(inode->part, c->effect.from, c->effect.to);
-	set_below(inode, c->effect.kind == EFFECT_BELOW ? c->effect.to : inode->part->below);
+	if (c->effect->kind == EFFECT_PART)
+		add_part(inode->part, c->effect->from, c->effect->to);
+	set_below(inode, c->effect->kind == EFFECT_BELOW ? c->effect->to : inode->part->below);
 	layer_count(l, inode, 1);
 }
 
 void layer_commit(struct layer *l, struct layer_change *changes, unsigned int n, uint64_t serial)
 {
 	for (unsigned int i = 0; i < n; i++) {
-		struct layer_change *c = &changes[i];
-
-		if (c->effect.kind == EFFECT_INODE)
-			commit_inode(l, c);
-		else if (c->effect.kind == EFFECT_ENTRY)
-			commit_entry(l, c, (UINT64_C(1) << COOKIE_FIRST) + (serial << COOKIE_EFFECTS) + i);
-		else if (c->effect.kind == EFFECT_PARTIAL)
-			commit_partial(l, c);
-		else if (c->effect.kind == EFFECT_PART || c->effect.kind == EFFECT_BELOW)
-			commit_part(l, c);
-		else
-			commit_bytes(l, c);
+		switch (changes[i].effect->kind) {
+		case EFFECT_INODE:
+			commit_inode(l, changes, i);
+			break;
+		case EFFECT_ENTRY:
+			commit_entry(l, changes, i, (UINT64_C(1) << COOKIE_FIRST) + (serial << COOKIE_EFFECTS) + i);
+			break;
+		case EFFECT_TARGET:
+		case EFFECT_XATTRS:
+			commit_bytes(l, changes, i);
+			break;
+		case EFFECT_PARTIAL:
+			commit_partial(l, changes, i);
+			break;
+		case EFFECT_PART:
+		case EFFECT_BELOW:
+			commit_part(l, changes, i);
+			break;
+		}
 	}
 }

@@ -7,16 +7,21 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "checksum.h"
 
 int layer_dir_reserve(struct layer_dir *dir, size_t more)
 {
 	size_t cap = dir->cap ? dir->cap : 4;
 	struct layer_slot *slots;
 
+	int r = map_reserve(&dir->names, more);
+
 	while (cap < dir->n + more)
 		cap *= 2;
-	if (cap == dir->cap)
-		return 0;
+	if (r < 0 || cap == dir->cap)
+		return r;
 	slots = reallocarray(dir->slots, cap, sizeof(*slots));
 	if (!slots)
 		return -ENOMEM;
@@ -25,8 +30,25 @@ int layer_dir_reserve(struct layer_dir *dir, size_t more)
 	return 0;
 }
 
-void layer_dir_add(struct layer_dir *dir, struct layer_entry *entry)
+uint64_t layer_dir_hash(const char *name, size_t len)
 {
+	return checksum64(name, len, 0);
+}
+
+struct layer_entry *layer_dir_find(const struct layer_dir *dir, uint64_t hash, const char *name, size_t len)
+{
+	for (struct map_node *node = map_first(&dir->names, hash); node; node = map_next(node)) {
+		struct layer_entry *entry = (struct layer_entry *)node;
+
+		if (entry->len == len && memcmp(entry->name, name, len) == 0)
+			return entry;
+	}
+	return NULL;
+}
+
+void layer_dir_add(struct layer_dir *dir, struct layer_entry *entry, uint64_t hash)
+{
+	map_add(&dir->names, &entry->node, hash);
 	dir->slots[dir->n++] = (struct layer_slot){.cookie = entry->cookie, .entry = entry};
 	dir->live++;
 }
@@ -42,8 +64,9 @@ static void squeeze(struct layer_dir *dir)
 	dir->n = kept;
 }
 
-void layer_dir_remove(struct layer_dir *dir, const struct layer_entry *entry)
+void layer_dir_remove(struct layer_dir *dir, struct layer_entry *entry)
 {
+	map_remove(&dir->names, &entry->node);
 	dir->slots[layer_dir_after(dir, entry->cookie - 1)].entry = NULL;
 	dir->live--;
 	if (dir->n > 16 && dir->live < dir->n / 2)
@@ -63,4 +86,10 @@ size_t layer_dir_after(const struct layer_dir *dir, uint64_t cookie)
 			low = middle + 1;
 	}
 	return low;
+}
+
+void layer_dir_fini(struct layer_dir *dir)
+{
+	map_fini(&dir->names);
+	free(dir->slots);
 }

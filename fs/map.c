@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { FIRST_BUCKETS = 64 };
+enum { FIRST_BUCKETS = 16 };
 
 static struct map_node **bucket(const struct map *map, uint64_t hash)
 {

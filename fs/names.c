@@ -50,13 +50,12 @@ static int add(struct names *n, uint64_t ino, uint64_t parent, const char *name,
 	return 0;
 }
 
-static void add_entry(struct map_node *node, void *arg)
+static void add_entry(uint64_t parent, const struct layer_entry *entry, void *arg)
 {
-	const struct layer_entry *entry = (const struct layer_entry *)node;
 	struct names *n = arg;
 
 	if (entry->ino != 0 && n->r == 0)
-		n->r = add(n, entry->ino, entry->parent, entry->name, entry->len);
+		n->r = add(n, entry->ino, parent, entry->name, entry->len);
 }
 
 static void free_node(struct map_node *node, void *arg)
@@ -72,7 +71,7 @@ int names_new(const struct stack *stack, struct names **out)
 		return -ENOMEM;
 	n->stack = stack;
 	for (unsigned int i = 0; i < stack->n; i++)
-		map_each(&stack->layers[i]->entries, add_entry, n);
+		layer_each_entry(stack->layers[i], add_entry, n);
 	if (n->r < 0) {
 		names_free(n);
 		return -ENOMEM;

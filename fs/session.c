@@ -17,17 +17,17 @@
 #include "io.h"
 #include "mark.h"
 
-enum { CLEAN_EFFECTS = 2 };
+enum { CLEAN_EFFECTS = 2, BYTES_PER_INODE = 128, EXPECTED_MAX = 1 << 20 };
 
 uint64_t session_new_ino(struct session *s)
 {
 	return s->next_ino < FORMAT_NUMBERS_END ? s->next_ino++ : 0;
 }
 
-/* Tells a decoded effect what lies below the layer that it changes. */
+/* Tells an effect that asked for it what lies below the layer that it changes. */
 static int look_below(const struct stack *below, struct layer_change *c)
 {
-	const struct effect *e = &c->effect;
+	const struct effect *e = c->effect;
 	uint64_t ino;
 	int r;
 
@@ -43,9 +43,8 @@ static int look_below(const struct stack *below, struct layer_change *c)
 
 /* Decodes a payload and gets everything ready; the caller commits or not, and discards. How many changes, or -errno. */
 static int prepare(const struct stack *stack, const unsigned char *payload, size_t len,
-                   struct layer_change changes[RECORD_EFFECTS])
+                   struct effect effects[RECORD_EFFECTS], struct layer_change changes[RECORD_EFFECTS])
 {
-	struct effect effects[RECORD_EFFECTS];
 	struct stack below = stack_below(stack);
 	int n = record_decode(payload, len, effects);
 	int r = 0;
@@ -53,14 +52,13 @@ static int prepare(const struct stack *stack, const unsigned char *payload, size
 	if (n < 0)
 		return n;
 	for (int i = 0; i < n; i++) {
-		changes[i] = (struct layer_change){.effect = effects[i]};
-		if (r == 0)
+		if (layer_recall(stack_top(stack), &effects[i], &changes[i]) && r == 0)
 			r = look_below(&below, &changes[i]);
 	}
 	if (r == 0)
 		r = layer_prepare(stack_top(stack), changes, (unsigned int)n);
 	if (r < 0)
-		layer_discard(changes, (unsigned int)n);
+		layer_discard(stack_top(stack), changes, (unsigned int)n);
 	return r < 0 ? r : n;
 }
 
@@ -74,12 +72,14 @@ void session_mark(struct session *s)
 int session_apply(struct session *s)
 {
 	struct layer_change changes[RECORD_EFFECTS];
+	struct effect effects[RECORD_EFFECTS];
 	struct layer *top = stack_top(&s->stack);
-	int n = s->next_serial < FORMAT_NUMBERS_END ? prepare(&s->stack, s->record.bytes, s->record.len, changes)
-	                                            : -ENOSPC;
 	uint64_t owed;
+	int n = -ENOSPC;
 	int r;
 
+	if (s->next_serial < FORMAT_NUMBERS_END)
+		n = prepare(&s->stack, s->record.bytes, s->record.len, effects, changes);
 	if (n < 0)
 		return n;
 	session_mark(s);
@@ -89,7 +89,7 @@ int session_apply(struct session *s)
 	r = journal_append(top->journal, s->next_serial, s->record.bytes, s->record.len, s->record.frees, owed);
 	if (r == 0)
 		layer_commit(top, changes, (unsigned int)n, s->next_serial++);
-	layer_discard(changes, (unsigned int)n);
+	layer_discard(top, changes, (unsigned int)n);
 	return r;
 }
 
@@ -103,17 +103,18 @@ static int replay_frame(void *arg, uint64_t serial, const unsigned char *payload
 {
 	struct replay *replay = arg;
 	struct layer_change changes[RECORD_EFFECTS];
+	struct effect effects[RECORD_EFFECTS];
 	struct session *s = replay->session;
-	int n = prepare(replay->stack, payload, len, changes);
+	int n = prepare(replay->stack, payload, len, effects, changes);
 
 	if (n < 0)
 		return n;
 	for (int i = 0; i < n; i++) {
-		if (changes[i].effect.kind == EFFECT_INODE && changes[i].effect.ino >= s->next_ino)
-			s->next_ino = changes[i].effect.ino + 1;
+		if (effects[i].kind == EFFECT_INODE && effects[i].ino >= s->next_ino)
+			s->next_ino = effects[i].ino + 1;
 	}
 	layer_commit(stack_top(replay->stack), changes, (unsigned int)n, serial);
-	layer_discard(changes, (unsigned int)n);
+	layer_discard(stack_top(replay->stack), changes, (unsigned int)n);
 	if (serial >= s->next_serial)
 		s->next_serial = serial + 1;
 	return 0;
@@ -190,6 +191,14 @@ static int recover_dirty(struct session *s, struct layer *l, uint64_t ino)
 	return 0;
 }
 
+/* A map that grows while it is filled moves all that is in it each time. A wrong guess costs little. */
+static void expect_inodes(struct layer *l)
+{
+	uint64_t n = journal_length(l->journal) / BYTES_PER_INODE;
+
+	map_reserve(&l->inodes, n < EXPECTED_MAX ? (size_t)n : EXPECTED_MAX);
+}
+
 static int replay_layer(struct session *s, struct stack *stack, uint64_t sealed)
 {
 	struct layer *l = stack_top(stack);
@@ -199,10 +208,12 @@ static int replay_layer(struct session *s, struct stack *stack, uint64_t sealed)
 
 	if (s->host_cut)
 		journal_expect_gaps(l->journal);
+	expect_inodes(l);
 	r = journal_replay(l->journal, sealed, &s->log, replay_frame, &replay);
 	if (r < 0)
 		return r;
-	map_each(&l->inodes, sort_out, &after);
+	if (l->n_unsettled > 0)
+		map_each(&l->inodes, sort_out, &after);
 	r = after.result;
 	for (size_t i = 0; r == 0 && i < after.n_dirty; i++)
 		r = recover_dirty(s, l, after.dirty[i]);

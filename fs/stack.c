@@ -62,8 +62,8 @@ int stack_target(const struct stack *s, uint64_t ino, const char **target_out, s
 		const struct layer_inode *inode = layer_inode(s->layers[i], ino);
 
 		if (inode && inode->target) {
-			*target_out = inode->target;
-			*len_out = inode->target_len;
+			*target_out = (const char *)inode->target->bytes;
+			*len_out = inode->target->len;
 			return 0;
 		}
 	}
@@ -78,8 +78,8 @@ int stack_xattrs(const struct stack *s, uint64_t ino, struct xattr_set *out)
 	for (unsigned int i = s->n; i-- > 0;) {
 		const struct layer_inode *found = layer_inode(s->layers[i], ino);
 
-		if (found && found->has_xattrs) {
-			*out = (struct xattr_set){found->xattrs, found->xattrs_len};
+		if (found && found->xattrs) {
+			*out = (struct xattr_set){found->xattrs->bytes, found->xattrs->len};
 			return 0;
 		}
 	}

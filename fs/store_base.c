@@ -161,7 +161,7 @@ static int match(const struct store *store, const struct index *index, int treef
 
 	if (!is_new && !same)
 		return refuse(store, index, path, log);
-	if (is_new || !copy_is_whole(store))
+	if (is_new || (!index_is_file(index, store->session.dirfd, copy_name) && !copy_is_whole(store)))
 		return keep_copy(store, index, treefd, log);
 	unlinkat(store->session.dirfd, new_copy_name, 0);
 	return 0;
