@@ -24,10 +24,11 @@ enum {
 struct states {
 	struct store *store;
 	const struct log *log;
-	struct log watched; /* writes to log */
-	bool said;          /* an error was written */
-	char *name;         /* behind the '@' */
-	uint32_t present;   /* the layer of the present state; 0: the base */
+	struct log watched, of_store; /* write to log */
+	bool said;                    /* an error was written */
+	char *name;                   /* behind the '@' */
+	uint32_t present;             /* the layer of the present state; 0: the base */
+	uint32_t loading;             /* the layer that is being loaded, or 0 */
 	struct state *loaded[STATES_MAX];
 	unsigned int n;
 };
@@ -39,6 +40,33 @@ static void pass_on(void *arg, enum log_level level, const char *line)
 	s->said = s->said || level == LOG_LEVEL_ERROR;
 	if (s->log && s->log->write)
 		s->log->write(s->log->arg, level, line);
+}
+
+/* True when layers that were loaded, or are to be, are not the session's any more: nothing keeps a daemon from a reset. */
+static bool was_reset(const struct states *s)
+{
+	struct manifest m;
+	bool gone;
+
+	if ((s->n == 0 && !s->loading) || manifest_read(s->store->session.dirfd, "", NULL, &m) < 0)
+		return false;
+	gone = s->loading && !manifest_layer(&m, s->loading);
+	for (unsigned int i = 0; i < s->n; i++) {
+		const struct stack *stack = &s->loaded[i]->session.stack;
+
+		gone = gone || (stack->n > 0 && !manifest_layer(&m, stack_top(stack)->id));
+	}
+	manifest_fini(&m);
+	return gone;
+}
+
+/* What is missing because of a reset is for states_failed() to tell, which knows why. */
+static void pass_on_of_store(void *arg, enum log_level level, const char *line)
+{
+	const struct states *s = arg;
+
+	if (level != LOG_LEVEL_ERROR || !was_reset(s))
+		pass_on(arg, level, line);
 }
 
 static bool is_session(const char *path)
@@ -92,13 +120,13 @@ static int open_alone(const char *path, const struct log *log, struct store **ou
 static int open_store(struct states *s, const char *path)
 {
 	struct store_options live = {
-		.session = path, .log = &s->watched, .max_files = MAX_FILES, .look = true, .live = true};
+		.session = path, .log = &s->of_store, .max_files = MAX_FILES, .look = true, .live = true};
 	int r = control_seal(path, s->log, &s->present);
 	bool mounted = r == 0;
 
 	if (r < 0 && r != -ENOTCONN)
 		return r;
-	r = mounted ? store_open(&live, &s->store) : open_alone(path, &s->watched, &s->store);
+	r = mounted ? store_open(&live, &s->store) : open_alone(path, &s->of_store, &s->store);
 	if (r < 0)
 		return r;
 	s->store->session.purpose = SESSION_LOOK;
@@ -176,6 +204,7 @@ int states_open(const char *what, const struct log *log, struct states **out, co
 	}
 	s->log = log;
 	s->watched = (struct log){.write = pass_on, .arg = s};
+	s->of_store = (struct log){.write = pass_on_of_store, .arg = s};
 	r = open_store(s, path);
 	if (r == 0)
 		r = load_base(s);
@@ -236,12 +265,14 @@ int states_load(struct states *s, const char *name, struct state **out)
 		return log_errno(&s->watched, -ENOMEM, "%s", from->label);
 	state->session = *from;
 	state->session.stack = (struct stack){.base = from->base};
+	s->loading = layer;
 	if (layer != 0)
 		r = session_load(&state->session, &from->manifest, layer, have, &state->session.stack);
 	if (r < 0) {
 		free(state);
-		return r; /* it said why */
+		return states_failed(s, r);
 	}
+	s->loading = 0;
 	tree_init(&state->tree, &state->session);
 	s->loaded[s->n++] = state;
 	*out = state;
@@ -264,23 +295,6 @@ int states_fd(const struct states *s)
 const struct log *states_log(const struct states *s)
 {
 	return &s->watched;
-}
-
-/* True when layers that were loaded are not the session's any more: nothing keeps a daemon from a reset. */
-static bool was_reset(const struct states *s)
-{
-	struct manifest m;
-	bool gone = false;
-
-	if (manifest_read(s->store->session.dirfd, "", NULL, &m) < 0)
-		return false;
-	for (unsigned int i = 0; i < s->n; i++) {
-		const struct stack *stack = &s->loaded[i]->session.stack;
-
-		gone = gone || (stack->n > 0 && !manifest_layer(&m, stack_top(stack)->id));
-	}
-	manifest_fini(&m);
-	return gone;
 }
 
 int states_failed(const struct states *s, int r)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import stat
 import subprocess
 import threading
@@ -12,7 +13,7 @@ import threading
 import pytest
 
 from calls import RENAME_EXCHANGE, overwrite, renameat2
-from umlfs_cli import ROOT, differences, dump, run, small_members, write_archive
+from umlfs_cli import ROOT, differences, dump, identity, program, run, small_members, write_archive
 
 SAME, DIFFERENT, TROUBLE = 0, 1, 2
 TYPES = {stat.S_IFREG: 'file', stat.S_IFDIR: 'directory', stat.S_IFLNK: 'symlink', stat.S_IFCHR: 'character device',
@@ -313,6 +314,28 @@ def test_a_state_holds_still_while_it_is_read(place):
     finally:
         stop.set()
         thread.join()
+
+
+def test_a_reset_while_the_present_state_is_compared_is_told(place):
+    bench = Bench(place, True)
+    names = [f'/tmp/{number}' for number in range(200)]
+    for name in names:
+        bench.write(name, b'a')
+    held = bench.mounted.layers()
+    place.run('snapshot', bench.session, 'one')
+    for name in names:
+        bench.write(name, b'b')         # as long: only the contents tell
+    layers = len(bench.mounted.layers())
+    slowly = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'trace=openat,openat2', '-e', 'inject=openat,openat2:delay_enter=10000']
+    with subprocess.Popen([*slowly, program(), 'diff', bench.session], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, cwd='/', **identity(place.user)) as process:
+        while len(bench.mounted.layers()) == layers:
+            assert process.poll() is None
+        bench.mounted.reset_for_good(but=held)
+        errors = process.communicate()[1]
+    assert re.fullmatch(r'umlfs: \S+: was reset[^\n]+: try again\n', errors), errors
+    assert process.returncode == TROUBLE
+    assert bench.diff() == []
 
 
 # --- against an independent walk ---------------------------------------------------------------------------------

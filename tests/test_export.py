@@ -2,6 +2,7 @@
 
 import filecmp
 import os
+import re
 import signal
 import socket
 import stat
@@ -353,6 +354,21 @@ def test_a_failed_export_leaves_the_old_file(place):
     place.refused('commit', mounted.session, place / 'new')
     assert place.do(read_file, place / 'out.tar') == b'old' and sorted(os.listdir(place.path)) == before
     place.noisy = True
+
+
+def test_a_reset_under_an_export_of_the_present_state_is_told(place):
+    mounted = place.mount(place.imported_base())
+    for number in range(20):
+        mounted.do(overwrite, mounted / f'tmp/{number}', os.urandom(1 << 20))
+    before = mounted.dump()
+    with place.start('export', mounted.session, '-', stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.read(1)          # it waits with the rest until somebody takes it
+        mounted.reset_for_good()
+        process.stdout.read()
+        errors = process.stderr.read().decode()
+    assert re.fullmatch(r'umlfs: \S+: was reset, or a snapshot deleted, while it was read: try again\n', errors), errors
+    assert process.returncode == 1 and 'tmp/1' in before
+    export(place, mounted.session, place / 'out.tar')
 
 
 def test_a_place_that_will_not_do_is_refused(place):

@@ -26,6 +26,7 @@ import stat
 import subprocess
 import tarfile
 import tempfile
+import time
 from typing import NamedTuple
 
 import pytest
@@ -216,6 +217,22 @@ class Mount:
 
     def dump(self, **options):
         return self.do(dump, self.path, **options)
+
+    def layers(self):
+        return os.listdir(f'{self.session}/layers')
+
+    def reset_for_good(self, but=()):
+        """A reset by force; returns when the daemon has deleted what the layers held, but for those that a snapshot has."""
+        contents = [os.open(f'{self.session}/layers/{layer}/content', os.O_RDONLY | os.O_DIRECTORY)
+                    for layer in self.layers() if layer not in but]
+        self.place.run('reset', '--force', self.session)
+        deadline = time.monotonic() + PATIENCE
+        try:
+            while any(map(os.listdir, contents)):
+                assert time.monotonic() < deadline, 'what was dropped is still there'
+        finally:
+            for fd in contents:
+                os.close(fd)
 
     def umount(self):
         """Returns when the daemon has ended."""
