@@ -1,5 +1,6 @@
 """`umlfs run`: boots a guest, runs a command in it, and leaves nothing: no process, mount, socket or file."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -88,7 +89,7 @@ def test_a_guest_that_powers_off_before_the_command_ends_has_failed(site):
 # --- interrupted -------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('number, user', [(signal.SIGINT, 'ordinary'), (signal.SIGTERM, USERS[0]),
-                                          (signal.SIGHUP, 'ordinary'), (signal.SIGKILL, 'ordinary')])
+                                          (signal.SIGHUP, 'ordinary'), (signal.SIGQUIT, 'ordinary'), (signal.SIGKILL, 'ordinary')])
 def test_a_signal_ends_guest_mount_and_session(site, number, user):
     with site.start(site.base, '--', 'sh', '-c', 'sleep 1000 & echo ready; sleep 1000', user=user,
                     stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -110,11 +111,49 @@ def test_a_signal_while_it_boots_leaves_nothing_either(site):
         assert process.wait(PATIENCE) == -signal.SIGTERM
 
 
-def test_a_closed_output_ends_the_guest(site):
-    with site.start(site.base, '--', 'yes', stdout=subprocess.PIPE) as process:
-        process.stdout.read(1)
-        process.stdout.close()
+@pytest.mark.parametrize('name', ['stdout', 'stderr'])
+def test_a_closed_output_ends_the_guest(site, name):
+    script = 'exec yes' if name == 'stdout' else 'exec yes >&2'
+    with site.start(site.base, '--', 'sh', '-c', script, **{name: subprocess.PIPE}) as process:
+        stream = getattr(process, name)
+        stream.read(1)
+        stream.close()
         assert process.wait(PATIENCE) == -signal.SIGPIPE
+
+
+def test_a_killed_keeper_takes_guest_and_mount_along(site):
+    """What is left then is a directory, which `umlfs clean` knows."""
+    with site.start(site.base, '--', 'sh', '-c', 'echo ready; sleep 1000', stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE) as process:
+        read_until(process.stdout, b'ready\n')
+        keeper, = umlfs_cli.children(process.pid)
+        os.kill(keeper, signal.SIGKILL)
+        assert process.wait(PATIENCE) == 125
+        assert process.stderr.read() == (       # to its end: the server has ended too
+            b'umlfs: run: a process of it was killed: `umlfs clean` takes away what is left\n')
+    assert mounts_below(site.place.path) == [] and [words for _, words in site.processes()] == []
+    left, = os.listdir(site.tmp)
+    cleaned = umlfs_cli.run('clean', user='ordinary', env={**os.environ, 'TMPDIR': site.tmp})
+    assert cleaned == (0, f'{site.tmp}/{left}: directory of a killed run\n', '')
+
+
+def test_the_guests_kernel_gets_no_descriptor_of_the_host_and_leaves_no_core(site):
+    (read_end, write_end), (other, more) = os.pipe(), os.pipe()
+    with site.start('--json-status-fd', str(write_end), site.base, '--', 'sh', '-c', 'echo ready; sleep 1000',
+                    pass_fds=[write_end, other, more], stdout=subprocess.PIPE) as process, open(read_end) as events:
+        os.close(write_end)
+        read_until(process.stdout, b'ready\n')
+        pid = json.loads(events.readline())['pid']
+        pipes = {os.readlink(f'/proc/self/fd/{fd}') for fd in (read_end, other)}
+        seen = set()
+        for fd in os.listdir(f'/proc/{pid}/fd'):
+            with contextlib.suppress(FileNotFoundError):    # the guest lives
+                seen.add(os.readlink(f'/proc/{pid}/fd/{fd}'))
+        limits = pathlib.Path(f'/proc/{pid}/limits').read_text()
+        process.terminate()
+    os.close(other)
+    os.close(more)
+    assert not pipes & seen and re.search('^Max core file size +0 +0 ', limits, re.MULTILINE), (pipes, seen, limits)
 
 
 # --- options -----------------------------------------------------------------------------------------------------
@@ -199,6 +238,22 @@ def test_a_session_can_be_kept(site, flags, status, kept):
         directory = os.path.dirname(found[1])
         assert sorted(os.listdir(directory)) == ['kept', 'session']
         umlfs_cli.remove_tree(directory)
+
+
+def test_a_timeout_is_a_failure_that_keeps_the_session(site):
+    result = site.script('echo by the guest >/made; exec sleep 1000', '--keep', 'on-failure', '--timeout', '10s')
+    assert result.status == 124
+    kept = re.search(r'^umlfs: the session stays: (\S+)$', result.stderr, re.MULTILINE)[1]
+    assert site.status(kept)['entries'] > 0
+    umlfs_cli.remove_tree(os.path.dirname(kept))
+
+
+def test_ending_a_run_by_hand_is_no_failure_that_keeps_the_session(site):
+    with site.start('--keep', 'on-failure', site.base, '--', 'sh', '-c', 'echo ready; sleep 1000', stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE) as process:
+        read_until(process.stdout, b'ready\n')
+        process.terminate()
+        assert process.stderr.read() == b'' and process.wait(PATIENCE) == -signal.SIGTERM
 
 
 # --- sessions ----------------------------------------------------------------------------------------------------

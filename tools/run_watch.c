@@ -155,6 +155,27 @@ static void read_status(struct watch *w)
 		w->line_len = 0;
 }
 
+/*
+ * Its end. Who killed it has killed the guest's kernel too, and the mount, but neither the kernel's helpers, which hold the
+ * consoles open, nor the private directory.
+ */
+static void lose_keeper(struct watch *w)
+{
+	pid_t kernel = (pid_t)atoi(w->guest);
+
+	close(w->keeper->fd);
+	w->keeper->fd = -1;
+	if (w->decided || !kernel)
+		return;
+	kill(-kernel, SIGKILL);
+	w->flows[FLOW_LOG].tail = w->flows[FLOW_HOST].tail = NULL; /* its last words have nothing to do with it */
+	w->tail->len = 0;
+	w->result->cleaned = false;
+	if (w->result->end == RUN_END_NONE)
+		w->result->end = RUN_END_FAILED;
+	log_error(&cmd_log, -EIO, "run: a process of it was killed: `umlfs clean` takes away what is left");
+}
+
 static void read_keeper(struct watch *w)
 {
 	char text[PATH_MAX + 64];
@@ -176,8 +197,7 @@ static void read_keeper(struct watch *w)
 		w->result->cleaned = false;
 		return;
 	default:
-		close(w->keeper->fd);
-		w->keeper->fd = -1;
+		lose_keeper(w);
 		return;
 	}
 }
