@@ -223,6 +223,32 @@ def test_completion_knows_snapshots_and_directories(place, shell):
     assert any('session' in word for word in answers(shell, 'umlfs', 'status', f'{place.path}/ses'))
 
 
+@pytest.mark.parametrize('user', ['root' if ROOT else 'ordinary'], indirect=True)
+@pytest.mark.parametrize('shell', SHELLS)
+@pytest.mark.parametrize('command', ['export', 'commit'])
+def test_completion_knows_states_of_a_session(place, shell, command):
+    session = place.mount(place.imported_base()).session
+    for name in 'before', 'after':
+        place.run('snapshot', session, name)
+    before = '' if shell == 'zsh' else f'{session}@'        # it lists what differs
+    assert {f'{before}before', f'{before}after'} <= set(answers(shell, 'umlfs', command, f'{session}@'))
+    assert f'{before}before' in answers(shell, 'umlfs', command, f'{session}@be') or shell == 'zsh'
+    assert any('session' in word for word in answers(shell, 'umlfs', command, f'{place.path}/ses'))
+
+
+def test_bash_completes_a_state_although_it_cuts_words_at_it(place):
+    """With what readline gives: words cut at '@', of which the last one alone is replaced."""
+    session = place.mount(place.imported_base()).session
+    place.run('snapshot', session, 'before')
+    script = BASH.replace('COMP_WORDS=(umlfs "$@"); COMP_CWORD=$#',
+                          'COMP_LINE=$1; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))')
+    for cut, behind in ([session, '@'], ''), ([session, '@', 'be'], 'be'):
+        line = f'umlfs export {session}@{behind}'
+        done = subprocess.run(['bash', '--norc', '-c', script, 'bash', made('umlfs'), line, 'umlfs', 'export', *cut], check=True,
+                              capture_output=True, text=True, env=os.environ | {'PATH': shell_path()})
+        assert done.stdout.split() == ['before'], done
+
+
 def complete_at(shell, words, behind):
     if not behind:
         return answers(shell, 'umlfs', *words, '')

@@ -3,7 +3,7 @@
 
 usage: make_completion.py bash|zsh|fish UMLFS TEMPLATE OUTPUT COMMAND...
 
-Kinds of words: directory, session, mounted, snapshot, file, command, "" (anything), or ",WORD,WORD" (some of these, with commas between them).
+Kinds of words: directory, session, mounted, snapshot, state, file, command, "" (anything), or ",WORD,WORD" (some of these, with commas between them).
 """
 
 import pathlib
@@ -22,6 +22,8 @@ def kind_of_argument(command, word):
         return "mounted"
     if word in ("BASE", "MOUNTPOINT"):
         return "directory"
+    if word == "SESSION@NAME":
+        return "state"
     if "SESSION" in word:
         return "session"
     return "command" if word == "COMMAND" else "file"
@@ -73,7 +75,8 @@ def bash(commands):
     return " ".join(found.command for found in commands), "\n".join(lines)
 
 
-ZSH = {"directory": "_files -/", "session": "_files -/", "mounted": "_umlfs_mounted", "snapshot": "_umlfs_snapshots", "file": "_files",
+ZSH = {"directory": "_files -/", "session": "_files -/", "mounted": "_umlfs_mounted", "snapshot": "_umlfs_snapshots",
+       "state": "_umlfs_states", "file": "_files",
        "command": "_command_names -e", "": " ", "any": " "}
 
 
@@ -101,7 +104,7 @@ def zsh(commands):
 
 
 FISH = {"directory": "(__fish_complete_directories)", "session": "(__fish_complete_directories)",
-        "mounted": "(__umlfs_mounted; __fish_complete_directories)", "snapshot": "(__umlfs_snapshots)"}
+        "state": "(__umlfs_states)", "mounted": "(__umlfs_mounted; __fish_complete_directories)", "snapshot": "(__umlfs_snapshots)"}
 
 
 def fish(commands):
