@@ -193,10 +193,12 @@ def who_won():
 # --- what must be so afterwards ----------------------------------------------------------------------------------
 
 def facts_of(pid):
-    """(descriptors, KiB resident) of a process."""
+    """(descriptors, KiB resident) of a process; 0 KiB with the address sanitizer, which keeps what was freed and looks for leaks itself."""
     with open(f'/proc/{pid}/status', encoding='ascii') as stream:
         kib = next(int(line.split()[1]) for line in stream if line.startswith('VmRSS:'))
-    return len(os.listdir(f'/proc/{pid}/fd')), kib
+    with open(f'/proc/{pid}/maps', encoding='utf-8', errors='surrogateescape') as stream:
+        sanitized = '/libasan.so' in stream.read()
+    return len(os.listdir(f'/proc/{pid}/fd')), 0 if sanitized else kib
 
 
 def assert_few_descriptors(pid):

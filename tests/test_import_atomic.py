@@ -240,7 +240,9 @@ def test_every_system_call_may_fail(area, out, kind, call):
     while injected:
         number += 1
         injected, status, stderr = import_with_failing(call, number, source, f'{out}/base')
-        if status == 0:
+        if 'LeakSanitizer does not work under ptrace' in stderr:
+            shutil.rmtree(f'{out}/base')    # the call that failed was the sanitizer's own, for its options: the import is done
+        elif status == 0:
             assert index_bytes(f'{out}/base') == index_bytes(f'{area}/right') or call == 'lseek', number
             assert content(f'{out}/base', b'again').startswith(b'x' * 5000)
             shutil.rmtree(f'{out}/base')
