@@ -115,5 +115,9 @@ int mountpoint_check_fuse(const struct log *log)
 	helper = programs_find("fusermount3");
 	if (!helper)
 		return log_error(log, -ENOENT, "fusermount3: not found: install the package fuse3");
+	if (access("/etc/mtab", R_OK) < 0)
+		return log_error(log, -ENOENT,
+		                 "/etc/mtab: without it fusermount3 unmounts nothing: mend it with `sudo ln -s "
+		                 "../proc/self/mounts /etc/mtab`");
 	return 0;
 }

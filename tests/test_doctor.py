@@ -73,6 +73,21 @@ def test_every_line_of_text_has_a_verdict_and_what_mends_it(user):
 
 @as_root
 @with_kernel
+def test_a_system_without_a_mount_table_is_found():
+    """As mmdebstrap makes it: fusermount3 mounts there, and then cannot unmount."""
+    before = elsewhere('mount -t tmpfs x /mnt; cp -a /etc/. /mnt; rm /mnt/mtab; mount --bind /mnt /etc')
+    status, facts = facts_of(before=before)
+    refused('fusermount3', 'ln -s .*/etc/mtab', status, facts)
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o777)
+        os.mkdir(f'{directory}/base')
+        done = subprocess.run([*before, program(), 'mount', f'{directory}/base', f'{directory}/session'], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=PATIENCE, cwd='/', check=False)
+    assert done.returncode == 1 and re.fullmatch('umlfs: /etc/mtab: without it [^\n]+\n', done.stderr), done
+
+
+@as_root
+@with_kernel
 def test_a_closed_fuse_device_is_found():
     script = 'd=$(mktemp); trap "rm -f $d" EXIT; mount -t tmpfs x /mnt; mknod -m 600 /mnt/f c 10 229; mount --bind /mnt/f /dev/fuse; rm -f "$d"'
     status, facts = facts_of(before=elsewhere(script))

@@ -57,6 +57,9 @@ void doctor_fusermount(const struct doctor_kernel *kernel, struct doctor_fact *f
 			fact, DOCTOR_FAIL,
 			"sudo chown root \"$(command -v fusermount3)\" && sudo chmod u+s \"$(command -v fusermount3)\"",
 			"%s: is not setuid root", file);
+	else if (access("/etc/mtab", R_OK) < 0)
+		doctor_say(fact, DOCTOR_FAIL, "sudo ln -s ../proc/self/mounts /etc/mtab",
+		           "unmounts nothing without /etc/mtab: %s", strerror(errno));
 	else
 		doctor_say(fact, DOCTOR_OK, NULL, "%s", file);
 	free(file);
