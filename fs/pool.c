@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <time.h>
 
 /* So that the address sanitizer knows pieces that are not out. */
@@ -17,7 +18,10 @@
 #define ASAN_UNPOISON_MEMORY_REGION(at, size) ((void)(at), (void)(size))
 #endif
 
-/* Blocks grow with the pool, so that a small one stays small and a large one has few. Huge pages for them were slower. */
+/*
+ * Blocks grow with the pool, so that a small one stays small and a large one has few. The largest are mapped, so that they go
+ * back to the system at once, whatever else the heap holds. Huge pages for them were slower.
+ */
 enum { FIRST_BLOCK = 4 << 10, LARGEST_BLOCK = 1 << 20 };
 
 struct pool_block {
@@ -49,10 +53,13 @@ static int add_block(struct pool *pool)
 	size_t size = pool->blocks ? pool->blocks->size * 2 : FIRST_BLOCK;
 	struct pool_block *block;
 
-	if (size > LARGEST_BLOCK)
+	if (size < LARGEST_BLOCK) {
+		block = malloc(size);
+	} else {
 		size = LARGEST_BLOCK;
-	block = malloc(size);
-	if (!block)
+		block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	}
+	if (!block || block == MAP_FAILED)
 		return -1;
 	*block = (struct pool_block){.before = pool->blocks, .size = size};
 	pool->blocks = block;
@@ -105,7 +112,11 @@ void pool_fini(struct pool *pool)
 		struct pool_block *block = pool->blocks;
 
 		pool->blocks = block->before;
-		free(block);
+		ASAN_UNPOISON_MEMORY_REGION(block, block->size);
+		if (block->size == LARGEST_BLOCK)
+			munmap(block, LARGEST_BLOCK);
+		else
+			free(block);
 	}
 	*pool = (struct pool){0};
 }

@@ -13,8 +13,10 @@ int __wrap_munmap(void *addr, size_t len);
 
 void *__wrap_mmap64(void *addr, size_t len, int protection, int flags, int fd, off_t offset)
 {
-	unsigned char *copy = len > 0 ? malloc(len) : NULL;
+	unsigned char *copy = len > 0 ? calloc(1, len) : NULL;
 
+	if (copy && flags & MAP_ANONYMOUS)
+		return copy;
 	if (!copy || pread(fd, copy, len, offset) != (ssize_t)len) {
 		free(copy);
 		return MAP_FAILED;

@@ -83,7 +83,7 @@ static void an_empty_pool_holds_no_memory(void **state)
 
 	for (unsigned int round = 0; round < 2; round++) {
 		for (unsigned int i = 0; i < PIECES; i++)
-			take(&pool, &pieces[i], 192, (unsigned char)i);
+			take(&pool, &pieces[i], round == 0 ? 192 : POOL_MAX, (unsigned char)i); /* heap; mapped too */
 		assert_non_null(pool.blocks);
 		for (unsigned int i = 0; i < PIECES; i++)
 			give_back(&pool, &pieces[i]);
