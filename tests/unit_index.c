@@ -328,6 +328,30 @@ static void every_cut_and_every_flipped_bit_is_refused(void **state)
 	free(bytes);
 }
 
+/* Everything is right but that there is nothing in it: half a row is none. */
+static void one_without_a_root_is_refused(void **state)
+{
+	static const size_t lengths[] = {0, sizeof(struct disk_inode) - 1};
+	struct place *p = *state;
+	unsigned char bytes[sizeof(struct disk_index_header) + sizeof(struct disk_inode)] = {0};
+
+	for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
+		struct disk_index_header header = {.version = le32(FORMAT_INDEX_VERSION)};
+
+		memcpy(header.magic, FORMAT_INDEX_MAGIC, sizeof(header.magic));
+		for (unsigned int s = 0; s < INDEX_SECTIONS; s++) {
+			size_t len = s == INDEX_SECTION_INODES ? lengths[i] : 0;
+
+			header.sections[s].len = le64(len);
+			header.sections[s].checksum = le64(checksum64(bytes + sizeof(header), len, s));
+		}
+		header.checksum = le64(checksum64(&header, offsetof(struct disk_index_header, checksum), 0));
+		memcpy(bytes, &header, sizeof(header));
+		expect_refused(p, bytes, sizeof(header) + lengths[i], "inodes of bytes:", lengths[i]);
+		assert_non_null(strstr(p->lines, "it has no root"));
+	}
+}
+
 static void a_missing_one_is_left_to_the_caller_and_a_newer_one_named(void **state)
 {
 	struct place *p = *state;
@@ -353,6 +377,7 @@ int main(void)
 		TEST(what_was_taken_away_again_leaves_no_trace),
 		TEST(names_that_no_name_can_be_are_refused),
 		TEST(every_cut_and_every_flipped_bit_is_refused),
+		TEST(one_without_a_root_is_refused),
 		TEST(a_missing_one_is_left_to_the_caller_and_a_newer_one_named),
 	};
 
