@@ -67,8 +67,11 @@ static void start(struct daemon *d, struct world *w)
 static int turn(struct daemon *d, int wait)
 {
 	struct epoll_event events[EVENTS];
-	int n = epoll_wait(d->epoll, events, EVENTS, wait);
+	int n;
 
+	do {
+		n = epoll_wait(d->epoll, events, EVENTS, wait);
+	} while (n < 0 && errno == EINTR); /* libFuzzer has a timer */
 	for (int i = 0; i < n; i++)
 		serve_control_ready(d->control, events[i].data.fd);
 	return n;
