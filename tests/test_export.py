@@ -13,8 +13,9 @@ import tempfile
 import pytest
 
 from calls import overwrite, read_file
+from diffs import Bench
 from importing import ALL_XATTRS, acl, index_bytes, index_of, make_tree
-from test_diff import Bench, Monkey
+from monkey import Monkey
 from umlfs_cli import ROOT, differences, dump, identity, program, run, write_archive
 
 EPOCH = 1_200_000_000

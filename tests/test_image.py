@@ -10,8 +10,9 @@ import tarfile
 
 import pytest
 
+from diffs import Bench
 from importing import index_of
-from test_diff import Bench, Monkey
+from monkey import Monkey
 from umlfs_cli import ROOT
 
 MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
