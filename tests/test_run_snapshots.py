@@ -12,7 +12,7 @@ import subprocess
 import pytest
 
 from run_site import read_until
-from umlfs_cli import PATIENCE, identity, program
+from umlfs_cli import PATIENCE, identity, program, run
 
 PLACES, STEP = 1 << 16, 7919       # of guest_records.c
 ROUNDS = 5
@@ -58,6 +58,23 @@ def test_each_snapshot_is_of_one_moment_and_the_guest_goes_on(site):
         numbers[n] = is_of_one_moment(mounted.do(pathlib.Path(mounted / 'data').read_bytes))
         mounted.umount()
     assert numbers == sorted(set(numbers)) and numbers[0] > 0, numbers
+
+
+def test_a_snapshot_at_rest_has_what_a_diff_has_sealed_before(site):
+    session = site.session('sealed')
+    script = 'echo 1 >/g; echo ready; read word; echo 2 >>/g; echo done; read word'
+    with running(site, session, '--', 'sh', '-c', script, stdin=subprocess.PIPE) as (process, started):
+        assert run('diff', session, user='ordinary') == (1, 'A /g\n', '')
+        process.stdin.write(b'go on\n')
+        process.stdin.flush()
+        read_until(process.stdout, b'done\n')
+        site.place.run('snapshot', '--umid', started['umid'], session, 'mid')
+        assert run('diff', session, user='ordinary') == (0, '', '')
+        assert run('diff', session, 'one', 'mid', user='ordinary') == (1, 'A /g\n', '')
+        process.stdin.close()
+    mounted = site.place.mount(site.base, session)
+    assert mounted.do(pathlib.Path(mounted / 'g').read_text) == '1\n2\n'
+    mounted.umount()
 
 
 def test_a_guest_has_several_names(site):
