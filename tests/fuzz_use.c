@@ -14,6 +14,7 @@
 #include "fuzz_kernel.h"
 #include "fuzz_world.h"
 #include "request.h"
+#include "umlfs/check.h"
 #include "unit.h"
 
 enum {
@@ -249,7 +250,28 @@ static bool opens(struct world *w)
 	return false;
 }
 
-void fuzz_session(struct world *w)
+static void ignore(void *arg, const struct finding *finding)
+{
+}
+
+/* The host went down and has booted: what is not there is mended, or what is wrong said. Then `umlfs check --repair`. */
+static void recover(struct world *w)
+{
+	struct check_result result;
+	struct check_options options = {.path = w->session, .repair = true, .log = &w->place.log, .found = ignore};
+	struct walk k;
+
+	place_forget_lines(&w->place);
+	unlinkat(w->place.fd, "session/running", 0);
+	if (symlinkat("the boot before", w->place.fd, "session/running") < 0)
+		return; /* there was never a session on such a base */
+	if (opens(w))
+		walk(&k, w);
+	world_crash(w);
+	expect_answer(check_run(&options, &result), "repairing");
+}
+
+static void look_and_use(struct world *w)
 {
 	struct walk before, after;
 	bool sound;
@@ -276,4 +298,11 @@ void fuzz_session(struct world *w)
 	world_crash(w);
 	if (opens(w))
 		walk(&after, w);
+}
+
+void fuzz_session(struct world *w)
+{
+	look_and_use(w);
+	world_crash(w);
+	recover(w);
 }
