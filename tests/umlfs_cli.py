@@ -71,9 +71,12 @@ def identity(user):
     return {'user': uid, 'group': gid, 'extra_groups': []}
 
 
+NO_LEAK_CHECK = {'ASAN_OPTIONS': f'{os.environ.get("ASAN_OPTIONS", "")}:detect_leaks=0'}
+
+
 def without_leak_check():
     """The environment for a program that is traced, or may not trace: the leak checker of a build with sanitizers traces it itself."""
-    return {**os.environ, 'ASAN_OPTIONS': f'{os.environ.get("ASAN_OPTIONS", "")}:detect_leaks=0'}
+    return {**os.environ, **NO_LEAK_CHECK}
 
 
 def start(*args, user='root', **options):
