@@ -45,6 +45,7 @@ int commit_manifest(struct commit *c, int dirfd, const struct manifest *m, bool 
 	r = manifest_write(dirfd, m);
 	if (r == 0) {
 		c->made++;
+		c->top = m->top;
 		c->sealed = c->sealed || seals;
 	} else if (c->made == c->durable) {
 		manifest_drop_old(dirfd);
@@ -127,6 +128,23 @@ int commit_sync(struct commit *c, int dirfd, int layersfd, uint64_t nr, uint32_t
 	if (r == 0)
 		commit_durable(c, dirfd, nr);
 	return r;
+}
+
+int commit_sync_last(struct commit *c, int dirfd, int layersfd)
+{
+	for (;;) {
+		uint64_t nr;
+		uint32_t top;
+		int r;
+
+		pthread_mutex_lock(&c->lock);
+		nr = c->made;
+		top = c->top; /* 0 after commit_inherit(), which needs none */
+		pthread_mutex_unlock(&c->lock);
+		r = commit_sync(c, dirfd, layersfd, nr, top);
+		if (commit_made(c) == nr) /* else it may have failed because that one's layer is gone */
+			return r;
+	}
 }
 
 int commit_drop(struct commit *c, const uint32_t *layers, size_t n)

@@ -14,6 +14,7 @@
 struct commit {
 	pthread_mutex_t lock;
 	uint64_t made, durable; /* numbers of manifests since the session was opened */
+	uint32_t top;           /* the top layer of the last one that was made here */
 	bool sealed;            /* a layer was sealed since the last durable one, so its bytes must be synced too */
 	uint32_t *dropped;      /* layers to delete when the last manifest is durable */
 	size_t n_dropped;
@@ -39,6 +40,12 @@ void commit_durable(struct commit *c, int dirfd, uint64_t nr);
 
 /* Syncs what the manifest of this number names, if it is still the last, and notes that it is durable. */
 int commit_sync(struct commit *c, int dirfd, int layersfd, uint64_t nr, uint32_t top);
+
+/*
+ * Syncs what the last manifest names, also when others are made meanwhile: what was in a layer of the session before
+ * the call is in a layer of a durable manifest after it, unless one that was made since drops it.
+ */
+int commit_sync_last(struct commit *c, int dirfd, int layersfd);
 
 /* Layers that the last manifest names no more: they wait. -ENOMEM: until the session is opened next. */
 int commit_drop(struct commit *c, const uint32_t *layers, size_t n);

@@ -15,8 +15,14 @@
 #include <unistd.h>
 
 #include "fuse_ops_reply.h"
+#include "crew.h"
 
-enum { BACKGROUND_MAX = 64 }; /* requests that the kernel may have under way without waiting */
+enum {
+	BACKGROUND_MAX = 64, /* requests that the kernel may have under way without waiting */
+	READERS = 4,         /* threads at most */
+	SYNCERS = 2,
+	READ_FILES = 48, /* of FUSE_OPS_FILES */
+};
 
 int fuse_ops_new(struct tree *tree, const struct fuse_ops_options *options, void (*ready)(void *arg), void *ready_arg,
                  struct fuse_ops **out)
@@ -31,6 +37,23 @@ int fuse_ops_new(struct tree *tree, const struct fuse_ops_options *options, void
 	ops->ready_arg = ready_arg;
 	*out = ops;
 	return 0;
+}
+
+/* Reads do not wait for syncs. */
+int fuse_ops_start(struct fuse_ops *ops)
+{
+	int r = crew_new(READERS, FUSE_OPS_READ_MAX, READ_FILES, &ops->reads);
+
+	return r < 0 ? r : crew_new(SYNCERS, 1, FUSE_OPS_FILES - READ_FILES, &ops->syncs);
+}
+
+void fuse_ops_stop(struct fuse_ops *ops)
+{
+	if (!ops)
+		return;
+	crew_free(ops->reads);
+	crew_free(ops->syncs);
+	ops->reads = ops->syncs = NULL;
 }
 
 void fuse_ops_free(struct fuse_ops *ops)

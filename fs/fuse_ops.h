@@ -21,10 +21,11 @@ struct fuse_ops_options {
 	bool owner_caller; /* new files made by host_uid are its own; else they take the owner of their directory */
 	uid_t host_uid;    /* who mounted */
 	/*
-	 * Answers other requests that are waiting, so that what they free is free: true when there was one. Called before a request is
-	 * refused for want of room: a FORGET comes behind the request that its sender made after it.
+	 * Answers other requests that are waiting, so that what they free is free. Called before a request is
+	 * refused for want of room: a FORGET comes behind the request that its sender made after it. Until no request waits, or it
+	 * is as late as fuse_ops_now() says. How many they were; -EBUSY within such a request.
 	 */
-	bool (*relieve)(void *arg);
+	int (*relieve)(void *arg, int64_t until);
 	void *relieve_arg;
 };
 
@@ -35,6 +36,17 @@ int fuse_ops_new(struct tree *tree, const struct fuse_ops_options *options, void
                  struct fuse_ops **out);
 void fuse_ops_free(struct fuse_ops *ops);
 
+enum {
+	FUSE_OPS_FILES = 64
+}; /* descriptors that requests which wait for a disk may hold, beside those of the session */
+
+/*
+ * Starts the threads that requests which may wait for a disk are given to, and that answer them. Without, the loop waits. 0 or
+ * -errno. Call before the loop, and stop, which returns when they have answered, after it.
+ */
+int fuse_ops_start(struct fuse_ops *ops);
+void fuse_ops_stop(struct fuse_ops *ops); /* NULL is none */
+
 /*
  * A libfuse session with these operations: NULL when libfuse refuses the arguments (it has then said why to
  * its own log).
@@ -43,6 +55,9 @@ struct fuse_session *fuse_ops_session(struct fuse_ops *ops, struct fuse_args *ar
 
 /* Mounts it: 0, -EIO when libfuse or fusermount3 refuses (it has then said why to its own log), -ENOMEM. */
 int fuse_ops_mount(struct fuse_session *session, const char *mountpoint);
+
+/* ns of a clock that only goes forward. */
+int64_t fuse_ops_now(void);
 
 /* The thread that asked last (0: none of this host's), as the kernel numbers it. */
 pid_t fuse_ops_client(const struct fuse_ops *ops);

@@ -6,15 +6,68 @@
 #include "fuse_ops_reply.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "crew.h"
+
+enum {
+	OTHERS_NS = 200000,    /* within one request, for those of others */
+	COPYING_NS = 50000000, /* of one request: the loop looks at requests only, until it is answered */
+	COPIED_MAX = 1 << 30,  /* bytes of one request */
+};
+
+/* A read or a sync that may wait for a disk. It touches neither tree nor session. */
+struct waiting {
+	struct task task;
+	fuse_req_t req;
+	union {
+		struct tree_fetch fetch;
+		struct tree_flush flush;
+	};
+};
+
+static void read_later(struct task *task, void *buffer)
+{
+	struct waiting *w = (struct waiting *)task;
+	ssize_t n = tree_fetch_run(&w->fetch, buffer);
+
+	tree_fetch_fini(&w->fetch); /* before anybody is told */
+	fuse_ops_reply_bytes(w->req, n, buffer);
+	free(w);
+}
+
+/* False when the loop must do it. */
+static bool give_read(fuse_req_t req, struct fuse_ops *ops, fuse_ino_t ino, size_t size, off_t offset)
+{
+	struct waiting *w = ops->reads ? malloc(sizeof(*w)) : NULL;
+
+	if (!w || tree_fetch_init(ops->tree, ino, size, (uint64_t)offset, &w->fetch) < 0) {
+		free(w);
+		return false;
+	}
+	w->task = (struct task){.run = read_later, .files = w->fetch.n_files};
+	w->req = req;
+	if (crew_give(ops->reads, &w->task))
+		return true;
+	tree_fetch_fini(&w->fetch);
+	free(w);
+	return false;
+}
 
 void fuse_ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	struct fuse_ops *ops = fuse_ops_begin(req, KIND_READ);
+	ssize_t n;
 
 	if (size > FUSE_OPS_READ_MAX)
 		size = FUSE_OPS_READ_MAX;
-	fuse_ops_reply_bytes(req, tree_read(ops->tree, ino, ops->buffer, size, (uint64_t)offset), ops->buffer);
+	n = tree_read_now(ops->tree, ino, ops->buffer, size, (uint64_t)offset);
+	if (n == -EAGAIN && give_read(req, ops, ino, size, offset))
+		return;
+	if (n == -EAGAIN)
+		n = tree_read(ops->tree, ino, ops->buffer, size, (uint64_t)offset);
+	fuse_ops_reply_bytes(req, n, ops->buffer);
 }
 
 void fuse_ops_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t offset,
@@ -28,14 +81,47 @@ void fuse_ops_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t si
 	fuse_ops_reply_written(req, n);
 }
 
+static void sync_later(struct task *task, void *buffer)
+{
+	struct waiting *w = (struct waiting *)task;
+	int r = tree_flush_run(&w->flush);
+
+	tree_flush_fini(&w->flush);
+	fuse_ops_reply_status(w->req, r);
+	free(w);
+}
+
+static bool give_sync(fuse_req_t req, struct fuse_ops *ops, fuse_ino_t ino)
+{
+	struct waiting *w = ops->syncs ? malloc(sizeof(*w)) : NULL;
+
+	if (!w || tree_flush_init(ops->tree, ino, &w->flush) < 0) {
+		free(w);
+		return false;
+	}
+	w->task = (struct task){.run = sync_later, .files = 2};
+	w->req = req;
+	if (crew_give(ops->syncs, &w->task))
+		return true;
+	tree_flush_fini(&w->flush);
+	free(w);
+	return false;
+}
+
+static void sync_inode(fuse_req_t req, struct fuse_ops *ops, fuse_ino_t ino)
+{
+	if (!give_sync(req, ops, ino))
+		fuse_ops_reply_status(req, tree_fsync(ops->tree, ino));
+}
+
 void fuse_ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	fuse_ops_reply_status(req, tree_fsync(fuse_ops_begin(req, KIND_FSYNC)->tree, ino));
+	sync_inode(req, fuse_ops_begin(req, KIND_FSYNC), ino);
 }
 
 void fuse_ops_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	fuse_ops_reply_status(req, tree_fsync(fuse_ops_begin(req, KIND_FSYNCDIR)->tree, ino));
+	sync_inode(req, fuse_ops_begin(req, KIND_FSYNCDIR), ino);
 }
 
 void fuse_ops_statfs(fuse_req_t req, fuse_ino_t ino)
@@ -44,7 +130,7 @@ void fuse_ops_statfs(fuse_req_t req, fuse_ino_t ino)
 	struct statvfs st;
 	int r;
 
-	ops->options.relieve(ops->options.relieve_arg);
+	ops->options.relieve(ops->options.relieve_arg, fuse_ops_now() + OTHERS_NS);
 	r = tree_statfs(ops->tree, &st);
 	if (r < 0)
 		fuse_ops_reply_status(req, r);
@@ -119,13 +205,31 @@ void fuse_ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, st
 		fuse_reply_lseek(req, found);
 }
 
+static ssize_t copy_step(struct fuse_ops *ops, fuse_ino_t src, uint64_t from, fuse_ino_t dst, uint64_t to, size_t len)
+{
+	ssize_t n = tree_copy_range(ops->tree, src, from, dst, to, len);
+
+	return fuse_ops_made_room(ops, n) ? tree_copy_range(ops->tree, src, from, dst, to, len) : n;
+}
+
+/* In steps, between which others are answered: who copies is not asked to come again for each. */
 void fuse_ops_copy_file_range(fuse_req_t req, fuse_ino_t src, off_t src_offset, struct fuse_file_info *src_fi,
                               fuse_ino_t dst, off_t dst_offset, struct fuse_file_info *dst_fi, size_t len, int flags)
 {
 	struct fuse_ops *ops = fuse_ops_begin(req, KIND_COPY_FILE_RANGE);
-	ssize_t n = tree_copy_range(ops->tree, src, (uint64_t)src_offset, dst, (uint64_t)dst_offset, len);
+	int64_t end = fuse_ops_now() + COPYING_NS;
+	size_t done = 0;
+	int64_t time;
+	ssize_t n;
 
-	if (fuse_ops_made_room(ops, n))
-		n = tree_copy_range(ops->tree, src, (uint64_t)src_offset, dst, (uint64_t)dst_offset, len);
-	fuse_ops_reply_written(req, n);
+	if (len > COPIED_MAX)
+		len = COPIED_MAX;
+	do {
+		n = copy_step(ops, src, (uint64_t)src_offset + done, dst, (uint64_t)dst_offset + done, len - done);
+		if (n > 0)
+			done += (size_t)n;
+		time = fuse_ops_now();
+	} while (n > 0 && done < len && time < end &&
+	         ops->options.relieve(ops->options.relieve_arg, time + OTHERS_NS) >= 0);
+	fuse_ops_reply_written(req, done > 0 ? (ssize_t)done : n);
 }

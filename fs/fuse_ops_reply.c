@@ -6,6 +6,7 @@
 #include "fuse_ops_reply.h"
 
 #include <errno.h>
+#include <time.h>
 
 static const char *const kind_names[KIND_COUNT] = {
 	"lookup",          "forget",      "getattr",    "setattr",  "readlink",  "mknod",       "mkdir",     "unlink",
@@ -33,6 +34,14 @@ struct fuse_ops *fuse_ops_begin(fuse_req_t req, enum fuse_ops_kind kind)
 	return ops;
 }
 
+int64_t fuse_ops_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 pid_t fuse_ops_client(const struct fuse_ops *ops)
 {
 	return ops->client;
@@ -40,7 +49,7 @@ pid_t fuse_ops_client(const struct fuse_ops *ops)
 
 bool fuse_ops_made_room(struct fuse_ops *ops, ssize_t r)
 {
-	return r == -ENOSPC && ops->options.relieve(ops->options.relieve_arg);
+	return r == -ENOSPC && ops->options.relieve(ops->options.relieve_arg, INT64_MAX) > 0;
 }
 
 void fuse_ops_reply_status(fuse_req_t req, int r)

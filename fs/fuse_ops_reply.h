@@ -52,8 +52,9 @@ struct fuse_ops {
 	struct fuse_ops_options options;
 	void (*ready)(void *arg);
 	void *ready_arg;
-	uint32_t forgotten; /* by libfuse, to be said in the answer to INIT */
-	pid_t client;       /* who asked last */
+	struct crew *reads, *syncs; /* NULL: none */
+	uint32_t forgotten;         /* by libfuse, to be said in the answer to INIT */
+	pid_t client;               /* who asked last */
 	uint64_t counts[KIND_COUNT];
 	char buffer[FUSE_OPS_READ_MAX];
 };

@@ -208,6 +208,14 @@ int io_reflink(int src, int dst, uint64_t len)
 	return ioctl(dst, FICLONE, src) < 0 || ftruncate(dst, (off_t)len) < 0 ? -errno : 0;
 }
 
+int io_share_range(int src, uint64_t src_offset, int dst, uint64_t dst_offset, uint64_t len)
+{
+	struct file_clone_range range = {
+		.src_fd = src, .src_offset = src_offset, .src_length = len, .dest_offset = dst_offset};
+
+	return ioctl(dst, FICLONERANGE, &range) < 0 ? -errno : 0;
+}
+
 int io_copy_solid(int src, int dst, uint64_t offset, uint64_t len)
 {
 	char buf[SOLID_CHUNK];

@@ -48,6 +48,9 @@ int io_clone(int src, int dst, uint64_t len);
 /* The first len bytes of src into the empty file dst by sharing blocks: 0, or -errno where the file system cannot. */
 int io_reflink(int src, int dst, uint64_t len);
 
+/* The len bytes from src_offset of src to dst_offset of dst by sharing blocks: 0, or -errno where that cannot be. */
+int io_share_range(int src, uint64_t src_offset, int dst, uint64_t dst_offset, uint64_t len);
+
 /* The len bytes at offset of src into the same place of dst, zeros and holes as data too. -EUCLEAN when src ends early. */
 int io_copy_solid(int src, int dst, uint64_t offset, uint64_t len);
 

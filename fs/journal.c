@@ -343,6 +343,11 @@ uint64_t journal_length(const struct journal *j)
 	return fstat(j->fd, &st) < 0 ? 0 : (uint64_t)st.st_size;
 }
 
+int journal_fd(const struct journal *j)
+{
+	return j->fd;
+}
+
 unsigned int journal_version(const struct journal *j)
 {
 	return j->version;

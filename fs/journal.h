@@ -63,6 +63,7 @@ void journal_hold(struct journal *j, uint64_t owed);
 int journal_join(int dirfd, int from_dirfd, uint64_t len);
 
 int journal_sync(struct journal *j);
+int journal_fd(const struct journal *j); /* for who syncs it */
 /* Bytes of the file, before they were looked at: a hint. */
 uint64_t journal_length(const struct journal *j);
 

@@ -32,9 +32,9 @@
 #include "unmounter.h"
 
 enum {
-	FILES_MAX = 256,       /* content descriptors kept open */
-	FILES_SPARE = 64,      /* left for everything else when the limit is low */
-	REQUESTS_AT_ONCE = 64, /* FUSE requests before the loop looks at anything else */
+	FILES_MAX = 256,                   /* content descriptors kept open */
+	FILES_SPARE = 64 + FUSE_OPS_FILES, /* left for everything else when the limit is low */
+	REQUESTS_AT_ONCE = 64,             /* FUSE requests before the loop looks at anything else */
 	EVENTS = 16,
 };
 
@@ -154,20 +154,20 @@ static int mount_silently(struct server *s, char *why, size_t size)
 	return r;
 }
 
-static bool relieve(void *arg)
+static int relieve(void *arg, int64_t until)
 {
 	struct server *s = arg;
 	int n = 0;
 
 	if (s->relieving)
-		return false;
+		return -EBUSY;
 	s->relieving = true;
-	while (n < REQUESTS_AT_ONCE && fuse_session_receive_buf(s->fuse, &s->other_buf) > 0) {
+	while (n < REQUESTS_AT_ONCE && fuse_ops_now() < until && fuse_session_receive_buf(s->fuse, &s->other_buf) > 0) {
 		fuse_session_process_buf(s->fuse, &s->other_buf);
 		n++;
 	}
 	s->relieving = false;
-	return n > 0;
+	return n;
 }
 
 static int mount_fuse(struct server *s)
@@ -313,6 +313,8 @@ static int start(struct server *s)
 		s->confined = confine_process(s->store->session.dirfd, s->store->session.base->treefd);
 		r = serve_control_start(s->control);
 	}
+	if (r == 0)
+		r = fuse_ops_start(s->ops);
 	if (r == 0 && o->opened)
 		o->opened(o->ready_arg);
 	return r < 0 ? log_errno(&s->log, r, "%s/control", o->session) : 0;
@@ -434,6 +436,7 @@ static int finish(struct server *s, bool started)
 {
 	int r = 0;
 
+	fuse_ops_stop(s->ops); /* while there is a kernel that hears the answers */
 	unmount(s);
 	serve_control_free(s->control);
 	if (s->store) {

@@ -14,9 +14,21 @@
 #include "pin.h"
 #include "session.h"
 
+/* Whether the host's file system can tell that a read would wait: not known before the first one. */
+enum tree_host { TREE_HOST_NEW, TREE_HOST_TELLS, TREE_HOST_WAITS };
+
+enum { TREE_STREAMS = 16 };
+
+/* A file that another thread reads for somebody, and where that one would go on. */
+struct tree_stream {
+	uint64_t ino, next;
+};
+
 struct tree {
 	struct session *session;
 	struct pins pins;
+	enum tree_host hosts[2];                  /* of the session's content files, and of the base's */
+	struct tree_stream streams[TREE_STREAMS]; /* by number: the one that was read last */
 };
 
 /* What a new inode is. */
@@ -71,19 +83,61 @@ typedef int tree_visit(void *arg, const struct stack_entry *entry);
 int tree_readdir(struct tree *t, uint64_t ino, uint64_t cookie, tree_visit *visit, void *arg);
 int tree_dir_empty(struct tree *t, uint64_t ino); /* 0 or -ENOTEMPTY */
 
-/* tree_file.c: offsets and lengths in bytes; regular files only */
+/* tree_file.c, tree_read.c: offsets and lengths in bytes; regular files only */
 ssize_t tree_read(struct tree *t, uint64_t ino, void *buf, size_t len, uint64_t offset);
 ssize_t tree_write(struct tree *t, uint64_t ino, const void *buf, size_t len, uint64_t offset);
 int tree_fallocate(struct tree *t, uint64_t ino, int mode, uint64_t offset, uint64_t len);
 int64_t tree_lseek(struct tree *t, uint64_t ino, uint64_t offset, int whence); /* SEEK_DATA, SEEK_HOLE */
 ssize_t tree_copy_range(struct tree *t, uint64_t src, uint64_t src_offset, uint64_t dst, uint64_t dst_offset,
                         size_t len);
-int tree_fsync(struct tree *t, uint64_t ino);
 int tree_statfs(struct tree *t, struct statvfs *out);
+
+/*
+ * tree_read.c: as tree_read(), but -EAGAIN, with anything in buf, where that would wait for a disk. Then tree_fetch_init() takes
+ * out of the tree what another thread needs to read the same: the bytes are those that the file had then, or that were
+ * written to it since, and never another file's. -EMFILE, for want of descriptors or because the file lies in too many pieces: tree_read().
+ */
+ssize_t tree_read_now(struct tree *t, uint64_t ino, void *buf, size_t len, uint64_t offset);
+
+enum { TREE_FETCH_FILES = 8, TREE_FETCH_PIECES = 40 };
+
+struct tree_fetch {
+	uint64_t offset;
+	unsigned int n_files, n_pieces;
+	struct {
+		uint32_t layer;
+		int fd;
+	} files[TREE_FETCH_FILES];
+	struct {
+		unsigned int file;
+		size_t len;
+	} pieces[TREE_FETCH_PIECES];
+};
+
+int tree_fetch_init(struct tree *t, uint64_t ino, size_t len, uint64_t offset, struct tree_fetch *out);
+ssize_t tree_fetch_run(const struct tree_fetch *f, void *buf); /* on any thread; buf has the len bytes */
+void tree_fetch_fini(struct tree_fetch *f);                    /* on any thread */
+
+/*
+ * tree_sync.c: all that was done to the inode before tree_flush_init() is on disk when tree_flush_run() answers 0; and
+ * tree_fsync() does both. -EBUSY of a file with parts that no record tells to be on disk: tree_fsync() tells it, in between.
+ */
+struct tree_flush {
+	struct session *session;
+	int content, journal; /* descriptors of its own; content may be -1 */
+};
+
+int tree_flush_init(struct tree *t, uint64_t ino, struct tree_flush *out);
+int tree_flush_run(const struct tree_flush *f); /* on any thread, while the session is there */
+void tree_flush_fini(struct tree_flush *f);     /* on any thread */
+int tree_fsync(struct tree *t, uint64_t ino);
 
 /* For the tree_*.c files: an inode that must be a live directory, and the time of now. */
 int tree_dir(struct tree *t, uint64_t ino, struct inode *out);
 struct timespec tree_now(void);
+
+/* For the tree_*.c files: an inode that must be a regular file: -EISDIR, -EINVAL. */
+int tree_regular(struct tree *t, uint64_t ino, struct inode *out);
 
 /* For the tree_*.c files: checks and measures a name: its length, -ENAMETOOLONG, -EINVAL. */
 int tree_name_length(const char *name);

@@ -14,12 +14,13 @@
 #include "io.h"
 
 enum {
-	COPY_MAX = 64 << 20, /* bytes of one tree_copy_range(): the loop must go on; callers ask again */
-	COPY_PART_MAX = 1 << 20,
-	ZEROS_MAX = 16 << 20, /* bytes of one hole in a file that is here in part */
+	COPY_MAX = 256 << 10,  /* bytes of one tree_copy_range(): the loop must go on; callers ask again */
+	SHARE_MAX = 64 << 20,  /* ... where the host shares blocks */
+	SHARE_UNIT = 64 << 10, /* a multiple of which it can share */
+	ZEROS_MAX = 16 << 20,  /* bytes of one hole in a file that is here in part */
 };
 
-static int regular(struct tree *t, uint64_t ino, struct inode *out)
+int tree_regular(struct tree *t, uint64_t ino, struct inode *out)
 {
 	int r = stack_inode(&t->session->stack, ino, out);
 
@@ -39,46 +40,6 @@ static int check_room(struct tree *t, const struct inode *inode, uint64_t offset
 	if (s->quota.bytes && inode->content_layer == stack_top(&s->stack)->id)
 		fd = session_content(s, inode);
 	return quota_check_bytes(&s->quota, &s->stack, fd, offset, len);
-}
-
-/* What lies in one content file, up to len bytes. */
-static ssize_t read_piece(int fd, char *buf, size_t len, uint64_t offset)
-{
-	ssize_t n;
-
-	do {
-		n = pread(fd, buf, len, (off_t)offset);
-	} while (n < 0 && errno == EINTR);
-	return n < 0 ? -errno : n;
-}
-
-ssize_t tree_read(struct tree *t, uint64_t ino, void *buf, size_t len, uint64_t offset)
-{
-	struct session_piece piece;
-	struct inode inode;
-	size_t done = 0;
-	ssize_t n = 1;
-	int r = regular(t, ino, &inode);
-
-	/* Not to stop before the end of the file: the kernel takes a short answer for that. */
-	while (r == 0 && n != 0 && done < len && (done == 0 || offset + done < inode.size)) {
-		int fd;
-
-		r = session_piece(t->session, &inode, offset + done, &piece);
-		if (r < 0)
-			return r;
-		fd = session_content(t->session, &piece.inode);
-		if (fd == -ENODATA)
-			return 0;
-		if (fd < 0)
-			return fd;
-		n = read_piece(fd, (char *)buf + done, piece.len < len - done ? (size_t)piece.len : len - done,
-		               offset + done);
-		if (n < 0)
-			return n;
-		done += (size_t)n;
-	}
-	return r < 0 ? r : (ssize_t)done;
 }
 
 static ssize_t write_some(int fd, const void *buf, size_t len, uint64_t offset)
@@ -105,7 +66,7 @@ ssize_t tree_write(struct tree *t, uint64_t ino, const void *buf, size_t len, ui
 	uint64_t end;
 	ssize_t n;
 	int fd;
-	int r = regular(t, ino, &before);
+	int r = tree_regular(t, ino, &before);
 
 	if (r < 0)
 		return r;
@@ -161,7 +122,7 @@ int tree_set_size(struct tree *t, uint64_t ino, const struct tree_change *change
 	struct inode before, inode;
 	bool is_cut;
 	int fd;
-	int r = regular(t, ino, &before);
+	int r = tree_regular(t, ino, &before);
 
 	if (r < 0)
 		return r;
@@ -231,7 +192,7 @@ int tree_fallocate(struct tree *t, uint64_t ino, int mode, uint64_t offset, uint
 	struct inode before, inode;
 	uint64_t size;
 	int fd;
-	int r = regular(t, ino, &before);
+	int r = tree_regular(t, ino, &before);
 
 	if (r < 0)
 		return r == -EISDIR ? -EBADF : -ENODEV;
@@ -277,7 +238,7 @@ int64_t tree_lseek(struct tree *t, uint64_t ino, uint64_t offset, int whence)
 {
 	struct session_piece piece;
 	struct inode inode;
-	int r = regular(t, ino, &inode);
+	int r = tree_regular(t, ino, &inode);
 
 	if (r < 0)
 		return r;
@@ -342,7 +303,21 @@ static size_t copy_step(const struct tree *t, const struct inode *to, uint64_t o
 	bool here = to->content_layer == stack_top(&t->session->stack)->id;
 	uint64_t below = here ? to->below : to->size > t->session->copying.whole ? to->size : 0;
 
-	return offset < below ? COPY_PART_MAX : COPY_MAX;
+	return offset < below ? COPY_MAX : SHARE_MAX;
+}
+
+/* By sharing blocks, more than could be copied: how many bytes, or 0. */
+static size_t share(struct tree *t, const struct inode *source, uint64_t from, int dst, uint64_t to, size_t len)
+{
+	struct session_piece piece;
+	int fd;
+
+	if (len <= COPY_MAX || t->session->copying.no_reflink || source->below > 0 ||
+	    session_piece(t->session, source, from, &piece) < 0)
+		return 0;
+	len -= len % SHARE_UNIT;
+	fd = session_content(t->session, &piece.inode);
+	return fd >= 0 && io_share_range(fd, from, dst, to, len) == 0 ? len : 0;
 }
 
 ssize_t tree_copy_range(struct tree *t, uint64_t src, uint64_t src_offset, uint64_t dst, uint64_t dst_offset,
@@ -353,10 +328,10 @@ ssize_t tree_copy_range(struct tree *t, uint64_t src, uint64_t src_offset, uint6
 	uint64_t end;
 	ssize_t n;
 	int fd;
-	int r = regular(t, src, &source);
+	int r = tree_regular(t, src, &source);
 
 	if (r == 0)
-		r = regular(t, dst, &before);
+		r = tree_regular(t, dst, &before);
 	if (r < 0)
 		return r;
 	if (source.content_layer == CONTENT_NONE || src_offset >= source.size || len == 0)
@@ -379,7 +354,9 @@ ssize_t tree_copy_range(struct tree *t, uint64_t src, uint64_t src_offset, uint6
 		return fd;
 	if (src == dst)
 		source = inode;
-	n = copy_pieces(t, &source, src_offset, &inode, dst_offset, len);
+	n = (ssize_t)share(t, &source, src_offset, fd, dst_offset, len);
+	if (n == 0)
+		n = copy_pieces(t, &source, src_offset, &inode, dst_offset, len < COPY_MAX ? len : COPY_MAX);
 	if (n <= 0) {
 		session_write_failed(t->session, &w, &before);
 		return n;
@@ -387,29 +364,6 @@ ssize_t tree_copy_range(struct tree *t, uint64_t src, uint64_t src_offset, uint6
 	end = dst_offset + (uint64_t)n;
 	session_wrote(t->session, &w, fd, dst, end > before.size ? end : before.size); /* brings nothing */
 	return n;
-}
-
-int tree_fsync(struct tree *t, uint64_t ino)
-{
-	struct layer *top = stack_top(&t->session->stack);
-	struct inode inode;
-	int r = stack_inode(&t->session->stack, ino, &inode);
-
-	if (r < 0)
-		return r;
-	if (S_ISREG(inode.mode) && inode.content_layer == top->id) {
-		int fd = session_content(t->session, &inode);
-
-		if (fd < 0)
-			return fd;
-		/* Content first: a record must never name bytes that can still vanish. */
-		if (fdatasync(fd) < 0)
-			return -errno;
-		session_part_synced(t->session, ino); /* without room for it, as it was */
-	}
-	r = journal_sync(top->journal);
-	/* A layer that a power cut takes back with its manifest would take the bytes along. */
-	return r < 0 ? r : session_sync_manifest(t->session);
 }
 
 int tree_statfs(struct tree *t, struct statvfs *out)

@@ -35,9 +35,9 @@ struct daemon {
 	} clients[CLIENTS];
 };
 
-static bool relieve(void *arg)
+static int relieve(void *arg, int64_t until)
 {
-	return false;
+	return 0;
 }
 
 static void print_status(void *arg, FILE *out)

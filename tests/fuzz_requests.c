@@ -233,9 +233,9 @@ static void ask_raw(struct kernel *k, struct body *b, struct fuzz_input *in)
 		kernel_ask(k, opcode, ino, 0, b->bytes, b->len);
 }
 
-static bool relieve(void *arg)
+static int relieve(void *arg, int64_t until)
 {
-	return false;
+	return 0;
 }
 
 static void start(struct kernel *k, struct world *w, unsigned int flags)

@@ -191,9 +191,9 @@ static void ask(struct world *w, enum request_kind kind, const char *name)
 	free(text);
 }
 
-static bool relieve(void *arg)
+static int relieve(void *arg, int64_t until)
 {
-	return false;
+	return 0;
 }
 
 /* What a kernel asks for as soon as it is shown something. */

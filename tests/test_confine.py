@@ -57,7 +57,7 @@ def test_every_thread_of_a_daemon_has_given_up_its_privileges(place, base):
     mounted = place.mount(base)
     mounted.do(read_file, mounted / 'etc/hostname')
     seen = list(threads(mounted.pid))
-    assert len(seen) == 5
+    assert len(seen) >= 7    # two that take turns, three for the control socket, one or more for reads, and for syncs
     for status in seen:
         assert status['NoNewPrivs'] == '1'
         for kind in 'CapPrm', 'CapEff', 'CapInh', 'CapAmb':

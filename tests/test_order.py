@@ -15,7 +15,7 @@ cleanup log progress io pool map ranges checksum
 format inode xattr_set record
 index index_compare index_build scan journal content handles manifest commit mark
 layer_dir layer layer_change base stack quota session session_part session_write recovery
-pin tree tree_attr tree_dir tree_file tree_rename
+pin tree tree_attr tree_dir tree_file tree_read tree_sync tree_rename
 store_base merge store snapshot users
 finding findings check_index check_base check_tree check_content check_mend check_session check verify
 import_report import_member import_acl import_meter import_source import_gzip import_file import_target_own import_target import_remove import_layer
@@ -25,7 +25,7 @@ state names diff_compare diff_set diff_match diff
 state_walk export_acl export_tar export_layer export base_commit
 confine device unmounter
 scratch programs uml mconsole guest initramfs
-worker follow twin notify fuse_ops_attr fuse_ops_reply fuse_ops_group fuse_ops_dir fuse_ops_file fuse_ops
+worker crew follow twin notify fuse_ops_attr fuse_ops_reply fuse_ops_group fuse_ops_dir fuse_ops_file fuse_ops
 mountpoint serve_control serve
 """.split()
 

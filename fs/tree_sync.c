@@ -1,0 +1,91 @@
+/*
+ * tree_sync: what is acknowledged, to the disk; by another thread where nobody may wait.
+ * Invariant: content is on disk before the records that name it, and both before the manifest that names their layer.
+ * Called by the front end and by tests.
+ */
+#include "tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+
+static int own(int fd)
+{
+	int copy = fd < 0 ? fd : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	return copy < 0 && fd >= 0 ? -errno : copy;
+}
+
+static int init(struct tree *t, uint64_t ino, struct tree_flush *out)
+{
+	struct tree_flush f = {.session = t->session, .content = -1, .journal = -1};
+	struct layer *top = stack_top(&t->session->stack);
+	struct inode inode;
+	int r = stack_inode(&t->session->stack, ino, &inode);
+
+	if (r == 0 && S_ISREG(inode.mode) && inode.content_layer == top->id) {
+		f.content = own(session_content(t->session, &inode));
+		r = f.content < 0 ? f.content : 0;
+	}
+	if (r == 0) {
+		f.journal = own(journal_fd(top->journal));
+		r = f.journal < 0 ? f.journal : 0;
+	}
+	if (r < 0)
+		tree_flush_fini(&f);
+	else
+		*out = f;
+	return r;
+}
+
+int tree_flush_init(struct tree *t, uint64_t ino, struct tree_flush *out)
+{
+	struct range unused;
+
+	return layer_part_synced(stack_top(&t->session->stack), ino, &unused) ? -EBUSY : init(t, ino, out);
+}
+
+/* Content first: a record must never name bytes that can still vanish. */
+static int flush_content(const struct tree_flush *f)
+{
+	return f->content >= 0 && fdatasync(f->content) < 0 ? -errno : 0;
+}
+
+/* And the manifest: a layer that a power cut takes back with it would take the bytes along. */
+static int flush_records(const struct tree_flush *f)
+{
+	struct session *s = f->session;
+
+	return fdatasync(f->journal) < 0 ? -errno : commit_sync_last(&s->commit, s->dirfd, s->layersfd);
+}
+
+int tree_flush_run(const struct tree_flush *f)
+{
+	int r = flush_content(f);
+
+	return r < 0 ? r : flush_records(f);
+}
+
+void tree_flush_fini(struct tree_flush *f)
+{
+	f->content = close_fd(f->content);
+	f->journal = close_fd(f->journal);
+}
+
+int tree_fsync(struct tree *t, uint64_t ino)
+{
+	struct tree_flush f;
+	int r = init(t, ino, &f);
+
+	if (r < 0)
+		return r;
+	r = flush_content(&f);
+	if (r == 0) {
+		session_part_synced(t->session, ino); /* without room for it, as it was */
+		r = flush_records(&f);
+	}
+	tree_flush_fini(&f);
+	return r;
+}

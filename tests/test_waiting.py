@@ -1,0 +1,263 @@
+"""While a read or an fsync waits for the disk, everybody else is answered; and whatever they do, the read gives right bytes.
+
+The daemon's calls are held by hold_calls.c until the test lets them go on, so nothing here depends on how fast a disk is.
+"""
+
+import concurrent.futures
+import contextlib
+import errno
+import os
+import select
+import signal
+import subprocess
+
+import pytest
+
+from umlfs_cli import ROOT, Place, ids, kill_and_wait, wait_pid, write_archive
+
+SIZE = 300_000
+OLD, NEW = b'o' * SIZE, b'n' * SIZE
+PATIENCE = 20
+MEMBERS = [('.', {'type': b'5', 'mode': 0o777}, b''), ('file', {'mode': 0o666}, OLD), ('other', {'mode': 0o666}, b'other'),
+           *((f'fresh-{number}', {}, b'%d' % number) for number in range(20))]
+
+
+class Held:
+    """A mount whose daemon's reads and syncs wait when the test wants it."""
+
+    def __init__(self, place):
+        self.place, self.directory = place, f'{place.path}/hold'
+        os.mkdir(self.directory)
+        for name in ('held', 'go'):
+            os.mkfifo(f'{self.directory}/{name}')
+            if ROOT:
+                os.chown(f'{self.directory}/{name}', *ids(place.user))
+        self.held, self.go = (os.open(f'{self.directory}/{name}', os.O_RDWR) for name in ('held', 'go'))
+        self.pool, self.begun = concurrent.futures.ThreadPoolExecutor(8), []
+        env = os.environ | {'UMLFS_HOLD': self.directory, 'LD_PRELOAD': os.environ['UMLFS_HOLD_CALLS'],
+                            'ASAN_OPTIONS': os.environ.get('ASAN_OPTIONS', '') + ':verify_asan_link_order=0'}
+        base = place.imported_base(archive=write_archive(place / 'base.tar', MEMBERS))
+        self.mount = place.mount(base, options='posix', env=env)
+        self.pid = self.mount.pid
+
+    def hold(self, which):
+        with open(f'{self.directory}/{which}', 'xb'):
+            pass
+
+    def expect(self, letter):
+        """Returns when a call waits."""
+        assert select.select([self.held], [], [], PATIENCE)[0], [future.exception() for future in self.begun if future.done()]
+        assert os.read(self.held, 1) == letter
+
+    def let_go(self, calls=20):
+        """All that wait, and from now on everybody."""
+        for which in ('reads', 'syncs'):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f'{self.directory}/{which}')
+        os.write(self.go, b'x' * calls)
+
+    def begin(self, call, *args):
+        """In a thread."""
+        self.begun.append(self.pool.submit(call, *args))
+        return self.begun[-1]
+
+    def path(self, name):
+        return f'{self.mount}/{name}'
+
+    def close(self):
+        self.let_go()
+        self.pool.shutdown()
+        os.close(self.held)
+        os.close(self.go)
+
+
+@pytest.fixture(params=['root'] if ROOT else ['ordinary'])
+def held(request):
+    """Of root alone: threads of the test reach the mount as who they are."""
+    if 'UMLFS_HOLD_CALLS' not in os.environ:
+        pytest.skip('UMLFS_HOLD_CALLS is not set; meson test sets it')
+    with Place(request.param) as place:
+        made = Held(place)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+def read(path):
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(fd, SIZE)
+    finally:
+        os.close(fd)
+
+
+def write(path, data):
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        return os.write(fd, data)
+    finally:
+        os.close(fd)
+
+
+def write_and_sync(path, data):
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        os.write(fd, data)
+        os.fsync(fd)
+    finally:
+        with contextlib.suppress(OSError):  # a daemon that was told to end has heard of the sync alone
+            os.close(fd)
+
+
+def assert_answers(held, number):
+    """All kinds of requests that the kernel cannot answer by itself."""
+    assert os.stat(held.path(f'fresh-{number}')).st_size > 0
+    os.statvfs(held.mount.path)
+    write(held.path(f'made-{number}'), b'made')
+    os.rename(held.path(f'made-{number}'), held.path(f'renamed-{number}'))
+    assert f'renamed-{number}' in os.listdir(held.mount.path)
+    assert held.mount.status()['pid'] == held.pid
+    os.unlink(held.path(f'renamed-{number}'))
+
+
+def test_others_are_answered_while_a_read_waits(held):
+    held.hold('reads')
+    reading = [held.begin(read, held.path('file')), held.begin(read, held.path('other'))]
+    held.expect(b'r')
+    held.expect(b'r')
+    for number in range(3):
+        assert_answers(held, number)
+    assert not any(future.done() for future in reading)
+    held.let_go()
+    assert [future.result(PATIENCE) for future in reading] == [OLD, b'other']
+
+
+def test_others_are_answered_while_an_fsync_waits(held):
+    held.hold('syncs')
+    syncing = [held.begin(write_and_sync, held.path(name), NEW) for name in ('file', 'new')]
+    held.expect(b's')
+    held.expect(b's')
+    for number in range(3):
+        assert_answers(held, number)
+    assert read(held.path('other')) == b'other'
+    assert not any(future.done() for future in syncing)
+    held.let_go()
+    for future in syncing:
+        future.result(PATIENCE)
+    assert read(held.path('file')) == read(held.path('new')) == NEW
+
+
+def overwrite(held):
+    write(held.path('file'), NEW)
+    return NEW
+
+
+def cut(held):
+    os.truncate(held.path('file'), 1000)
+    return OLD[:1000]
+
+
+def cut_and_write(held):
+    os.truncate(held.path('file'), 0)
+    write(held.path('file'), NEW[:1000])
+    return NEW[:1000]
+
+
+def remove(held):
+    os.unlink(held.path('file'))
+    return None
+
+
+def replace(held):
+    write(held.path('next'), NEW)
+    os.rename(held.path('next'), held.path('file'))
+    return NEW
+
+
+def take_snapshot(held):
+    held.place.run('snapshot', held.mount.session, 'taken')
+    return OLD
+
+
+def take_snapshot_and_write(held):
+    take_snapshot(held)
+    return overwrite(held)
+
+
+def reset(held):
+    held.place.run('reset', '--force', held.mount.session, '@base')
+    return OLD
+
+
+CHANGES = [overwrite, cut, cut_and_write, remove, replace, take_snapshot, take_snapshot_and_write, reset]
+
+
+@pytest.mark.parametrize('where', ['below', 'on top'])
+@pytest.mark.parametrize('change', CHANGES, ids=lambda change: change.__name__)
+def test_what_happens_while_a_read_waits(held, change, where):
+    """The read gives bytes of that file, old or new ones, and afterwards everybody sees the new state.
+
+    The change may have to wait for the read in the kernel, which has locked the pages; the daemon answers all the same.
+    """
+    old = OLD
+    if where == 'on top':
+        old = b'O' * SIZE
+        write(held.path('file'), old)
+        subprocess.run(['sh', '-c', 'echo 1 >/proc/sys/vm/drop_caches'], check=False)
+    held.hold('reads')
+    reading = held.begin(read, held.path('file'))
+    if where == 'on top' and not select.select([held.held], [], [], 2)[0]:
+        held.let_go()
+        reading.result(PATIENCE)
+        pytest.skip('the kernel kept the pages: only root can make it forget them')
+    held.expect(b'r')
+    changing = held.begin(change, held)
+    if change is not reset:
+        assert_answers(held, 1)
+    held.let_go()
+    got = reading.result(PATIENCE)
+    want = changing.result(PATIENCE)
+    allowed = set(old) | set(NEW) | (set(OLD) if change is reset else set())
+    assert set(got) <= allowed, set(got)
+    if want is None:
+        assert not os.path.exists(held.path('file'))
+        return
+    if change in (take_snapshot, cut):
+        want = old[:len(want)]
+    assert read(held.path('file')) == want
+    held.mount.umount()
+    again = held.place.mount(held.place / 'base', options='posix')
+    assert read(f'{again}/file') == want
+
+
+def test_an_unmount_waits_for_what_was_asked(held):
+    held.hold('syncs')
+    syncing = held.begin(write_and_sync, held.path('file'), NEW)
+    held.expect(b's')
+    os.kill(held.pid, signal.SIGTERM)
+    assert not syncing.done()
+    held.let_go()
+    syncing.result(PATIENCE)
+    assert wait_pid(held.pid)
+    again = held.place.mount(held.place / 'base', options='posix')
+    assert read(f'{again}/file') == NEW
+
+
+def test_the_death_of_the_daemon_ends_what_waits(held):
+    """Killed while a read and an fsync wait: who asked gets an error, at once, and what was written is there."""
+    write(held.path('new'), NEW)
+    held.hold('reads')
+    held.hold('syncs')
+    reading = held.begin(read, held.path('file'))
+    held.expect(b'r')
+    syncing = held.begin(write_and_sync, held.path('other'), NEW)
+    held.expect(b's')
+    kill_and_wait(held.pid)
+    for future in (reading, syncing):
+        error = future.exception(PATIENCE)
+        assert isinstance(error, OSError) and error.errno in (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO), error
+    held.place.run('umount', held.mount.session)
+    again = held.place.mount(held.place / 'base', options='posix')
+    assert read(f'{again}/file') == OLD
+    assert read(f'{again}/new') == read(f'{again}/other') == NEW
