@@ -319,7 +319,8 @@ static const char *digest_in(const char *name, char hex[2 * SHA256_DIGEST_SIZE +
 	size_t len = strspn(digits, "0123456789abcdef");
 	const char *end = digits + len;
 
-	if (len != 2 * SHA256_DIGEST_SIZE || (!told && strcmp(end, ".json") != 0 && strcmp(end, ".tar.gz") != 0))
+	if (len != 2 * (size_t)SHA256_DIGEST_SIZE ||
+	    (!told && strcmp(end, ".json") != 0 && strcmp(end, ".tar.gz") != 0))
 		return NULL;
 	memcpy(hex, digits, len);
 	hex[len] = '\0';

@@ -25,7 +25,7 @@ struct inode {
 	uint64_t blocks; /* 512 bytes each */
 	uint64_t floor;  /* session content: it was never shorter since it was copied up, see session_begin_write() */
 	struct timespec atime, mtime, ctime;
-	uint64_t parent;        /* directories: the one that ".." means; the root is its own */
+	uint64_t parent; /* directories: the one that ".." means; the root is its own */
 	uint64_t below; /* regular files: the content file has only parts of the bytes before this one; 0: it has all */
 	uint32_t content_layer; /* regular files */
 	bool dirty;             /* size, blocks and times are those of the content file if the daemon dies now */

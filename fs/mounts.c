@@ -168,8 +168,8 @@ int mounts_unmount(const char *mountpoint, bool detach, const struct log *log)
 	/* Used by nobody: by who looks into /proc at this moment, or has ended and not let go of everything yet. */
 	for (int i = 0; r == -EBUSY && i < BUSY_LOOKS; i++) {
 		if (users_find(mountpoint, -1, &user))
-			return log_error(log, r, "%s: in use by process %d (%s): %s", mountpoint, (int)user.pid, user.name,
-			                 user.path);
+			return log_error(log, r, "%s: in use by process %d (%s): %s", mountpoint, (int)user.pid,
+			                 user.name, user.path);
 		poll(NULL, 0, BUSY_MS);
 		r = unmount_once(mountpoint, detach);
 	}

@@ -53,8 +53,8 @@ static int add(struct notify *n, uint64_t ino, uint64_t gone, const char *name, 
 		n->names = grown;
 		n->cap_names = cap;
 	}
-	n->items[n->n_items++] = (struct item){
-		.ino = ino, .gone = gone, .name = (uint32_t)n->n_names, .len = (uint32_t)len};
+	n->items[n->n_items++] =
+		(struct item){.ino = ino, .gone = gone, .name = (uint32_t)n->n_names, .len = (uint32_t)len};
 	memcpy(n->names + n->n_names, name, len);
 	n->names[n->n_names + len] = '\0';
 	n->n_names += len + 1;

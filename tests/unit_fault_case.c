@@ -58,9 +58,9 @@ void fault_make_world(struct world *w)
 		{OP_WRITE, "parts", NULL, 6, 21000, 300},
 	};
 	static const struct op top[] = {
-		{OP_MKFILE, "clean", NULL, 0, 0, 0}, {OP_WRITE, "clean", NULL, 3, 0, 5000},
-		{OP_MKFILE, "dirty", NULL, 0, 0, 0}, {OP_MKFILE, "new", NULL, 0, 0, 0},
-		{OP_MKDIR, "fresh", NULL, 0, 0, 0},  {OP_UNLINK, "made/one", NULL, 0, 0, 0},
+		{OP_MKFILE, "clean", NULL, 0, 0, 0},     {OP_WRITE, "clean", NULL, 3, 0, 5000},
+		{OP_MKFILE, "dirty", NULL, 0, 0, 0},     {OP_MKFILE, "new", NULL, 0, 0, 0},
+		{OP_MKDIR, "fresh", NULL, 0, 0, 0},      {OP_UNLINK, "made/one", NULL, 0, 0, 0},
 		{OP_WRITE, "parts", NULL, 7, 5000, 300},
 	};
 	static const struct op dirty = {OP_WRITE, "dirty", NULL, 4, 0, 5000};
@@ -84,7 +84,8 @@ static void expect_state(struct world *w, unsigned int what, const char *want, c
 
 void fault_each(unsigned int stride, fault_step *step, void *arg)
 {
-	unsigned int least = (unsigned int)unit_number("UMLFS_FAULT_STRIDE", 1); /* more where all would take too long */
+	unsigned int least =
+		(unsigned int)unit_number("UMLFS_FAULT_STRIDE", 1); /* more where all would take too long */
 
 	if (stride < least)
 		stride = least;
