@@ -222,7 +222,8 @@ class Mount:
         return self.do(dump, self.path, **options)
 
     def layers(self):
-        return os.listdir(f'{self.session}/layers')
+        """Of a layer that is being made there is not all yet."""
+        return [layer for layer in os.listdir(f'{self.session}/layers') if os.path.isdir(f'{self.session}/layers/{layer}/content')]
 
     def reset_for_good(self, but=()):
         """A reset by force; returns when the daemon has deleted what the layers held, but for those that a snapshot has."""
