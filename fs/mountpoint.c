@@ -40,7 +40,7 @@ static int check_empty(const char *path, const struct log *log)
 {
 	int r = io_dir_empty(AT_FDCWD, path);
 
-	if (r == -ENOTCONN)
+	if (mounts_means_dead(-r))
 		return log_error(log, r, "%s: a mount whose daemon is dead: take it away with `fusermount3 -u %s`",
 		                 path, path);
 	if (r == -ENOTEMPTY)
@@ -90,7 +90,7 @@ int mountpoint_prepare(const struct store *store, const char *path, const char *
 			return log_errno(log, -errno, "%s: cannot be made", path);
 	}
 	real = realpath(path, NULL);
-	if (!real && errno == ENOTCONN)
+	if (!real && mounts_means_dead(errno))
 		return check_empty(path, log);
 	if (!real)
 		return log_errno(log, -errno, "%s: cannot be the mountpoint", path);

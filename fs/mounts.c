@@ -230,6 +230,11 @@ static int open_lock(const char *session)
 	return fd < 0 ? -errno : fd;
 }
 
+bool mounts_means_dead(int error)
+{
+	return error == ENOTCONN || error == ECONNABORTED;
+}
+
 /* A session that is not at its path may be gone, or be seen from another root: then the kernel is asked whether anybody answers. */
 bool mounts_is_dead(const struct mount_info *mount)
 {
@@ -237,7 +242,7 @@ bool mounts_is_dead(const struct mount_info *mount)
 	struct statvfs st;
 
 	if (lock == -ENOENT || lock == -ENOTDIR)
-		return statvfs(mount->mountpoint, &st) < 0 && errno == ENOTCONN;
+		return statvfs(mount->mountpoint, &st) < 0 && mounts_means_dead(errno);
 	return lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0;
 }
 

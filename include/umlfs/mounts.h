@@ -21,6 +21,9 @@ int mounts_each(int (*visit)(void *arg, const struct mount_info *mount), void *a
 /* True when the daemon of a mount has died. False of a session that the caller may not look into. */
 bool mounts_is_dead(const struct mount_info *mount);
 
+/* True of an errno that tells of a mount whose daemon is dead: ENOTCONN, or ECONNABORTED of what was asked when it died. */
+bool mounts_means_dead(int error);
+
 /*
  * The mountpoint of a session, on the heap: 0, -ENOENT when it is not mounted, -errno. session: absolute, no
  * symlinks.
