@@ -32,13 +32,13 @@ struct crew {
 static void *serve_tasks(void *arg);
 
 /* Under the lock, or before there is any thread. */
-static int add_member(struct crew *p)
+static int add_member(struct crew *c)
 {
-	struct member *m = &p->members[p->n];
+	struct member *m = &c->members[c->n];
 	int r;
 
-	m->crew = p;
-	m->buffer = malloc(p->buffer);
+	m->crew = c;
+	m->buffer = malloc(c->buffer);
 	if (!m->buffer)
 		return -ENOMEM;
 	r = pthread_create(&m->thread, NULL, serve_tasks, m);
@@ -46,111 +46,111 @@ static int add_member(struct crew *p)
 		free(m->buffer);
 		return -r;
 	}
-	p->n++;
+	c->n++;
 	return 0;
 }
 
-static struct task *take(struct crew *p)
+static struct task *take(struct crew *c)
 {
-	struct task *task = p->first;
+	struct task *task = c->first;
 
 	if (task) {
-		p->first = task->next;
-		if (!p->first)
-			p->last = &p->first;
+		c->first = task->next;
+		if (!c->first)
+			c->last = &c->first;
 	}
 	return task;
 }
 
-static void run_task(struct crew *p, struct task *task, void *buffer)
+static void run_task(struct crew *c, struct task *task, void *buffer)
 {
 	unsigned int files = task->files; /* the task is gone when it has run */
 
-	pthread_mutex_unlock(&p->lock);
+	pthread_mutex_unlock(&c->lock);
 	task->run(task, buffer);
-	pthread_mutex_lock(&p->lock);
-	p->files -= files;
+	pthread_mutex_lock(&c->lock);
+	c->files -= files;
 }
 
 static void *serve_tasks(void *arg)
 {
 	const struct member *m = arg;
-	struct crew *p = m->crew;
+	struct crew *c = m->crew;
 
-	pthread_mutex_lock(&p->lock);
+	pthread_mutex_lock(&c->lock);
 	for (;;) {
-		struct task *task = take(p);
+		struct task *task = take(c);
 
-		if (!task && p->stop)
+		if (!task && c->stop)
 			break;
 		if (!task) {
-			p->idle++;
-			pthread_cond_wait(&p->wake, &p->lock);
-			p->idle--;
+			c->idle++;
+			pthread_cond_wait(&c->wake, &c->lock);
+			c->idle--;
 			continue;
 		}
-		if (p->idle == 0 && p->n < p->n_max && !p->stop)
-			add_member(p); /* where it cannot, those that are there do it all */
-		run_task(p, task, m->buffer);
+		if (c->idle == 0 && c->n < c->n_max && !c->stop)
+			add_member(c); /* where it cannot, those that are there do it all */
+		run_task(c, task, m->buffer);
 	}
-	pthread_mutex_unlock(&p->lock);
+	pthread_mutex_unlock(&c->lock);
 	return NULL;
 }
 
 int crew_new(unsigned int threads, size_t buffer, unsigned int files, struct crew **out)
 {
-	struct crew *p = calloc(1, sizeof(*p) + threads * sizeof(p->members[0]));
+	struct crew *c = calloc(1, sizeof(*c) + threads * sizeof(c->members[0]));
 	int r;
 
-	if (!p)
+	if (!c)
 		return -ENOMEM;
-	p->last = &p->first;
-	p->buffer = buffer;
-	p->files_max = files;
-	p->n_max = threads;
-	pthread_mutex_init(&p->lock, NULL);
-	pthread_cond_init(&p->wake, NULL);
-	pthread_mutex_lock(&p->lock);
-	r = add_member(p);
-	pthread_mutex_unlock(&p->lock);
+	c->last = &c->first;
+	c->buffer = buffer;
+	c->files_max = files;
+	c->n_max = threads;
+	pthread_mutex_init(&c->lock, NULL);
+	pthread_cond_init(&c->wake, NULL);
+	pthread_mutex_lock(&c->lock);
+	r = add_member(c);
+	pthread_mutex_unlock(&c->lock);
 	if (r < 0) {
-		crew_free(p);
+		crew_free(c);
 		return r;
 	}
-	*out = p;
+	*out = c;
 	return 0;
 }
 
-bool crew_give(struct crew *p, struct task *task)
+bool crew_give(struct crew *c, struct task *task)
 {
 	bool taken;
 
-	pthread_mutex_lock(&p->lock);
-	taken = p->files + task->files <= p->files_max;
+	pthread_mutex_lock(&c->lock);
+	taken = c->files + task->files <= c->files_max;
 	if (taken) {
-		p->files += task->files;
+		c->files += task->files;
 		task->next = NULL;
-		*p->last = task;
-		p->last = &task->next;
-		pthread_cond_signal(&p->wake);
+		*c->last = task;
+		c->last = &task->next;
+		pthread_cond_signal(&c->wake);
 	}
-	pthread_mutex_unlock(&p->lock);
+	pthread_mutex_unlock(&c->lock);
 	return taken;
 }
 
-void crew_free(struct crew *p)
+void crew_free(struct crew *c)
 {
-	if (!p)
+	if (!c)
 		return;
-	pthread_mutex_lock(&p->lock);
-	p->stop = true; /* from here on no thread is started */
-	pthread_cond_broadcast(&p->wake);
-	pthread_mutex_unlock(&p->lock);
-	for (unsigned int i = 0; i < p->n; i++) {
-		pthread_join(p->members[i].thread, NULL);
-		free(p->members[i].buffer);
+	pthread_mutex_lock(&c->lock);
+	c->stop = true; /* from here on no thread is started */
+	pthread_cond_broadcast(&c->wake);
+	pthread_mutex_unlock(&c->lock);
+	for (unsigned int i = 0; i < c->n; i++) {
+		pthread_join(c->members[i].thread, NULL);
+		free(c->members[i].buffer);
 	}
-	pthread_cond_destroy(&p->wake);
-	pthread_mutex_destroy(&p->lock);
-	free(p);
+	pthread_cond_destroy(&c->wake);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
 }

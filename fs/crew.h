@@ -18,9 +18,8 @@ struct task {
 };
 
 /*
- * With one thread, and more, up to this many, when they are busy. The first has the caller's priority, the others its own (see
- * sched(7)). buffer: bytes that each has; files: what all tasks that
- * have not run may hold. 0 or -errno.
+ * With one thread, and more, up to this many, when they are busy. The first has the caller's priority (see sched(7)), and the
+ * others have that one's. buffer: bytes that each has; files: what all tasks that have not run may hold. 0 or -errno.
  */
 int crew_new(unsigned int threads, size_t buffer, unsigned int files, struct crew **out);
 

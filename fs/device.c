@@ -15,8 +15,8 @@
 
 #include "cleanup.h"
 
-/* The kernel reads out whole requests only: a buffer must hold its largest write, which is this at first, and at most that. */
-static const size_t BUFFER_FIRST = (1 << 20) + (64 << 10), BUFFER_MAX = (size_t)1 << 30;
+/* The kernel hands out whole requests only, and none to a buffer that could not hold the largest write with what stands before it. */
+enum { BUFFER = DEVICE_WRITE_MAX + (4 << 10) };
 
 int device_clone(int fuse)
 {
@@ -39,39 +39,32 @@ static void refuse(int device, const struct fuse_in_header *request)
 }
 
 /* Refuses what waits now. */
-static int refuse_waiting(int device, void **buffer, size_t *size)
+static int refuse_waiting(int device, void *buffer)
 {
 	for (;;) {
-		ssize_t n = read(device, *buffer, *size);
+		ssize_t n = read(device, buffer, BUFFER);
 
-		if (n >= (ssize_t)sizeof(struct fuse_in_header)) {
-			refuse(device, *buffer);
-		} else if (n < 0 && errno == EAGAIN) {
+		if (n >= (ssize_t)sizeof(struct fuse_in_header))
+			refuse(device, buffer);
+		else if (n >= 0)
+			return -EPROTO;
+		else if (errno == EAGAIN)
 			return 0;
-		} else if (n < 0 && errno == EINVAL && *size < BUFFER_MAX) {
-			void *larger = realloc(*buffer, *size * 2);
-
-			if (!larger)
-				return -ENOMEM;
-			*buffer = larger;
-			*size *= 2;
-		} else if (n >= 0 || (errno != EINTR && errno != ENOENT)) { /* ENOENT: interrupted before it was read */
-			return n < 0 ? -errno : -EPROTO;
-		}
+		else if (errno != EINTR && errno != ENOENT) /* ENOENT: interrupted before it was read */
+			return -errno;
 	}
 }
 
 int device_refuse(int device, int process)
 {
 	struct pollfd fds[] = {{.fd = process, .events = POLLIN}, {.fd = device, .events = POLLIN}};
-	size_t size = BUFFER_FIRST;
-	cleanup_free void *buffer = malloc(size);
+	cleanup_free void *buffer = malloc(BUFFER);
 	int r = buffer ? 0 : -ENOMEM;
 
 	while (r == 0 && fds[0].revents == 0) {
 		if (poll(fds, sizeof(fds) / sizeof(*fds), -1) < 0 && errno != EINTR)
 			return -errno;
-		r = refuse_waiting(device, &buffer, &size);
+		r = refuse_waiting(device, buffer);
 	}
 	return r;
 }

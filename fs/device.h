@@ -9,6 +9,9 @@
  */
 #pragma once
 
+/* Bytes that one write of a client may have; INIT says so. */
+enum { DEVICE_WRITE_MAX = 1 << 20 };
+
 /* The descriptor, which does not block; -errno. */
 int device_clone(int fuse);
 

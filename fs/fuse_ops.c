@@ -14,8 +14,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "fuse_ops_reply.h"
 #include "crew.h"
+#include "device.h"
+#include "fuse_ops_reply.h"
 
 enum {
 	BACKGROUND_MAX = 64, /* requests that the kernel may have under way without waiting */
@@ -67,6 +68,8 @@ static void ops_init(void *userdata, struct fuse_conn_info *conn)
 
 	fuse_ops_negotiate(conn, ops->options.posix);
 	conn->max_background = BACKGROUND_MAX;
+	if (conn->max_write > DEVICE_WRITE_MAX)
+		conn->max_write = DEVICE_WRITE_MAX;
 	conn->time_gran = 1;
 	ops->forgotten = fuse_ops_forgotten(conn);
 	ops->ready(ops->ready_arg);

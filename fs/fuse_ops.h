@@ -36,9 +36,8 @@ int fuse_ops_new(struct tree *tree, const struct fuse_ops_options *options, void
                  struct fuse_ops **out);
 void fuse_ops_free(struct fuse_ops *ops);
 
-enum {
-	FUSE_OPS_FILES = 64
-}; /* descriptors that requests which wait for a disk may hold, beside those of the session */
+/* Descriptors that requests which wait for a disk may hold, beside those of the session. */
+enum { FUSE_OPS_FILES = 64 };
 
 /*
  * Starts the threads that requests which may wait for a disk are given to, and that answer them. Without, the loop waits. 0 or

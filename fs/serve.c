@@ -201,7 +201,8 @@ static int mount_fuse(struct server *s)
 	if (fcntl(fuse_session_fd(s->fuse), F_SETFL, r | O_NONBLOCK) < 0)
 		return -errno;
 	s->device = device_clone(fuse_session_fd(s->fuse));
-	return s->device < 0 ? s->device : unmounter_lend(&s->unmounter, s->device);
+	r = s->device < 0 ? s->device : unmounter_lend(&s->unmounter, s->device);
+	return r < 0 ? log_errno(&s->log, r, "%s: /dev/fuse: cannot be opened a second time", s->mountpoint) : 0;
 }
 
 /* The signals that end the mount, as a descriptor, from before any thread exists. */

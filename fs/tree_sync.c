@@ -11,11 +11,15 @@
 
 #include "cleanup.h"
 
+/* A descriptor of its own; that of a failure stays one. */
 static int own(int fd)
 {
-	int copy = fd < 0 ? fd : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	int copy;
 
-	return copy < 0 && fd >= 0 ? -errno : copy;
+	if (fd < 0)
+		return fd;
+	copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	return copy < 0 ? -errno : copy;
 }
 
 static int init(struct tree *t, uint64_t ino, struct tree_flush *out)

@@ -26,7 +26,7 @@ struct worker {
 	pthread_cond_t wake;
 	struct queue todo, ended;
 	int eventfd;
-	int fd, number; /* of a worker apart; fd is its own until the thread has it. Else -1 */
+	int fd, number; /* of a worker apart: borrowed, and what it is in the thread. Else -1 */
 	bool stop;
 };
 
@@ -96,7 +96,6 @@ static void *work(void *arg)
 	return NULL;
 }
 
-/* Takes fd on success. */
 static int make(int fd, int number, struct worker **out)
 {
 	struct worker *w = calloc(1, sizeof(*w));
@@ -128,12 +127,7 @@ int worker_new(struct worker **out)
 
 int worker_new_apart(int fd, int number, struct worker **out)
 {
-	cleanup_fd int own = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-	int r = own < 0 ? -errno : make(own, number, out);
-
-	if (r == 0)
-		take_fd(&own);
-	return r;
+	return make(fd, number, out);
 }
 
 void worker_give(struct worker *w, struct job *job)
@@ -184,6 +178,5 @@ void worker_free(struct worker *w)
 	pthread_cond_destroy(&w->wake);
 	pthread_mutex_destroy(&w->lock);
 	close_fd(w->eventfd);
-	close_fd(w->fd);
 	free(w);
 }

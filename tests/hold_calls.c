@@ -2,7 +2,8 @@
  * hold_calls: makes reads and syncs of content files last until somebody lets them go on.
  * Invariant: a call that is held has told so, and waits in a read that a signal can end; nothing else is changed.
  * Called by the dynamic loader (LD_PRELOAD) in a daemon under test. UMLFS_HOLD names a directory with two FIFOs: "held" gets a
- * letter for each call that begins to wait (r: a read, s: a sync), "go" has a byte for each that may go on. Calls are
+ * letter for each call that begins to wait (r: a read, s: a sync), "go" has a byte for each that may go on; all may when nobody
+ * writes to it any more, because the test has ended. Calls are
  * held while the directory has a file "reads" or "syncs", but for those of the loop: a thread that has waited for events. The
  * FIFOs are opened before the daemon is confined, and after it has closed what it inherited.
  */
@@ -19,21 +20,22 @@ static int held = -1, go = -1;
 static __thread int is_loop;
 static char reads[512], syncs[512];
 
-static int open_in(const char *directory, const char *name, char path[512])
+static int open_in(const char *directory, const char *name, int flags)
 {
-	snprintf(path, 512, "%s/%s", directory, name);
-	return open(path, O_RDWR | O_CLOEXEC); /* waits for no other end */
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	return open(path, flags | O_CLOEXEC);
 }
 
 static void start(void)
 {
 	const char *directory = getenv("UMLFS_HOLD");
-	char path[512];
 
 	if (!directory || held >= 0)
 		return;
-	held = open_in(directory, "held", path);
-	go = open_in(directory, "go", path);
+	held = open_in(directory, "held", O_RDWR); /* waits for no other end */
+	go = open_in(directory, "go", O_RDONLY);
 	snprintf(reads, sizeof(reads), "%s/reads", directory);
 	snprintf(syncs, sizeof(syncs), "%s/syncs", directory);
 }
@@ -51,7 +53,7 @@ static void hold(char letter)
 {
 	char byte;
 
-	if (write(held, &letter, 1) != 1 || read(go, &byte, 1) != 1)
+	if (write(held, &letter, 1) != 1 || read(go, &byte, 1) < 0)
 		abort();
 }
 

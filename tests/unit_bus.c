@@ -21,10 +21,9 @@ static const char journal[] = "session/layers/1/journal";
 /* A session whose journal has several pages, and something that is in the making. */
 static int setup(void **state)
 {
-	struct world *w = calloc(1, sizeof(*w));
+	struct world *w = world_new(NULL);
 	char name[16];
 
-	world_make(w, NULL);
 	for (unsigned int i = 0; i < FILES; i++) {
 		snprintf(name, sizeof(name), "f%u", i);
 		assert_int_equal(op_tree(w, &(struct op){OP_MKFILE, name, NULL, 0, 0, 0}), 0);
@@ -33,13 +32,6 @@ static int setup(void **state)
 	assert_int_equal(mkdirat(w->place.fd, "making", 0700), 0);
 	place_put(w->place.fd, "making/file", "x", 1);
 	*state = w;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	world_fini(*state);
-	free(*state);
 	return 0;
 }
 
@@ -116,7 +108,7 @@ static void what_has_its_name_stays(void **state)
 	assert_true(place_has(w->place.fd, "making/file"));
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, world_teardown)
 
 int main(void)
 {

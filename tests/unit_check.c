@@ -32,19 +32,11 @@ static int setup(void **state)
 		{OP_MKDIR, "made", NULL, 0, 0, 0},         {OP_MKDIR, "made/empty", NULL, 0, 0, 0},
 		{OP_SYMLINK, "made/link", "new", 0, 0, 0},
 	};
-	struct world *w = calloc(1, sizeof(*w));
+	struct world *w = world_new(fill_base);
 
-	world_make(w, fill_base);
 	for (size_t i = 0; i < ARRAY_LEN(ops); i++)
 		assert_int_equal(op_tree(w, &ops[i]), 0);
 	*state = w;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	world_fini(*state);
-	free(*state);
 	return 0;
 }
 
@@ -309,7 +301,7 @@ static void what_nobody_can_decide_is_told_and_left(void **state)
 		assert_memory_equal(after, before, before_len);
 		free(before);
 		free(after);
-		teardown(state);
+		world_teardown(state);
 		setup(state);
 	}
 }
@@ -469,7 +461,7 @@ static void every_row_of_an_index_is_checked(void **state)
 	}
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, world_teardown)
 
 int main(void)
 {

@@ -41,17 +41,7 @@ static void fill_base(int basefd)
 
 static int setup(void **state)
 {
-	struct world *w = calloc(1, sizeof(*w));
-
-	world_make(w, fill_base);
-	*state = w;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	world_fini(*state);
-	free(*state);
+	*state = world_new(fill_base);
 	return 0;
 }
 
@@ -356,7 +346,7 @@ static void many_files_can_be_written_at_once(void **state)
 	free(want);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, world_teardown)
 
 int main(void)
 {

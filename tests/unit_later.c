@@ -33,17 +33,7 @@ static void fill_base(int basefd)
 
 static int setup(void **state)
 {
-	struct world *w = calloc(1, sizeof(*w));
-
-	world_make(w, fill_base);
-	*state = w;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	world_fini(*state);
-	free(*state);
+	*state = world_new(fill_base);
 	return 0;
 }
 
@@ -177,7 +167,7 @@ static void fetch_meanwhile(void **state, void (*lies)(struct world *w, uint64_t
 	uint64_t ino;
 	ssize_t n;
 
-	teardown(state);
+	world_teardown(state);
 	setup(state);
 	w = *state;
 	ino = world_ino(w, "file");
@@ -298,7 +288,7 @@ static void a_flush_is_of_the_layers_that_are_there(void **state)
 		struct world *w;
 		uint64_t ino;
 
-		teardown(state);
+		world_teardown(state);
 		setup(state);
 		w = *state;
 		ino = world_ino(w, "small");
@@ -411,12 +401,12 @@ static void a_crew_takes_no_more_than_it_may_hold(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(a_fetch_gives_bytes_of_its_file, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_fetch_reads_what_tree_read_reads, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_fetch_of_no_file_is_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_fetch_of_too_much_is_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_flush_is_of_the_layers_that_are_there, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_flush_of_a_file_in_part_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_fetch_gives_bytes_of_its_file, setup, world_teardown),
+		cmocka_unit_test_setup_teardown(a_fetch_reads_what_tree_read_reads, setup, world_teardown),
+		cmocka_unit_test_setup_teardown(a_fetch_of_no_file_is_refused, setup, world_teardown),
+		cmocka_unit_test_setup_teardown(a_fetch_of_too_much_is_refused, setup, world_teardown),
+		cmocka_unit_test_setup_teardown(a_flush_is_of_the_layers_that_are_there, setup, world_teardown),
+		cmocka_unit_test_setup_teardown(a_flush_of_a_file_in_part_is_refused, setup, world_teardown),
 		cmocka_unit_test(a_task_that_waits_stops_no_other),
 		cmocka_unit_test(a_crew_takes_no_more_than_it_may_hold),
 	};

@@ -24,17 +24,7 @@ static void fill_base(int basefd)
 
 static int setup(void **state)
 {
-	struct world *w = calloc(1, sizeof(*w));
-
-	world_make(w, fill_base);
-	*state = w;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	world_fini(*state);
-	free(*state);
+	*state = world_new(fill_base);
 	return 0;
 }
 
@@ -348,7 +338,7 @@ static void a_reset_drops_a_damaged_layer(void **state)
 	world_reopen(w);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, world_teardown)
 
 int main(void)
 {

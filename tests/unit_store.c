@@ -15,17 +15,7 @@
 
 static int setup(void **state)
 {
-	struct world *w = calloc(1, sizeof(*w));
-
-	world_make(w, NULL);
-	*state = w;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	world_fini(*state);
-	free(*state);
+	*state = world_new(NULL);
 	return 0;
 }
 
@@ -256,7 +246,7 @@ static void numbers_of_the_base_are_not_given_again(void **state)
 	assert_int_equal(world_ino(w, "file"), file);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, world_teardown)
 
 int main(void)
 {

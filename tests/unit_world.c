@@ -90,6 +90,22 @@ void world_fini(struct world *w)
 	place_remove(&w->place);
 }
 
+struct world *world_new(void (*fill)(int basefd))
+{
+	struct world *w = calloc(1, sizeof(*w));
+
+	assert_non_null(w);
+	world_make(w, fill);
+	return w;
+}
+
+int world_teardown(void **state)
+{
+	world_fini(*state);
+	free(*state);
+	return 0;
+}
+
 int world_parent(struct world *w, const char *path, uint64_t *parent_out, const char **name_out)
 {
 	struct inode at = {.ino = 1};

@@ -27,6 +27,10 @@ void world_make(struct world *w, void (*fill)(int basefd));
 void world_make_base(struct world *w, void (*fill)(int basefd));
 void world_fini(struct world *w);
 
+/* For a test that makes its own world: world_make() of one on the heap, and what takes it away again, as cmocka wants it. */
+struct world *world_new(void (*fill)(int basefd));
+int world_teardown(void **state);
+
 /* store_open() and tree_init(); world_open() expects it to succeed. */
 int world_try_open(struct world *w);
 void world_open(struct world *w);
