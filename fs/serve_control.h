@@ -14,7 +14,7 @@ struct serve_control_options {
 	struct tree *tree;
 	struct fuse_session *fuse;
 	int fuse_fd;                          /* its descriptor */
-	int device;                           /* a clone of that (device.h): notifications go through it */
+	int device;                           /* a clone of that (device.h): notifications go through it. -1: none */
 	int epoll;                            /* descriptors are added to it, with the descriptor as data */
 	void (*status)(void *arg, FILE *out); /* adds the lines of STATUS that only the server knows */
 	void *status_arg;

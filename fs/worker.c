@@ -27,6 +27,7 @@ struct worker {
 	struct queue todo, ended;
 	int eventfd;
 	int fd, number; /* of a worker apart: borrowed, and what it is in the thread. Else -1 */
+	int error;      /* of the thread's start; 1: it has not started */
 	bool stop;
 };
 
@@ -56,16 +57,41 @@ static void close_between(int first, int next)
 }
 
 /* Leaves the process's descriptors behind, but for two. */
-static void go_apart(struct worker *w)
+static int go_apart(const struct worker *w)
 {
 	int low = w->number < w->eventfd ? w->number : w->eventfd;
 	int high = w->number < w->eventfd ? w->eventfd : w->number;
 
 	if (unshare(CLONE_FILES) < 0 || dup3(w->fd, w->number, O_CLOEXEC) < 0)
-		return; /* out of memory: the worker works all the same */
+		return -errno;
 	close_between(0, low);
 	close_between(low + 1, high);
 	close_between(high + 1, INT_MAX);
+	return 0;
+}
+
+/* Says how the start went: whoever made the worker waits for that. */
+static int start(struct worker *w)
+{
+	int r = w->fd >= 0 ? go_apart(w) : 0;
+
+	pthread_mutex_lock(&w->lock);
+	w->error = r;
+	pthread_cond_signal(&w->wake);
+	pthread_mutex_unlock(&w->lock);
+	return r;
+}
+
+static int wait_for_start(struct worker *w)
+{
+	int r;
+
+	pthread_mutex_lock(&w->lock);
+	while (w->error > 0)
+		pthread_cond_wait(&w->wake, &w->lock);
+	r = w->error;
+	pthread_mutex_unlock(&w->lock);
+	return r;
 }
 
 static void *work(void *arg)
@@ -73,8 +99,8 @@ static void *work(void *arg)
 	struct worker *w = arg;
 	uint64_t one = 1;
 
-	if (w->fd >= 0)
-		go_apart(w);
+	if (start(w) < 0)
+		return NULL;
 	pthread_mutex_lock(&w->lock);
 	for (;;) {
 		struct job *job = take(&w->todo);
@@ -94,40 +120,6 @@ static void *work(void *arg)
 	}
 	pthread_mutex_unlock(&w->lock);
 	return NULL;
-}
-
-static int make(int fd, int number, struct worker **out)
-{
-	struct worker *w = calloc(1, sizeof(*w));
-	int r;
-
-	if (!w)
-		return -ENOMEM;
-	w->fd = fd;
-	w->number = number;
-	w->todo.last = &w->todo.first;
-	w->ended.last = &w->ended.first;
-	pthread_mutex_init(&w->lock, NULL);
-	pthread_cond_init(&w->wake, NULL);
-	w->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	r = w->eventfd < 0 ? errno : pthread_create(&w->thread, NULL, work, w);
-	if (r != 0) {
-		close_fd(w->eventfd);
-		free(w);
-		return -r;
-	}
-	*out = w;
-	return 0;
-}
-
-int worker_new(struct worker **out)
-{
-	return make(-1, -1, out);
-}
-
-int worker_new_apart(int fd, int number, struct worker **out)
-{
-	return make(fd, number, out);
 }
 
 void worker_give(struct worker *w, struct job *job)
@@ -179,4 +171,44 @@ void worker_free(struct worker *w)
 	pthread_mutex_destroy(&w->lock);
 	close_fd(w->eventfd);
 	free(w);
+}
+
+static int make(int fd, int number, struct worker **out)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+	int r;
+
+	if (!w)
+		return -ENOMEM;
+	w->fd = fd;
+	w->number = number;
+	w->error = 1;
+	w->todo.last = &w->todo.first;
+	w->ended.last = &w->ended.first;
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_cond_init(&w->wake, NULL);
+	w->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r = w->eventfd < 0 ? errno : pthread_create(&w->thread, NULL, work, w);
+	if (r != 0) {
+		close_fd(w->eventfd);
+		free(w);
+		return -r;
+	}
+	r = wait_for_start(w);
+	if (r < 0) {
+		worker_free(w);
+		return r;
+	}
+	*out = w;
+	return 0;
+}
+
+int worker_new(struct worker **out)
+{
+	return make(-1, -1, out);
+}
+
+int worker_new_apart(int fd, int number, struct worker **out)
+{
+	return make(fd, number, out);
 }
