@@ -12,7 +12,7 @@
 
 #include "unit.h"
 
-enum { JOBS = 1000, ROUNDS = 50 };
+enum { JOBS = 1000, ROUNDS = 50, ABOVE = 100 /* a descriptor above all others */ };
 
 struct note {
 	struct job job;
@@ -82,14 +82,18 @@ static bool is_open_in(struct worker *w, int fd)
 static void a_worker_apart_keeps_nothing_open(void **state)
 {
 	for (int i = 0; i < ROUNDS; i++) {
-		int ends[2], number, device = open("/dev/null", O_RDWR | O_CLOEXEC);
+		int ends[2], number, between, above, device = open("/dev/null", O_RDWR | O_CLOEXEC);
 		struct worker *w;
 		char byte;
 
 		assert_int_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
 		number = dup(ends[0]);
+		between = dup(ends[1]);
+		above = fcntl(ends[1], F_DUPFD_CLOEXEC, ABOVE);
 		assert_int_equal(worker_new_apart(device, number, &w), 0);
 		close(ends[1]);
+		close(between);
+		close(above);
 		assert_int_equal(read(ends[0], &byte, 1), 0);
 		assert_true(is_open_in(w, number));
 		assert_false(is_open_in(w, ends[0]));
