@@ -115,7 +115,10 @@ static void check_inode(struct pass *p, uint64_t ino, uint64_t *n_entries)
 	struct inode inode;
 
 	if (index_inode(p->ix, ino, &inode) < 0) {
-		tell(p, "inode %" PRIu64 " is named by an entry behind the end of the table", ino);
+		tell(p,
+		     "inode %" PRIu64
+		     " has a size or a time that none can have, or is named by an entry behind the end of the table",
+		     ino);
 		return;
 	}
 	if (!is_kind(inode.mode))

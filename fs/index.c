@@ -16,7 +16,7 @@
 #include "format.h"
 #include "io.h"
 
-enum { NO_ENTRY = UINT32_MAX };
+enum { NO_ENTRY = UINT32_MAX, NSEC_PER_SEC = 1000000000 };
 
 struct index {
 	const unsigned char *map;
@@ -219,6 +219,13 @@ static int first_parent(const struct index *ix, const struct disk_inode *in, uin
 	return 0;
 }
 
+/* Sizes are those of off_t. */
+static bool numbers_are_sound(const struct disk_inode *in)
+{
+	return from_le64(in->size) <= INT64_MAX && from_le32(in->mtime.nsec) < NSEC_PER_SEC &&
+	       from_le32(in->ctime.nsec) < NSEC_PER_SEC;
+}
+
 int index_inode(const struct index *ix, uint64_t ino, struct inode *out)
 {
 	const struct disk_inode *in = row(ix, ino);
@@ -226,6 +233,8 @@ int index_inode(const struct index *ix, uint64_t ino, struct inode *out)
 
 	if (!in)
 		return -ESTALE;
+	if (!numbers_are_sound(in))
+		return -EUCLEAN;
 	if (S_ISDIR(from_le32(in->mode))) {
 		int r = first_parent(ix, in, &parent);
 
