@@ -230,6 +230,25 @@ static int open_lock(const char *session)
 	return fd < 0 ? -errno : fd;
 }
 
+/* A pidfd of the daemon that has written its number into the lock, -1 when that tells nothing. */
+static int open_daemon(int lock)
+{
+	char text[24] = "";
+
+	if (pread(lock, text, sizeof(text) - 1, 0) <= 0)
+		return -1;
+	return (int)syscall(SYS_pidfd_open, (pid_t)strtol(text, NULL, 10), 0);
+}
+
+/* For a while only: the number may be one of another PID namespace. */
+static void wait_for_exit(int daemon)
+{
+	struct pollfd fd = {.fd = daemon, .events = POLLIN};
+
+	if (daemon >= 0)
+		poll(&fd, 1, SETTLE_MS);
+}
+
 bool mounts_means_dead(int error)
 {
 	return error == ENOTCONN || error == ECONNABORTED;
@@ -250,7 +269,7 @@ int mounts_end(const char *what, const struct log *log)
 {
 	cleanup_free char *session = NULL;
 	cleanup_free char *mountpoint = NULL;
-	cleanup_fd int lock = -1;
+	cleanup_fd int lock = -1, daemon = -1;
 	bool dead;
 	int r = resolve(what, &session, &mountpoint);
 
@@ -260,6 +279,8 @@ int mounts_end(const char *what, const struct log *log)
 		return log_error(log, r, "%s: nothing of umlfs is mounted there", what);
 	lock = open_lock(session);
 	dead = lock < 0 || flock(lock, LOCK_EX | LOCK_NB) == 0;
+	if (!dead)
+		daemon = open_daemon(lock);
 	r = mounts_unmount(mountpoint, dead, log);
 	if (r < 0)
 		return r;
@@ -267,6 +288,7 @@ int mounts_end(const char *what, const struct log *log)
 		log_note(log, "%s: its daemon was dead: detached", mountpoint);
 	else if (flock(lock, LOCK_EX) < 0)
 		return log_errno(log, -errno, "%s/lock", session);
+	wait_for_exit(daemon);
 	return 0;
 }
 
@@ -275,15 +297,10 @@ void mounts_settle(const char *session)
 	cleanup_free char *path = realpath(session, NULL);
 	cleanup_free char *mountpoint = NULL;
 	cleanup_fd int lock = path ? open_lock(path) : -1;
-	cleanup_fd int process = -1;
-	char text[24] = "";
-	struct pollfd fd = {.events = POLLIN};
+	cleanup_fd int daemon = -1;
 
-	if (lock < 0 || mounts_find_session(path, &mountpoint) != -ENOENT || flock(lock, LOCK_EX | LOCK_NB) == 0 ||
-	    pread(lock, text, sizeof(text) - 1, 0) <= 0)
+	if (lock < 0 || mounts_find_session(path, &mountpoint) != -ENOENT || flock(lock, LOCK_EX | LOCK_NB) == 0)
 		return;
-	process = (int)syscall(SYS_pidfd_open, (pid_t)strtol(text, NULL, 10), 0);
-	fd.fd = process;
-	if (process >= 0)
-		poll(&fd, 1, SETTLE_MS);
+	daemon = open_daemon(lock);
+	wait_for_exit(daemon);
 }

@@ -350,18 +350,20 @@ def test_umount_ends_the_daemon_and_keeps_the_changes(place, base, how):
     else:
         assert run('unmount' if how == 'alias' else 'umount', mounted.session if how == 'session' else mounted.path,
                    user=place.user) == (0, '', '')
-    assert wait_pid(pid, PATIENCE if how == 'fusermount3' else 1)
+    assert wait_pid(pid, PATIENCE if how == 'fusermount3' else 0)
     assert mounts_below(place.path) == []
     assert sorted(os.listdir(mounted.session)) == sorted(set(os.listdir(mounted.session)) - {'control'})
     assert differences(place.mount(base).dump(), state) == []
 
 
-def test_umount_returns_when_a_session_can_be_mounted_again(place):
+def test_umount_returns_when_the_daemon_has_ended_and_a_session_can_be_mounted_again(place):
     base = place.imported_base()
     for _ in range(20):
         mounted = place.mount(base)
         mounted.do(overwrite, mounted / 'etc/new', os.urandom(100000))
+        pid = mounted.pid
         mounted.umount()
+        assert wait_pid(pid, 0)
 
 
 @pytest.mark.parametrize('use', USES)
