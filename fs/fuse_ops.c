@@ -17,6 +17,7 @@
 #include "crew.h"
 #include "device.h"
 #include "fuse_ops_reply.h"
+#include "worker.h"
 
 enum {
 	BACKGROUND_MAX = 64, /* requests that the kernel may have under way without waiting */
@@ -45,13 +46,17 @@ int fuse_ops_start(struct fuse_ops *ops)
 {
 	int r = crew_new(READERS, FUSE_OPS_READ_MAX, READ_FILES, &ops->reads);
 
-	return r < 0 ? r : crew_new(SYNCERS, 1, FUSE_OPS_FILES - READ_FILES, &ops->syncs);
+	if (r == 0)
+		r = crew_new(SYNCERS, 1, FUSE_OPS_FILES - READ_FILES - FUSE_OPS_WARM_FILES, &ops->syncs);
+	return r < 0 ? r : worker_new(&ops->warmer);
 }
 
 void fuse_ops_stop(struct fuse_ops *ops)
 {
 	if (!ops)
 		return;
+	worker_free(ops->warmer);
+	ops->warmer = NULL;
 	crew_free(ops->reads);
 	crew_free(ops->syncs);
 	ops->reads = ops->syncs = NULL;

@@ -37,7 +37,7 @@ int fuse_ops_new(struct tree *tree, const struct fuse_ops_options *options, void
 void fuse_ops_free(struct fuse_ops *ops);
 
 /* Descriptors that requests which wait for a disk may hold, beside those of the session. */
-enum { FUSE_OPS_FILES = 64 };
+enum { FUSE_OPS_FILES = 80 };
 
 /*
  * Starts the threads that requests which may wait for a disk are given to, and that answer them. Without, the loop waits. 0 or
@@ -45,6 +45,10 @@ enum { FUSE_OPS_FILES = 64 };
  */
 int fuse_ops_start(struct fuse_ops *ops);
 void fuse_ops_stop(struct fuse_ops *ops); /* NULL is none */
+
+/* After the start: readable when requests that waited can be carried out, which fuse_ops_ready() does. */
+int fuse_ops_fd(const struct fuse_ops *ops);
+void fuse_ops_ready(struct fuse_ops *ops);
 
 /*
  * A libfuse session with these operations: NULL when libfuse refuses the arguments (it has then said why to

@@ -15,6 +15,8 @@ enum {
 	OTHERS_NS = 200000,    /* within one request, for those of others */
 	COPYING_NS = 50000000, /* of one request: the loop looks at requests only, until it is answered */
 	COPIED_MAX = 1 << 30,  /* bytes of one request */
+	COPY_STEP = 1 << 18,   /* bytes that tree_copy_range() copies, unless it can share blocks */
+	WARM_STEP = 1 << 20,   /* bytes that are read for the next steps */
 };
 
 /* A read or a sync that may wait for a disk. It touches neither tree nor session. */
@@ -70,15 +72,33 @@ void fuse_ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, st
 	fuse_ops_reply_bytes(req, n, ops->buffer);
 }
 
+static void write_bytes(struct fuse_ops *ops, const struct fuse_ops_bytes *w)
+{
+	struct range cold;
+	ssize_t n;
+
+	if (tree_write_waits(ops->tree, w->ino, w->size, w->offset, true, &cold) &&
+	    fuse_ops_warm(ops, w, w->ino, cold.from, cold.to))
+		return;
+	n = tree_write(ops->tree, w->ino, w->bytes, w->size, w->offset);
+	if (fuse_ops_made_room(ops, n))
+		n = tree_write(ops->tree, w->ino, w->bytes, w->size, w->offset);
+	fuse_ops_reply_written(w->req, n);
+}
+
 void fuse_ops_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t offset,
                     struct fuse_file_info *fi)
 {
-	struct fuse_ops *ops = fuse_ops_begin(req, KIND_WRITE);
-	ssize_t n = tree_write(ops->tree, ino, bytes, size, (uint64_t)offset);
+	const struct fuse_ops_bytes w = {
+		.carry_out = write_bytes,
+		.req = req,
+		.ino = ino,
+		.offset = (uint64_t)offset,
+		.size = size,
+		.bytes = bytes,
+	};
 
-	if (fuse_ops_made_room(ops, n))
-		n = tree_write(ops->tree, ino, bytes, size, (uint64_t)offset);
-	fuse_ops_reply_written(req, n);
+	write_bytes(fuse_ops_begin(req, KIND_WRITE), &w);
 }
 
 static void sync_later(struct task *task, void *buffer)
@@ -205,31 +225,69 @@ void fuse_ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, st
 		fuse_reply_lseek(req, found);
 }
 
-static ssize_t copy_step(struct fuse_ops *ops, fuse_ino_t src, uint64_t from, fuse_ino_t dst, uint64_t to, size_t len)
+/* True when the next step would wait for bytes of `ino` that are not in memory: where they lie. */
+static bool step_waits(const struct fuse_ops *ops, const struct fuse_ops_bytes *c, size_t done, fuse_ino_t *ino,
+                       struct range *cold)
 {
-	ssize_t n = tree_copy_range(ops->tree, src, from, dst, to, len);
+	size_t len = c->size - done < COPY_STEP ? c->size - done : COPY_STEP;
+	uint64_t from = c->src_offset + done;
 
-	return fuse_ops_made_room(ops, n) ? tree_copy_range(ops->tree, src, from, dst, to, len) : n;
+	if (ops->shares)
+		return false;
+	*ino = c->src;
+	*cold = (struct range){.from = from, .to = from + WARM_STEP};
+	if (tree_read_waits(ops->tree, c->src, len, from))
+		return true;
+	*ino = c->ino;
+	return tree_write_waits(ops->tree, c->ino, len, c->offset + done, false, cold);
 }
 
-/* In steps, between which others are answered: who copies is not asked to come again for each. */
-void fuse_ops_copy_file_range(fuse_req_t req, fuse_ino_t src, off_t src_offset, struct fuse_file_info *src_fi,
-                              fuse_ino_t dst, off_t dst_offset, struct fuse_file_info *dst_fi, size_t len, int flags)
+static ssize_t copy_step(struct fuse_ops *ops, const struct fuse_ops_bytes *c, size_t done)
 {
-	struct fuse_ops *ops = fuse_ops_begin(req, KIND_COPY_FILE_RANGE);
+	uint64_t from = c->src_offset + done, to = c->offset + done;
+	size_t len = c->size - done;
+	ssize_t n = tree_copy_range(ops->tree, c->src, from, c->ino, to, len);
+
+	if (fuse_ops_made_room(ops, n))
+		n = tree_copy_range(ops->tree, c->src, from, c->ino, to, len);
+	ops->shares = n > COPY_STEP;
+	return n;
+}
+
+/* In steps, between which others are answered: who copies is not asked to come again for each, unless it would have to wait. */
+static void copy_bytes(struct fuse_ops *ops, const struct fuse_ops_bytes *c)
+{
 	int64_t end = fuse_ops_now() + COPYING_NS;
+	struct range cold;
 	size_t done = 0;
+	fuse_ino_t ino;
 	int64_t time;
 	ssize_t n;
 
-	if (len > COPIED_MAX)
-		len = COPIED_MAX;
+	if (step_waits(ops, c, done, &ino, &cold) && fuse_ops_warm(ops, c, ino, cold.from, cold.to))
+		return;
 	do {
-		n = copy_step(ops, src, (uint64_t)src_offset + done, dst, (uint64_t)dst_offset + done, len - done);
+		n = copy_step(ops, c, done);
 		if (n > 0)
 			done += (size_t)n;
 		time = fuse_ops_now();
-	} while (n > 0 && done < len && time < end &&
+	} while (n > 0 && done < c->size && time < end && !step_waits(ops, c, done, &ino, &cold) &&
 	         ops->options.relieve(ops->options.relieve_arg, time + OTHERS_NS) >= 0);
-	fuse_ops_reply_written(req, done > 0 ? (ssize_t)done : n);
+	fuse_ops_reply_written(c->req, done > 0 ? (ssize_t)done : n);
+}
+
+void fuse_ops_copy_file_range(fuse_req_t req, fuse_ino_t src, off_t src_offset, struct fuse_file_info *src_fi,
+                              fuse_ino_t dst, off_t dst_offset, struct fuse_file_info *dst_fi, size_t len, int flags)
+{
+	const struct fuse_ops_bytes c = {
+		.carry_out = copy_bytes,
+		.req = req,
+		.ino = dst,
+		.offset = (uint64_t)dst_offset,
+		.size = len < COPIED_MAX ? len : COPIED_MAX,
+		.src = src,
+		.src_offset = (uint64_t)src_offset,
+	};
+
+	copy_bytes(fuse_ops_begin(req, KIND_COPY_FILE_RANGE), &c);
 }

@@ -7,7 +7,10 @@
 #include "fuse_ops.h"
 #include "fuse_ops_attr.h"
 
-enum { FUSE_OPS_READ_MAX = 1 << 20 }; /* bytes of one read or listing */
+enum {
+	FUSE_OPS_READ_MAX = 1 << 20, /* bytes of one read or listing */
+	FUSE_OPS_WARM_FILES = 16,    /* of FUSE_OPS_FILES: descriptors of requests that wait with fuse_ops_warm() */
+};
 
 enum fuse_ops_kind {
 	KIND_LOOKUP,
@@ -53,11 +56,37 @@ struct fuse_ops {
 	void (*ready)(void *arg);
 	void *ready_arg;
 	struct crew *reads, *syncs; /* NULL: none */
-	uint32_t forgotten;         /* by libfuse, to be said in the answer to INIT */
-	pid_t client;               /* who asked last */
+	bool shares;                /* the last copy did, so that the next one waits for no bytes */
+	struct worker *warmer;      /* NULL: none */
+	struct {
+		unsigned int files;
+		size_t bytes;
+	} warming;          /* what the requests hold that wait with fuse_ops_warm() */
+	uint32_t forgotten; /* by libfuse, to be said in the answer to INIT */
+	pid_t client;       /* who asked last */
 	uint64_t counts[KIND_COUNT];
 	char buffer[FUSE_OPS_READ_MAX];
 };
+
+/* A write, or a copy into a file, as it can be carried out later. */
+struct fuse_ops_bytes {
+	void (*carry_out)(struct fuse_ops *ops, const struct fuse_ops_bytes *request); /* answers it */
+	fuse_req_t req;
+	fuse_ino_t ino;
+	uint64_t offset;
+	size_t size;
+	const char *bytes; /* NULL: those of another file */
+	fuse_ino_t src;
+	uint64_t src_offset;
+	unsigned int tries; /* fuse_ops_warm()'s */
+};
+
+/*
+ * fuse_ops_warm.c: lets the request wait until these bytes of a file lie in memory, and the loop carry it out then: its bytes are
+ * copied. False when it was not taken: too much waits already, or it has waited often enough.
+ */
+bool fuse_ops_warm(struct fuse_ops *ops, const struct fuse_ops_bytes *request, fuse_ino_t ino, uint64_t from,
+                   uint64_t to);
 
 /* Counts a request and answers its server. */
 struct fuse_ops *fuse_ops_begin(fuse_req_t req, enum fuse_ops_kind kind);

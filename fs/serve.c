@@ -316,6 +316,8 @@ static int start(struct server *s)
 	}
 	if (r == 0)
 		r = fuse_ops_start(s->ops);
+	if (r == 0)
+		r = watch(s, fuse_ops_fd(s->ops));
 	if (r == 0 && o->opened)
 		o->opened(o->ready_arg);
 	return r < 0 ? log_errno(&s->log, r, "%s/control", o->session) : 0;
@@ -370,6 +372,8 @@ static void serve_event(struct server *s, int fd)
 {
 	if (fd == fuse_session_fd(s->fuse))
 		serve_fuse(s);
+	else if (fd == fuse_ops_fd(s->ops))
+		fuse_ops_ready(s->ops);
 	else if (fd == s->signals)
 		stop_by_signal(s);
 	else if (fd == s->unmounter.fd)

@@ -113,6 +113,13 @@ struct session_write {
  */
 int session_begin_write(struct session *s, struct inode *inode, struct session_write *w);
 
+/*
+ * What session_begin_write() would read from below, unless it can share blocks: so many ranges, some of which may be empty. The
+ * inode as it is.
+ */
+size_t session_write_reads(const struct session *s, const struct inode *inode, const struct session_write *w,
+                           struct range out[2]);
+
 /* The write is done: the file, whose descriptor this is, is so long now. 0, or -errno: it failed after all. */
 int session_wrote(struct session *s, const struct session_write *w, int fd, uint64_t ino, uint64_t size);
 

@@ -107,6 +107,29 @@ static bool is_all(const struct session *s, uint64_t ino, uint64_t from, uint64_
 	return in == here && end >= to;
 }
 
+/* Whole units that a write brings into the top layer. */
+struct need {
+	uint64_t first, end; /* first == end: none */
+	bool around;         /* but for the write's own bytes, which replace what is below */
+};
+
+/* What a write of w needs of a file that is here in part, or not yet (is_new), up to `below`. */
+static struct need find_need(const struct session *s, uint64_t ino, uint64_t below, bool is_new,
+                             const struct session_write *w)
+{
+	uint64_t unit = s->copying.unit;
+	uint64_t to = w->to < below ? w->to : below;
+	uint64_t end = to % unit ? to - to % unit + unit : to;
+
+	if (w->from >= to || (!is_new && is_all(s, ino, w->from, to, true)))
+		return (struct need){0};
+	return (struct need){
+		.first = w->from / unit * unit,
+		.end = end < below ? end : below,
+		.around = w->at_once && w->to <= below && (is_new || is_all(s, ino, w->from, to, false)),
+	};
+}
+
 /*
  * Of a file that is here in part up to `below`: copies what a write of w needs. The bytes that are here then, or
  * (w->brings_to) when it was written; *from_out == *to_out: no more than before.
@@ -114,29 +137,43 @@ static bool is_all(const struct session *s, uint64_t ino, uint64_t from, uint64_
 static int copy_for_write(struct session *s, const struct inode *inode, uint64_t below, bool is_new,
                           struct session_write *w, uint64_t *from_out, uint64_t *to_out)
 {
-	uint64_t unit = s->copying.unit;
-	uint64_t to = w->to < below ? w->to : below;
-	uint64_t first = w->from / unit * unit;
-	uint64_t end = to % unit ? to - to % unit + unit : to;
+	struct need need = find_need(s, inode->ino, below, is_new, w);
 	int fd, r;
 
-	*from_out = *to_out = 0;
-	if (w->from >= to || (!is_new && is_all(s, inode->ino, w->from, to, true)))
+	*from_out = need.first;
+	*to_out = need.end;
+	if (need.first == need.end)
 		return 0;
-	if (end > below)
-		end = below;
 	fd = is_new ? -1 : session_content(s, inode);
-	r = quota_check_bytes(&s->quota, &s->stack, fd, first, end - first);
-	if (r < 0)
+	r = quota_check_bytes(&s->quota, &s->stack, fd, need.first, need.end - need.first);
+	if (r < 0) {
+		*from_out = *to_out = 0;
 		return r;
-	*from_out = first;
-	*to_out = end;
-	if (!w->at_once || w->to > below || !(is_new || is_all(s, inode->ino, w->from, to, false)))
-		return session_copy_part(s, inode, first, end);
-	w->brings_from = first;
-	w->brings_to = end;
-	r = session_copy_part(s, inode, first, w->from);
-	return r < 0 ? r : session_copy_part(s, inode, to, end);
+	}
+	if (!need.around)
+		return session_copy_part(s, inode, need.first, need.end);
+	w->brings_from = need.first;
+	w->brings_to = need.end;
+	r = session_copy_part(s, inode, need.first, w->from);
+	return r < 0 ? r : session_copy_part(s, inode, w->to, need.end);
+}
+
+/* As make_writable() does it, where blocks cannot be shared. */
+size_t session_write_reads(const struct session *s, const struct inode *inode, const struct session_write *w,
+                           struct range out[2])
+{
+	bool is_new = inode->content_layer != stack_top(&s->stack)->id;
+	uint64_t below = inode->below;
+	struct need need;
+
+	if (is_new && inode->size <= s->copying.whole && below == 0) {
+		out[0] = (struct range){.to = inode->content_layer == CONTENT_NONE ? 0 : inode->size};
+		return 1;
+	}
+	need = find_need(s, inode->ino, is_new ? inode->size : below, is_new, w);
+	out[0] = (struct range){.from = need.first, .to = need.around ? w->from : need.end};
+	out[1] = (struct range){.from = w->to, .to = need.end};
+	return need.around ? 2 : 1;
 }
 
 /* Writes the record that a write of w begins, and that these bytes are here already. */

@@ -119,6 +119,15 @@ ssize_t tree_fetch_run(const struct tree_fetch *f, void *buf); /* on any thread;
 void tree_fetch_fini(struct tree_fetch *f);                    /* on any thread */
 
 /*
+ * True when the host would have to read some of these bytes, or (*out) some of those that a write of these (at_once: tree_write(), else
+ * tree_copy_range()) takes from below. tree_fetch_warm() reads a fetch through a buffer of any size, on any thread, so
+ * that the host has them.
+ */
+bool tree_read_waits(struct tree *t, uint64_t ino, size_t len, uint64_t offset);
+bool tree_write_waits(struct tree *t, uint64_t ino, size_t len, uint64_t offset, bool at_once, struct range *out);
+void tree_fetch_warm(const struct tree_fetch *f, void *buf, size_t size);
+
+/*
  * tree_sync.c: all that was done to the inode before tree_flush_init() is on disk when tree_flush_run() answers 0; and
  * tree_fsync() does both. -EBUSY of a file with parts that no record tells to be on disk: tree_fsync() tells it, in between.
  */

@@ -229,9 +229,75 @@ ssize_t tree_fetch_run(const struct tree_fetch *f, void *buf)
 	return (ssize_t)done;
 }
 
+void tree_fetch_warm(const struct tree_fetch *f, void *buf, size_t size)
+{
+	uint64_t at = f->offset;
+
+	for (unsigned int i = 0; i < f->n_pieces; i++) {
+		uint64_t end = at + f->pieces[i].len;
+
+		while (at < end) {
+			ssize_t n = read_waiting(f->files[f->pieces[i].file].fd, buf,
+			                         end - at < size ? (size_t)(end - at) : size, at);
+
+			if (n <= 0)
+				return;
+			at += (uint64_t)n;
+		}
+	}
+}
+
 void tree_fetch_fini(struct tree_fetch *f)
 {
 	for (unsigned int i = 0; i < f->n_files; i++)
 		close_fd(f->files[i].fd);
 	f->n_files = f->n_pieces = 0;
+}
+
+/* True when the host would have to read some of these bytes. What cannot be told is left to who reads. */
+static bool reads_wait(struct tree *t, const struct inode *inode, uint64_t from, uint64_t to)
+{
+	if (to > inode->size)
+		to = inode->size;
+	while (from < to) {
+		struct session_piece piece;
+		uint64_t len;
+		int fd;
+
+		if (session_piece(t->session, inode, from, &piece) < 0)
+			return false;
+		fd = session_content(t->session, &piece.inode);
+		len = piece.len < to - from ? piece.len : to - from;
+		if (fd < 0)
+			return false;
+		if (!is_cached(fd, from, len))
+			return true;
+		from += len;
+	}
+	return false;
+}
+
+bool tree_read_waits(struct tree *t, uint64_t ino, size_t len, uint64_t offset)
+{
+	struct inode inode;
+
+	return tree_regular(t, ino, &inode) == 0 && offset < inode.size && reads_wait(t, &inode, offset, offset + len);
+}
+
+bool tree_write_waits(struct tree *t, uint64_t ino, size_t len, uint64_t offset, bool at_once, struct range *out)
+{
+	struct session_write w = {.from = offset, .to = offset + len, .at_once = at_once};
+	struct range ranges[2];
+	struct inode inode;
+	size_t n;
+
+	if (offset > INT64_MAX - len || tree_regular(t, ino, &inode) < 0)
+		return false;
+	n = session_write_reads(t->session, &inode, &w, ranges);
+	for (size_t i = 0; i < n; i++) {
+		*out = ranges[i];
+		if (reads_wait(t, &inode, out->from, out->to))
+			return true;
+	}
+	return false;
 }

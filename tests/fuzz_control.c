@@ -48,7 +48,8 @@ static void print_status(void *arg, FILE *out)
 static void start(struct daemon *d, struct world *w)
 {
 	const struct fuse_ops_options fuse = {.relieve = relieve};
-	struct serve_control_options options = {.store = w->store, .tree = &w->tree, .status = print_status, .device = -1};
+	struct serve_control_options options = {
+		.store = w->store, .tree = &w->tree, .status = print_status, .device = -1};
 
 	d->w = w;
 	for (size_t i = 0; i < CLIENTS; i++)

@@ -10,11 +10,16 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+enum { CACHESTAT_NR = 451 };
 
 static int held = -1, go = -1;
 static __thread int is_loop;
@@ -83,6 +88,24 @@ ssize_t preadv64v2(int fd, const struct iovec *parts, int n, off64_t at, int fla
 		return real(fd, parts, n, at, flags);
 	errno = EAGAIN;
 	return -1;
+}
+
+/* While reads are held nothing lies in memory (cachestat(2)); six arguments are all that there can be. */
+long syscall(long number, ...)
+{
+	long (*real)(long, ...) = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
+	long values[6];
+	va_list args;
+
+	va_start(args, number);
+	for (int i = 0; i < 6; i++)
+		values[i] = va_arg(args, long);
+	va_end(args);
+	if (number == CACHESTAT_NR && held >= 0 && access(reads, F_OK) == 0) {
+		memset((void *)values[2], 0, 5 * sizeof(uint64_t));
+		return 0;
+	}
+	return real(number, values[0], values[1], values[2], values[3], values[4], values[5]);
 }
 
 ssize_t pread64(int fd, void *buf, size_t len, off64_t at)

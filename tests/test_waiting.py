@@ -17,8 +17,10 @@ from umlfs_cli import ROOT, Place, ids, kill_and_wait, wait_pid, write_archive
 
 SIZE = 300_000
 OLD, NEW = b'o' * SIZE, b'n' * SIZE
+LARGE = b'l' * (3 << 20)    # copied up in parts
 PATIENCE = 20
 MEMBERS = [('.', {'type': b'5', 'mode': 0o777}, b''), ('file', {'mode': 0o666}, OLD), ('other', {'mode': 0o666}, b'other'),
+           ('large', {'mode': 0o666}, LARGE),
            *((f'fresh-{number}', {}, b'%d' % number) for number in range(20))]
 
 
@@ -90,6 +92,11 @@ def read(path):
         return os.read(fd, SIZE)
     finally:
         os.close(fd)
+
+
+def whole(path):
+    with open(path, 'rb') as stream:
+        return stream.read()
 
 
 def write(path, data):
@@ -231,6 +238,71 @@ def test_what_happens_while_a_read_waits(held, change, where):
     assert read(f'{again}/file') == want
 
 
+def copy(source, to, offset=0):
+    """All in one request, if the daemon wants it so."""
+    with open(source, 'rb') as ours, open(to, 'r+b') as theirs:
+        return os.copy_file_range(ours.fileno(), theirs.fileno(), SIZE, offset, offset)
+
+
+@pytest.mark.parametrize('what', ['write', 'copy', 'copy onto'])
+def test_others_are_answered_while_a_write_waits_for_what_lies_below(held, what):
+    """A write into a unit of a large file, and into a small one, takes the rest of it up; a copy reads, too."""
+    write(held.path('plain'), NEW)
+    held.hold('reads')
+    if what == 'write':
+        writing = [held.begin(write, held.path(name), NEW[:10]) for name in ('large', 'file')]
+    elif what == 'copy':
+        writing = [held.begin(copy, held.path('large'), held.path('plain'))]
+    else:
+        writing = [held.begin(copy, held.path('plain'), held.path('large'), 10)]
+    held.expect(b'r')
+    for number in range(3):
+        assert_answers(held, number)
+    assert not any(future.done() for future in writing)
+    held.let_go()
+    done = [future.result(PATIENCE) for future in writing]
+    if what == 'write':
+        assert done == [10, 10]
+        assert read(held.path('file')) == NEW[:10] + OLD[10:]
+        assert whole(held.path('large')) == NEW[:10] + LARGE[10:]
+    elif what == 'copy':
+        assert 0 < done[0] <= SIZE and read(held.path('plain')) == LARGE[:done[0]] + NEW[done[0]:]
+    else:
+        assert 0 < done[0] <= SIZE - 10
+        assert whole(held.path('large')) == LARGE[:10] + NEW[:done[0]] + LARGE[10 + done[0]:]
+
+
+@pytest.mark.parametrize('change', CHANGES, ids=lambda change: change.__name__)
+def test_what_happens_while_a_write_waits(held, change):
+    """The write is done as if it had come afterwards, whole, and to that file.
+
+    The change may have to wait for it in the kernel, with the directory's lock; the daemon answers all the same.
+    """
+    held.hold('reads')
+    writing = held.begin(write, held.path('file'), b'w' * 10)
+    held.expect(b'r')
+    changing = held.begin(change, held)
+    os.statvfs(held.mount.path)
+    assert held.mount.status()['pid'] == held.pid
+    assert not writing.done()
+    held.let_go()
+    assert writing.result(PATIENCE) == 10
+    changing.result(PATIENCE)
+    if change is remove:
+        assert not os.path.exists(held.path('file'))
+        return
+    want = {overwrite: NEW, cut: b'w' * 10 + OLD[10:1000], cut_and_write: NEW[:1000], replace: NEW,
+            take_snapshot_and_write: NEW}.get(change, b'w' * 10 + OLD[10:])
+    assert read(held.path('file')) == want
+    if change in (take_snapshot, take_snapshot_and_write):
+        held.place.run('reset', held.mount.session, 'taken')
+        assert read(held.path('file')) == OLD
+        return
+    held.mount.umount()
+    again = held.place.mount(held.place / 'base', options='posix')
+    assert read(f'{again}/file') == want
+
+
 def test_an_unmount_waits_for_what_was_asked(held):
     held.hold('syncs')
     syncing = held.begin(write_and_sync, held.path('file'), NEW)
@@ -251,7 +323,7 @@ def test_the_death_of_the_daemon_ends_what_waits(held):
     held.hold('syncs')
     reading = held.begin(read, held.path('file'))
     held.expect(b'r')
-    syncing = held.begin(write_and_sync, held.path('other'), NEW)
+    syncing = held.begin(write_and_sync, held.path('made'), NEW)
     held.expect(b's')
     kill_and_wait(held.pid)
     for future in (reading, syncing):
@@ -260,4 +332,4 @@ def test_the_death_of_the_daemon_ends_what_waits(held):
     held.place.run('umount', held.mount.session)
     again = held.place.mount(held.place / 'base', options='posix')
     assert read(f'{again}/file') == OLD
-    assert read(f'{again}/new') == read(f'{again}/other') == NEW
+    assert read(f'{again}/new') == read(f'{again}/made') == NEW
