@@ -3,9 +3,32 @@
 import contextlib
 import os
 import random
+import shutil
+import stat
 import subprocess
 
 from calls import RENAME_EXCHANGE, overwrite, renameat2
+
+# Of a small base, and others: what random_change() makes, changes and removes.
+NAMES = ['file', 'etc/hostname', 'etc/made', 'dir', 'dir/file', 'home/user/notes', 'home/user', 'usr/bin/more',
+         'bin', 'etc', 'run/fifo', 'dir/deep', 'dir/deep/link', 'tmp/a', 'tmp/b']
+
+
+def random_change(chance, tree):
+    """One change of the tree, whatever the names are at the moment; what cannot be done is not done."""
+    path, other = (f'{tree}/{chance.choice(NAMES)}' for _ in range(2))
+    word = str(chance.random()).encode()
+    what = chance.choice([
+        lambda: overwrite(path, word * chance.choice([0, 1, 500])), lambda: overwrite(path, word[:6].ljust(6)),
+        lambda: os.mkdir(path), lambda: os.symlink(word, path), lambda: os.unlink(path), lambda: shutil.rmtree(path),
+        lambda: os.link(path, other, follow_symlinks=False), lambda: os.rename(path, other),
+        lambda: os.truncate(path, 3), lambda: os.utime(path, ns=(chance.randrange(10**18), chance.randrange(10**18))),
+        lambda: os.chmod(path, chance.randrange(0o10000) | 0o700), lambda: os.mkfifo(path),
+    ])
+    if stat.S_ISFIFO(os.lstat(path).st_mode) if os.path.lexists(path) else False:
+        what = lambda: os.unlink(path)  # noqa: E731: opening a fifo waits for a writer
+    with contextlib.suppress(OSError, shutil.Error):
+        what()
 
 
 def is_below(path, directory):

@@ -14,9 +14,8 @@ import time
 import pytest
 
 from calls import overwrite, read_file
-from umlfs_cli import (PATIENCE, ROOT, Mount, children, identity, ids, kill_and_wait, mounts_below, program, run, wait_pid)
-
-as_root = pytest.mark.parametrize('user', ['root'], indirect=True)
+from umlfs_cli import (PATIENCE, ROOT, Mount, as_root, children, identity, ids, kill_and_wait, mounts_below, program, run,
+                       wait_pid)
 
 CAP_DAC_OVERRIDE = 1
 LANDLOCK_CREATE_RULESET = 444   # the number is the same on all machines

@@ -4,6 +4,7 @@
     succeed(*args, user=)   its standard output; it must have ended with 0
     refused(*args, user=)   what it said; it must have ended with 1 (or status=) and one line "umlfs: what: why"
     Place                   a private directory of a user, with bases and sessions in it; leaves nothing behind
+    as_root, as_ordinary    marks of tests that one of the users does alone
     dump(), differences()   a directory tree as {path: Entry}, and what two of them differ in
 
 Users are 'root' and 'ordinary'. A FUSE mount lets nobody in but its user, not even root: what a test does under a mountpoint
@@ -34,6 +35,9 @@ import pytest
 TEST_USER = 'umlfs-test'
 ROOT = os.geteuid() == 0
 USERS = ['root', 'ordinary'] if ROOT else ['ordinary']
+as_root = pytest.mark.parametrize('user', ['root'], indirect=True)
+as_ordinary = pytest.mark.parametrize('user', ['ordinary'], indirect=True)
+needs_root = pytest.mark.skipif(not ROOT, reason='needs root')
 REPORT = r'Sanitizer|runtime error:'  # what a daemon built with sanitizers says at its end, or when it is damaged
 PATIENCE = int(os.environ.get('UMLFS_TEST_PATIENCE', 60))     # seconds for what takes milliseconds
 
@@ -125,6 +129,11 @@ def wait_pid(pid, seconds=PATIENCE):
         return bool(select.select([pidfd], [], [], seconds)[0])
     finally:
         os.close(pidfd)
+
+
+def ends(process):
+    """The exit status of a child that must end by itself."""
+    return process.wait(PATIENCE)
 
 
 def kill_and_wait(pid, number=signal.SIGKILL):

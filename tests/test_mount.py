@@ -1,0 +1,134 @@
+"""`umlfs mount` shows the base at the mountpoint and changes nothing of it; its daemon depends on nobody."""
+
+import os
+import re
+import select
+import shutil
+import subprocess
+
+from bench import settle
+from calls import overwrite, read_file
+from umlfs_cli import PATIENCE, Mount, differences, dump, ends, identity, ids, mounts_below, program, run, small_members
+
+
+def readable(fd, seconds=PATIENCE):
+    return bool(select.select([fd], [], [], seconds)[0])
+
+
+def test_mount_prints_the_mountpoint_and_nothing_else(place, base):
+    result = run('mount', base, place / 'session', user=place.user)
+    assert result == (0, f'{place.path}/session/rootfs\n', '')
+    assert place.do(read_file, place / 'session/rootfs/etc/hostname') == b'guest\n'
+
+
+def test_mount_shows_the_archive(place):
+    members = small_members()
+    mounted = place.mount(place.imported_base())
+    found = mounted.dump(forget=['sha256'])
+    assert sorted(found) == sorted(name for name, _, _ in members)
+    for name, changes, data in members:
+        entry = found[name]
+        if 'linkname' not in changes:
+            assert (name, entry.mode) == (name, changes.get('mode', 0o644))
+            assert (name, entry.uid, entry.gid) == (name, changes.get('uid', 0), changes.get('gid', 0))
+            assert (name, entry.size, entry.mtime) == (name, len(data), 10**18)
+    assert found['bin'].target == 'usr/bin' and found['usr/bin/same'].nlink == 2
+    assert mounted.do(read_file, mounted / 'usr/bin/same') == dict((n, d) for n, _, d in members)['usr/bin/tool']
+
+
+def test_mount_shows_a_plain_directory(place):
+    base = place.plain_base()
+    before = place.do(dump, base)
+    shown = place.mount(base).dump()
+    root_uid, root_gid = ids(place.user)
+    for path, entry in before.items():
+        owner = {} if place.user == 'root' else {'uid': entry.uid - root_uid, 'gid': entry.gid - root_gid}
+        before[path] = entry._replace(**owner)
+    assert differences(shown, before) == []
+
+
+def test_a_given_mountpoint_is_used(place, base):
+    place.do(os.mkdir, place / 'mnt')
+    mounted = place.mount(base, mountpoint=place / 'mnt')
+    assert mounted.path == place / 'mnt'
+    assert mounted.status()['mountpoint'] == place / 'mnt'
+    assert place.do(read_file, place / 'mnt/etc/hostname') == b'guest\n'
+    assert place.do(os.listdir, place / 'session/rootfs') == []
+
+
+def test_paths_may_be_relative(place):
+    place.imported_base()
+    place.do(os.mkdir, place / 'mnt')
+    for mountpoint, path in ([], 'session/rootfs'), (['mnt'], 'mnt'), (['./mnt/'], 'mnt'):
+        assert place.run('mount', 'base', './session', *mountpoint, cwd=place.path) == f'{place.path}/{path}\n'
+        place.run('snapshot', 'session', f'snap-{len(mountpoint)}-{path[-1]}-{mountpoint[-1:]}'.replace('/', '_'),
+                  cwd=place.path)
+        assert place.do(read_file, place / f'{path}/etc/hostname') == b'guest\n'
+        place.run('umount', path, cwd=place.path)
+        assert mounts_below(place.path) == []
+
+
+def test_mount_stays_in_the_foreground_when_told(place, base):
+    with place.start('mount', '-f', base, place / 'session', stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == os.fsencode(place / 'session/rootfs\n')
+            mounted = Mount(place, place / 'session', place / 'session/rootfs')
+            assert mounted.pid == process.pid
+            assert mounted.do(read_file, mounted / 'etc/hostname') == b'guest\n'
+            mounted.umount()
+            assert ends(process) == 0
+            assert (process.stdout.read(), process.stderr.read()) == (b'', b'')
+        finally:
+            process.kill()
+
+
+def test_the_daemon_holds_nothing_of_who_started_it(place, base):
+    ours, theirs = os.pipe()
+    try:
+        script = 'mnt=$("$0" mount "$1" "$2") && test "$mnt" = "$2/rootfs"'
+        subprocess.run(['sh', '-c', script, program(), base, place / 'session'], check=True, pass_fds=[theirs],
+                       timeout=PATIENCE, cwd=place.path, stdin=theirs, **identity(place.user))
+        os.close(theirs)
+        theirs = None
+        assert readable(ours, 10) and os.read(ours, 1) == b'', 'the daemon has a descriptor of its parent'
+    finally:
+        os.close(ours)
+        if theirs is not None:
+            os.close(theirs)
+    pid = Mount(place, place / 'session', '').pid
+    assert os.readlink(f'/proc/{pid}/cwd') == '/'
+    assert os.getsid(pid) != os.getsid(0)
+
+
+def test_a_mounted_session_is_refused_with_its_pid(place, base):
+    mounted = place.mount(base)
+    pid = mounted.pid
+    place.do(os.mkdir, place / 'mnt')
+    for mountpoint in ([], [place / 'mnt']):
+        line = place.refused('mount', base, mounted.session, *mountpoint)
+        assert str(pid) in re.findall(r'\d+', line.replace(place.path, '')), line
+    assert mounted.pid == pid
+    assert mounted.do(read_file, mounted / 'etc/hostname') == b'guest\n'
+
+
+def test_two_sessions_share_a_base_and_nothing_else(place, base):
+    one, other = place.mount(base, 'one'), place.mount(base, 'other')
+    other_before = other.dump()
+    one.do(overwrite, one / 'etc/hostname', b'one')
+    one.do(shutil.rmtree, one / 'home')
+    assert differences(other.dump(), other_before) == []
+    assert 'home' in place.do(os.listdir, base)
+    assert differences(settle(other), other_before) == [], 'only the kernel had kept it'
+
+
+def test_a_mount_changes_nothing_in_the_base(place, base):
+    before = place.do(dump, base)
+    mounted = place.mount(base)
+    mounted.do(overwrite, mounted / 'etc/hostname', b'other')
+    mounted.do(os.unlink, mounted / 'usr/bin/tool')
+    mounted.do(os.chmod, mounted / 'usr/bin/same', 0o600)
+    mounted.do(os.rename, mounted / 'home', mounted / 'house')
+    place.run('snapshot', mounted.session, 'one')
+    mounted.umount()
+    # A session may keep the index as a hard link.
+    assert [line for line in differences(place.do(dump, base), before) if not line.startswith('.umlfs/index: nlink')] == []

@@ -1,0 +1,56 @@
+"""A reset of what is in use: refused with who uses it unless forced, and what then becomes of what they hold."""
+
+import os
+import re
+
+import pytest
+
+from calls import overwrite
+from holders import USES, holder, uses_of
+from umlfs_cli import PATIENCE, differences
+
+
+@pytest.mark.parametrize('use', USES)
+def test_reset_of_what_is_in_use_names_the_process_and_changes_nothing(place, base, use):
+    mounted = place.mount(base)
+    script, used = uses_of(mounted.path)[use]
+    before = mounted.dump()
+    mounted.do(overwrite, mounted / 'etc/new', b'new')
+    state = mounted.dump()
+    with holder(place, script, mounted.path) as process:
+        line = place.refused('reset', mounted.session, '@base')
+        assert re.search(rf'\b{process.pid} \(sh\)', line) and used in line and '--force' in line, line
+        assert differences(mounted.dump(), state) == []
+        assert place.run('reset', '--force', mounted.session, '@base') == ''
+        assert differences(mounted.dump(), before) == []
+        process.communicate('go\n', PATIENCE)
+
+
+@pytest.mark.parametrize('use', ['file', 'cwd'])
+def test_a_forced_reset_says_estale_to_who_holds_what_is_gone(place, base, use):
+    mounted = place.mount(base)
+    mounted.do(os.mkdir, mounted / 'new')
+    mounted.do(overwrite, mounted / 'new/file', b'old bytes\n')
+    script, behind = {'file': ('exec 3<"$1/new/file"', 'cat <&3'), 'cwd': ('cd "$1/new"', 'ls -U')}[use]
+    with holder(place, script, mounted.path, behind=f'LC_ALL=C {behind} 2>&1') as process:
+        place.run('reset', '--force', mounted.session)
+        said = process.communicate('go\n', PATIENCE)[0]
+        assert 'Stale file handle' in said and 'old bytes' not in said, said
+    assert not mounted.do(os.path.lexists, mounted / 'new')
+
+
+def test_a_forced_reset_shows_the_present_to_who_holds_what_stays(place, base):
+    mounted = place.mount(base)
+    mounted.do(overwrite, mounted / 'etc/hostname', b'other')
+    with holder(place, 'exec 3<"$1/etc/hostname"', mounted.path, behind='cat <&3') as process:
+        place.run('reset', '--force', mounted.session)
+        assert process.communicate('go\n', PATIENCE)[0] == 'guest\n'
+
+
+def test_a_reset_in_use_by_a_mount_namespaces_other_mounts_is_not_refused(place, base):
+    """A path that only begins like the mountpoint is another place."""
+    mounted = place.mount(base)
+    place.do(os.mkdir, f'{mounted.path}-beside')
+    with holder(place, 'cd "$1-beside"', mounted.path):
+        place.run('reset', mounted.session)
+        mounted.umount()

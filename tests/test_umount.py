@@ -1,0 +1,119 @@
+"""`umlfs umount` and signals end a mount and its daemon, and keep what was changed; what is in use stays mounted."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from calls import overwrite, read_file
+from holders import USES, holder, uses_of
+from umlfs_cli import PATIENCE, differences, ends, kill_and_wait, mounts_below, run, wait_pid
+
+
+@pytest.mark.parametrize('how', ['session', 'mountpoint', 'alias', 'fusermount3'])
+def test_umount_ends_the_daemon_and_keeps_the_changes(place, base, how):
+    mounted = place.mount(base)
+    mounted.do(overwrite, mounted / 'etc/new', b'new')
+    state, pid = mounted.dump(), mounted.pid
+    if how == 'fusermount3':
+        place.do(subprocess.run, ['fusermount3', '-u', mounted.path], check=True)
+    else:
+        assert run('unmount' if how == 'alias' else 'umount', mounted.session if how == 'session' else mounted.path,
+                   user=place.user) == (0, '', '')
+    assert wait_pid(pid, PATIENCE if how == 'fusermount3' else 0)
+    assert mounts_below(place.path) == []
+    assert sorted(os.listdir(mounted.session)) == sorted(set(os.listdir(mounted.session)) - {'control'})
+    assert differences(place.mount(base).dump(), state) == []
+
+
+def test_umount_returns_when_the_daemon_has_ended_and_a_session_can_be_mounted_again(place):
+    base = place.imported_base()
+    for _ in range(20):
+        mounted = place.mount(base)
+        mounted.do(overwrite, mounted / 'etc/new', os.urandom(100000))
+        pid = mounted.pid
+        mounted.umount()
+        assert wait_pid(pid, 0)
+
+
+@pytest.mark.parametrize('use', USES)
+def test_umount_of_what_is_in_use_names_the_process_and_changes_nothing(place, base, use):
+    mounted = place.mount(base)
+    script, used = uses_of(mounted.path)[use]
+    state, pid = mounted.dump(), mounted.pid
+    with holder(place, script, mounted.path) as process:
+        for what in mounted.session, mounted.path:
+            line = place.refused('umount', what)
+            assert re.search(rf'\b{process.pid} \(sh\)', line) and line.endswith(used), line
+        assert mounted.pid == pid
+        assert differences(mounted.dump(), state) == []
+        process.communicate('go\n', PATIENCE)
+    mounted.umount()
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda s: s.name)
+def test_a_signal_ends_the_daemon_cleanly(place, base, number):
+    mounted = place.mount(base)
+    mounted.do(overwrite, mounted / 'etc/new', b'new')
+    state, pid = mounted.dump(), mounted.pid
+    kill_and_wait(pid, number)
+    assert mounts_below(place.path) == []
+    assert 'control' not in os.listdir(mounted.session)
+    result = run('mount', base, mounted.session, user=place.user)
+    assert (result.status, result.stderr) == (0, ''), 'the next mount found something to mend'
+    assert differences(mounted.dump(), state) == []
+
+
+def test_a_signal_in_the_foreground_exits_with_0(place, base):
+    with place.start('mount', '-f', base, place / 'session', stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            process.stdout.readline()
+            process.terminate()
+            assert ends(process) == 0
+            assert process.stderr.read() == b''
+        finally:
+            process.kill()
+
+
+def test_sigterm_ends_a_mount_that_is_in_use(place, base):
+    mounted = place.mount(base)
+    with holder(place, 'cd "$1/etc"', mounted.path):
+        kill_and_wait(mounted.pid, signal.SIGTERM)
+        assert mounts_below(place.path) == []
+        assert place.mount(base).do(read_file, mounted / 'etc/hostname') == b'guest\n'
+
+
+def in_flight(path):
+    """An open file that is in no process's table: two sockets, and a descriptor of it on its way from one to the other."""
+    ours, theirs = socket.socketpair()
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        socket.send_fds(ours, [b'x'], [fd])
+    finally:
+        os.close(fd)
+    return ours, theirs
+
+
+def test_umount_waits_for_a_use_that_is_nobodys_and_passes(place):
+    """As that of a process that looks at another one's files through /proc at this moment."""
+    mounted = place.mount(place.imported_base())
+    ours, theirs = mounted.do(in_flight, mounted / 'etc/hostname')
+    with ours, theirs, place.start('umount', mounted.session, stderr=subprocess.PIPE) as process:
+        end = time.monotonic() + PATIENCE
+        while b'poll' not in read_file(f'/proc/{process.pid}/wchan') and process.poll() is None:
+            assert time.monotonic() < end
+        theirs.close()
+        assert (process.wait(PATIENCE), process.stderr.read()) == (0, b'')
+    assert mounts_below(place.path) == []
+
+
+def test_umount_of_what_stays_in_use_by_nobody_says_so(place):
+    mounted = place.mount(place.imported_base())
+    ours, theirs = mounted.do(in_flight, mounted / 'etc/hostname')
+    with ours, theirs:
+        assert place.refused('umount', mounted.session) == f'{mounted}: cannot be unmounted: Device or resource busy'
+    mounted.umount()
