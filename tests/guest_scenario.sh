@@ -224,19 +224,22 @@ remake_directory() {
 	echo ok remake_directory
 }
 
-# What some small files hold.
+# What some small files hold: the last one, and those whose number is a thousand or more and 16.
 small_text() {
-	for i in 19999 19999 19999 19999 1016 2016 3016 4016 5016 6016 7016 8016 9016; do echo "the file number $i"; done
+	last=$((SMALL_FILES - 1))
+	for i in $last $last $last $last 1016 2016 3016 4016 5016 6016 7016 8016 9016; do
+		[ "$i" -gt "$last" ] || echo "the file number $i"
+	done
 }
 
-# Half of them in one directory. The host reads them all.
+# SMALL_FILES, thousands of them, half in one directory. The host reads them all.
 small_files() {
-	perl -MPOSIX -e 'my @here = ("one", 0 .. 99);
+	SMALL_FILES=$SMALL_FILES perl -MPOSIX -e 'my @here = ("one", 0 .. 99);
 		mkdir "/job/small" or die;
 		for my $dir (0 .. 100) {
 			mkdir "/job/small/$here[$dir]" or die;
 			chdir "/job/small/$here[$dir]" or die;
-			for my $i (grep { $dir ? $_ % 200 == 2 * ($dir - 1) : $_ % 2 } 0 .. 19999) {
+			for my $i (grep { $dir ? $_ % 200 == 2 * ($dir - 1) : $_ % 2 } 0 .. $ENV{SMALL_FILES} - 1) {
 				my $text = "the file number $i\n" x ($i % 5);
 				my $fd = POSIX::open("file-$i", O_WRONLY | O_CREAT | O_EXCL, 0644) or die "file-$i: $!\n";
 				!$text or POSIX::write($fd, $text, length $text) == length $text or die "file-$i: $!\n";
@@ -244,9 +247,9 @@ small_files() {
 			}
 		}' || fail 'cannot make small files'
 	forget
-	same 'small files' "$(find /job/small -type f -printf . | wc -c)" 20000
-	same 'small files in one directory' "$(find /job/small/one -type f | sort -u | wc -l)" 10000
-	same 'some of them' "$(cat /job/small/one/file-19999 /job/small/8/file-?016)" "$(small_text)"
+	same 'small files' "$(find /job/small -type f -printf . | wc -c)" "$SMALL_FILES"
+	same 'small files in one directory' "$(find /job/small/one -type f | sort -u | wc -l)" $((SMALL_FILES / 2))
+	same 'some of them' "$(cat /job/small/one/file-$((SMALL_FILES - 1)) /job/small/8/file-?016)" "$(small_text)"
 	echo ok small_files
 }
 

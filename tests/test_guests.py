@@ -19,7 +19,8 @@ from umlfs_cli import ROOT, TEST_USER, USERS, Entry, Place, differences, dump, m
 
 INDEX = '.umlfs/index'
 HERE = pathlib.Path(__file__).parent
-SCENARIO = (HERE / 'guest_scenario.sh').read_text()
+SMALL_FILES = int(os.environ.get('UMLFS_GUEST_FILES', '5000'))
+SCENARIO = f'SMALL_FILES={SMALL_FILES}\n' + (HERE / 'guest_scenario.sh').read_text()
 
 # An ordinary user cannot have a plain directory with a tarball's owners and devices: that is what import is for.
 VARIANTS = [(kind, user) for kind, user in [('imported', 'ordinary'), ('imported', 'root'), ('plain', 'root')]
@@ -221,7 +222,7 @@ def test_a_guest_can_do_everyday_work(worked):
 
 
 def test_the_host_reads_what_a_guest_has_written(configured):
-    for i in range(20000):
+    for i in range(SMALL_FILES):
         text = b'the file number %d\n' % i * (i % 5)
         name = f'job/small/{"one" if i % 2 else i // 2 % 100}/file-{i}'
         assert configured.entries[name].sha256 == hashlib.sha256(text).hexdigest(), name
