@@ -55,11 +55,11 @@ void fuse_ops_stop(struct fuse_ops *ops)
 {
 	if (!ops)
 		return;
-	worker_free(ops->warmer);
-	ops->warmer = NULL;
 	crew_free(ops->reads);
 	crew_free(ops->syncs);
 	ops->reads = ops->syncs = NULL;
+	worker_free(ops->warmer); /* which the syncs gave the last ones to */
+	ops->warmer = NULL;
 }
 
 void fuse_ops_free(struct fuse_ops *ops)

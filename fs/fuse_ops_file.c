@@ -19,14 +19,11 @@ enum {
 	WARM_STEP = 1 << 20,   /* bytes that are read for the next steps */
 };
 
-/* A read or a sync that may wait for a disk. It touches neither tree nor session. */
+/* A read that may wait for a disk. It touches neither tree nor session. */
 struct waiting {
 	struct task task;
 	fuse_req_t req;
-	union {
-		struct tree_fetch fetch;
-		struct tree_flush flush;
-	};
+	struct tree_fetch fetch;
 };
 
 static void read_later(struct task *task, void *buffer)
@@ -101,47 +98,14 @@ void fuse_ops_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t si
 	write_bytes(fuse_ops_begin(req, KIND_WRITE), &w);
 }
 
-static void sync_later(struct task *task, void *buffer)
-{
-	struct waiting *w = (struct waiting *)task;
-	int r = tree_flush_run(&w->flush);
-
-	tree_flush_fini(&w->flush);
-	fuse_ops_reply_status(w->req, r);
-	free(w);
-}
-
-static bool give_sync(fuse_req_t req, struct fuse_ops *ops, fuse_ino_t ino)
-{
-	struct waiting *w = ops->syncs ? malloc(sizeof(*w)) : NULL;
-
-	if (!w || tree_flush_init(ops->tree, ino, &w->flush) < 0) {
-		free(w);
-		return false;
-	}
-	w->task = (struct task){.run = sync_later, .files = 2};
-	w->req = req;
-	if (crew_give(ops->syncs, &w->task))
-		return true;
-	tree_flush_fini(&w->flush);
-	free(w);
-	return false;
-}
-
-static void sync_inode(fuse_req_t req, struct fuse_ops *ops, fuse_ino_t ino)
-{
-	if (!give_sync(req, ops, ino))
-		fuse_ops_reply_status(req, tree_fsync(ops->tree, ino));
-}
-
 void fuse_ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	sync_inode(req, fuse_ops_begin(req, KIND_FSYNC), ino);
+	fuse_ops_sync(req, fuse_ops_begin(req, KIND_FSYNC), ino);
 }
 
 void fuse_ops_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	sync_inode(req, fuse_ops_begin(req, KIND_FSYNCDIR), ino);
+	fuse_ops_sync(req, fuse_ops_begin(req, KIND_FSYNCDIR), ino);
 }
 
 void fuse_ops_statfs(fuse_req_t req, fuse_ino_t ino)

@@ -57,7 +57,7 @@ struct fuse_ops {
 	void *ready_arg;
 	struct crew *reads, *syncs; /* NULL: none */
 	bool shares;                /* the last copy did, so that the next one waits for no bytes */
-	struct worker *warmer;      /* NULL: none */
+	struct worker *warmer;      /* gives requests back to the loop. NULL: none */
 	struct {
 		unsigned int files;
 		size_t bytes;
@@ -87,6 +87,9 @@ struct fuse_ops_bytes {
  */
 bool fuse_ops_warm(struct fuse_ops *ops, const struct fuse_ops_bytes *request, fuse_ino_t ino, uint64_t from,
                    uint64_t to);
+
+/* fuse_ops_sync.c: puts what was done to the inode on disk, and answers the request; by other threads, if they have room. */
+void fuse_ops_sync(fuse_req_t req, struct fuse_ops *ops, fuse_ino_t ino);
 
 /* Counts a request and answers its server. */
 struct fuse_ops *fuse_ops_begin(fuse_req_t req, enum fuse_ops_kind kind);

@@ -128,17 +128,23 @@ bool tree_write_waits(struct tree *t, uint64_t ino, size_t len, uint64_t offset,
 void tree_fetch_warm(const struct tree_fetch *f, void *buf, size_t size);
 
 /*
- * tree_sync.c: all that was done to the inode before tree_flush_init() is on disk when tree_flush_run() answers 0; and
- * tree_fsync() does both. -EBUSY of a file with parts that no record tells to be on disk: tree_fsync() tells it, in between.
+ * tree_sync.c: all that was done to the inode before tree_flush_init() is on disk when tree_flush_content() and then
+ * tree_flush_records() have answered 0; tree_fsync() does it all. In between, of a file with parts that no record tells to be on disk
+ * (f->parts), comes tree_flush_tell(), where the tree is: 0, -EAGAIN when the parts are others by now (tree_fsync()), or -errno.
  */
 struct tree_flush {
 	struct session *session;
 	int content, journal; /* descriptors of its own; content may be -1 */
+	uint64_t ino;
+	uint32_t layer;
+	uint64_t parts; /* bytes that the content file had; 0: there is nothing to tell */
 };
 
 int tree_flush_init(struct tree *t, uint64_t ino, struct tree_flush *out);
-int tree_flush_run(const struct tree_flush *f); /* on any thread, while the session is there */
-void tree_flush_fini(struct tree_flush *f);     /* on any thread */
+int tree_flush_content(const struct tree_flush *f); /* on any thread */
+int tree_flush_tell(struct tree *t, const struct tree_flush *f);
+int tree_flush_records(const struct tree_flush *f); /* on any thread, while the session is there */
+void tree_flush_fini(struct tree_flush *f);         /* on any thread */
 int tree_fsync(struct tree *t, uint64_t ino);
 
 /* For the tree_*.c files: an inode that must be a live directory, and the time of now. */

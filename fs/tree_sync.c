@@ -22,13 +22,23 @@ static int own(int fd)
 	return copy < 0 ? -errno : copy;
 }
 
-static int init(struct tree *t, uint64_t ino, struct tree_flush *out)
+/* How many bytes of the file the layer's content file has, when no record tells that all of them are on disk. */
+static uint64_t fresh_parts(const struct layer *l, uint64_t ino)
 {
-	struct tree_flush f = {.session = t->session, .content = -1, .journal = -1};
+	struct range unused;
+
+	return layer_part_synced(l, ino, &unused) ? layer_inode(l, ino)->part->here.bytes : 0;
+}
+
+int tree_flush_init(struct tree *t, uint64_t ino, struct tree_flush *out)
+{
+	struct tree_flush f = {.session = t->session, .content = -1, .journal = -1, .ino = ino};
 	struct layer *top = stack_top(&t->session->stack);
 	struct inode inode;
 	int r = stack_inode(&t->session->stack, ino, &inode);
 
+	f.layer = top->id;
+	f.parts = fresh_parts(top, ino);
 	if (r == 0 && S_ISREG(inode.mode) && inode.content_layer == top->id) {
 		f.content = own(session_content(t->session, &inode));
 		r = f.content < 0 ? f.content : 0;
@@ -44,32 +54,29 @@ static int init(struct tree *t, uint64_t ino, struct tree_flush *out)
 	return r;
 }
 
-int tree_flush_init(struct tree *t, uint64_t ino, struct tree_flush *out)
-{
-	struct range unused;
-
-	return layer_part_synced(stack_top(&t->session->stack), ino, &unused) ? -EBUSY : init(t, ino, out);
-}
-
 /* Content first: a record must never name bytes that can still vanish. */
-static int flush_content(const struct tree_flush *f)
+int tree_flush_content(const struct tree_flush *f)
 {
 	return f->content >= 0 && fdatasync(f->content) < 0 ? -errno : 0;
 }
 
+/* Without room for the record it is as if there had been nothing to tell: the next sync tells it. */
+int tree_flush_tell(struct tree *t, const struct tree_flush *f)
+{
+	const struct layer *top = stack_top(&t->session->stack);
+
+	if (f->layer != top->id || f->parts != fresh_parts(top, f->ino))
+		return -EAGAIN;
+	session_part_synced(t->session, f->ino);
+	return 0;
+}
+
 /* And the manifest: a layer that a power cut takes back with it would take the bytes along. */
-static int flush_records(const struct tree_flush *f)
+int tree_flush_records(const struct tree_flush *f)
 {
 	struct session *s = f->session;
 
 	return fdatasync(f->journal) < 0 ? -errno : commit_sync_last(&s->commit, s->dirfd, s->layersfd);
-}
-
-int tree_flush_run(const struct tree_flush *f)
-{
-	int r = flush_content(f);
-
-	return r < 0 ? r : flush_records(f);
 }
 
 void tree_flush_fini(struct tree_flush *f)
@@ -81,15 +88,15 @@ void tree_flush_fini(struct tree_flush *f)
 int tree_fsync(struct tree *t, uint64_t ino)
 {
 	struct tree_flush f;
-	int r = init(t, ino, &f);
+	int r = tree_flush_init(t, ino, &f);
 
 	if (r < 0)
 		return r;
-	r = flush_content(&f);
-	if (r == 0) {
-		session_part_synced(t->session, ino); /* without room for it, as it was */
-		r = flush_records(&f);
-	}
+	r = tree_flush_content(&f);
+	if (r == 0 && f.parts > 0)
+		r = tree_flush_tell(t, &f); /* of the same parts: nobody came between */
+	if (r == 0)
+		r = tree_flush_records(&f);
 	tree_flush_fini(&f);
 	return r;
 }

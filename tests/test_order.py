@@ -25,7 +25,7 @@ state names diff_compare diff_set diff_match diff
 state_walk export_acl export_tar export_layer export base_commit
 confine device unmounter
 scratch programs uml mconsole guest initramfs
-worker crew follow twin notify fuse_ops_attr fuse_ops_reply fuse_ops_group fuse_ops_dir fuse_ops_warm fuse_ops_file fuse_ops
+worker crew follow twin notify fuse_ops_attr fuse_ops_reply fuse_ops_group fuse_ops_dir fuse_ops_warm fuse_ops_sync fuse_ops_file fuse_ops
 mountpoint serve_control serve
 """.split()
 

@@ -140,9 +140,10 @@ def test_others_are_answered_while_a_read_waits(held):
     assert [future.result(PATIENCE) for future in reading] == [OLD, b'other']
 
 
-def test_others_are_answered_while_an_fsync_waits(held):
+@pytest.mark.parametrize('names', [('file', 'new'), ('large', 'new')], ids=['whole', 'in parts'])
+def test_others_are_answered_while_an_fsync_waits(held, names):
     held.hold('syncs')
-    syncing = [held.begin(write_and_sync, held.path(name), NEW) for name in ('file', 'new')]
+    syncing = [held.begin(write_and_sync, held.path(name), NEW) for name in names]
     held.expect(b's')
     held.expect(b's')
     for number in range(3):
@@ -152,7 +153,7 @@ def test_others_are_answered_while_an_fsync_waits(held):
     held.let_go()
     for future in syncing:
         future.result(PATIENCE)
-    assert read(held.path('file')) == read(held.path('new')) == NEW
+    assert [read(held.path(name)) for name in names] == [NEW, NEW]
 
 
 def overwrite(held):

@@ -298,7 +298,8 @@ static void a_flush_is_of_the_layers_that_are_there(void **state)
 		expect_status(tree_flush_init(&w->tree, ino, &f), 0, "flush");
 		assert_int_equal(descriptors(), before + 2);
 		changes[i](w, ino);
-		expect_status(tree_flush_run(&f), 0, "change %zu", i);
+		expect_status(tree_flush_content(&f), 0, "change %zu: content", i);
+		expect_status(tree_flush_records(&f), 0, "change %zu: records", i);
 		assert_false(commit_pending(&w->store->session.commit));
 		before = descriptors();
 		tree_flush_fini(&f);
@@ -306,20 +307,36 @@ static void a_flush_is_of_the_layers_that_are_there(void **state)
 	}
 }
 
-/* What must be told between two syncs, only the loop can tell. */
-static void a_flush_of_a_file_in_part_is_refused(void **state)
-{
-	struct world *w = *state;
-	uint64_t ino = world_ino(w, "file");
-	struct tree_flush f;
+/* What comes between the two syncs of a flush, and whether the parts can be told then. */
+static const struct {
+	void (*change)(struct world *w, uint64_t ino);
+	int told;
+} between[] = {{nothing, 0}, {overwrite, -EAGAIN}, {take_snapshot, -EAGAIN}, {reset, -EAGAIN}};
 
-	lies_in_parts(w, ino);
-	expect_status(tree_flush_init(&w->tree, ino, &f), -EBUSY, "a part that no record tells to be on disk");
-	expect_status(tree_fsync(&w->tree, ino), 0, "fsync");
-	expect_status(tree_flush_init(&w->tree, ino, &f), 0, "all parts are on disk");
-	put(w, ino, 'o', 10, 0);
-	tree_flush_fini(&f);
-	expect_status(tree_flush_init(&w->tree, ino, &f), -EBUSY, "another part");
+/* New parts are told to be on disk, once, and only when they are those that were synced. */
+static void a_flush_tells_the_parts_that_it_synced(void **state)
+{
+	for (size_t i = 0; i < ARRAY_LEN(between); i++) {
+		struct tree_flush f;
+		struct world *w;
+		uint64_t ino;
+
+		world_teardown(state);
+		setup(state);
+		w = *state;
+		ino = world_ino(w, "file");
+		lies_in_parts(w, ino);
+		expect_status(tree_flush_init(&w->tree, ino, &f), 0, "case %zu", i);
+		assert_true(f.parts > 0);
+		expect_status(tree_flush_content(&f), 0, "case %zu: content", i);
+		between[i].change(w, ino);
+		expect_status(tree_flush_tell(&w->tree, &f), between[i].told, "case %zu: telling", i);
+		expect_status(tree_flush_records(&f), 0, "case %zu: records", i);
+		tree_flush_fini(&f);
+		expect_status(tree_flush_init(&w->tree, ino, &f), 0, "case %zu: again", i);
+		assert_int_equal(f.parts > 0, between[i].change == overwrite);
+		tree_flush_fini(&f);
+	}
 }
 
 /* A task that ends when another one lets it. */
@@ -406,7 +423,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_fetch_of_no_file_is_refused, setup, world_teardown),
 		cmocka_unit_test_setup_teardown(a_fetch_of_too_much_is_refused, setup, world_teardown),
 		cmocka_unit_test_setup_teardown(a_flush_is_of_the_layers_that_are_there, setup, world_teardown),
-		cmocka_unit_test_setup_teardown(a_flush_of_a_file_in_part_is_refused, setup, world_teardown),
+		cmocka_unit_test_setup_teardown(a_flush_tells_the_parts_that_it_synced, setup, world_teardown),
 		cmocka_unit_test(a_task_that_waits_stops_no_other),
 		cmocka_unit_test(a_crew_takes_no_more_than_it_may_hold),
 	};
