@@ -28,6 +28,7 @@ enum call {
 	CALL_LENGTH = 2, /* answers how many bytes */
 	CALL_APPEND = 8, /* to a journal */
 	CALL_MEMORY = 4, /* an allocation, no system call */
+	CALL_BYTES = 16, /* changes the bytes or the length of a file */
 };
 
 static struct {
@@ -58,8 +59,13 @@ bool fault_disarm(void)
 
 const char *fault_text(void)
 {
-	static const char *const words[FAULTS] = {"EIO",           "ENOSPC",    "half of it",
-	                                          "a torn append", "no memory", "a full disk"};
+	static const char *const words[FAULTS] = {"EIO",
+	                                          "ENOSPC",
+	                                          "half of it",
+	                                          "a torn append",
+	                                          "no memory",
+	                                          "a full disk",
+	                                          "a disk that takes nothing"};
 
 	snprintf(now.text, sizeof(now.text), "%s at call %u (%s)", words[now.fault], now.nr, now.name);
 	return now.text;
@@ -91,6 +97,8 @@ static bool can_fail(unsigned int call)
 		return call & CALL_MEMORY;
 	case FAULT_FULL:
 		return call & CALL_ROOM;
+	case FAULT_BYTES:
+		return call & CALL_BYTES;
 	default:
 		return false;
 	}
@@ -99,7 +107,7 @@ static bool can_fail(unsigned int call)
 /* True when this call is the one. Its errno is set. */
 static bool hit(const char *name, unsigned int call)
 {
-	static const int errors[FAULTS] = {EIO, ENOSPC, 0, 0, ENOMEM, ENOSPC};
+	static const int errors[FAULTS] = {EIO, ENOSPC, 0, 0, ENOMEM, ENOSPC, EIO};
 
 	if (!now.armed || !can_fail(call))
 		return false;
@@ -107,7 +115,7 @@ static bool hit(const char *name, unsigned int call)
 		now.left--;
 		return false;
 	}
-	if (now.fired && now.fault != FAULT_FULL)
+	if (now.fired && now.fault != FAULT_FULL && now.fault != FAULT_BYTES)
 		return false;
 	now.fired = true;
 	now.name = name;
@@ -148,8 +156,9 @@ static ssize_t allowed(const char *name, unsigned int call, size_t len)
 
 WRAP_LENGTH(CALL_LENGTH, read, (int fd, void *buf, size_t len), (fd, buf, len))
 WRAP_LENGTH(CALL_LENGTH, pread64, (int fd, void *buf, size_t len, off64_t at), (fd, buf, len, at))
-WRAP_LENGTH(CALL_LENGTH | CALL_ROOM, pwrite64, (int fd, const void *buf, size_t len, off64_t at), (fd, buf, len, at))
-WRAP_LENGTH(CALL_LENGTH | CALL_ROOM, copy_file_range,
+WRAP_LENGTH(CALL_LENGTH | CALL_ROOM | CALL_BYTES, pwrite64, (int fd, const void *buf, size_t len, off64_t at),
+            (fd, buf, len, at))
+WRAP_LENGTH(CALL_LENGTH | CALL_ROOM | CALL_BYTES, copy_file_range,
             (int src, off64_t *from, int dst, off64_t *to, size_t len, unsigned int flags),
             (src, from, dst, to, len, flags))
 
@@ -160,7 +169,7 @@ WRAP(int, -1, CALL_ROOM, linkat, (int dir, const char *path, int to, const char 
 WRAP(int, -1, CALL_ROOM, renameat, (int dir, const char *path, int to, const char *new), (dir, path, to, new))
 WRAP(int, -1, CALL_PLAIN, renameat2, (int dir, const char *path, int to, const char *new, unsigned int flags),
      (dir, path, to, new, flags))
-WRAP(int, -1, CALL_ROOM, fallocate64, (int fd, int mode, off64_t at, off64_t len), (fd, mode, at, len))
+WRAP(int, -1, CALL_ROOM | CALL_BYTES, fallocate64, (int fd, int mode, off64_t at, off64_t len), (fd, mode, at, len))
 WRAP(int, -1, CALL_PLAIN, unlinkat, (int dir, const char *path, int flags), (dir, path, flags))
 WRAP(int, -1, CALL_PLAIN, fsync, (int fd), (fd))
 WRAP(int, -1, CALL_PLAIN, fdatasync, (int fd), (fd))
@@ -215,7 +224,7 @@ int __wrap_ftruncate64(int fd, off64_t size)
 		errno = EIO;
 		return -1;
 	}
-	return hit("ftruncate64", CALL_PLAIN) ? -1 : __real_ftruncate64(fd, size);
+	return hit("ftruncate64", CALL_BYTES) ? -1 : __real_ftruncate64(fd, size);
 }
 
 static size_t iov_bytes(const struct iovec *parts, int n)
@@ -232,7 +241,7 @@ ssize_t __wrap_pwritev64(int fd, const struct iovec *parts, int n, off64_t at);
 ssize_t __wrap_pwritev64(int fd, const struct iovec *parts, int n, off64_t at)
 {
 	size_t len = iov_bytes(parts, n);
-	ssize_t some = allowed("pwritev64", CALL_LENGTH | CALL_ROOM | CALL_APPEND, len);
+	ssize_t some = allowed("pwritev64", CALL_LENGTH | CALL_ROOM | CALL_BYTES | CALL_APPEND, len);
 	struct iovec cut[8];
 	size_t left;
 

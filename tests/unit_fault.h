@@ -14,6 +14,7 @@ enum fault {
 	FAULT_TORN,   /* one append to a journal does half, and the first attempt to take that back fails */
 	FAULT_MEMORY, /* one allocation fails */
 	FAULT_FULL,   /* the disk is full: what needs room on it answers ENOSPC, from one call on */
+	FAULT_BYTES,  /* the disk fails: what changes the bytes or the length of a file answers EIO, from one call on */
 	FAULTS,
 };
 

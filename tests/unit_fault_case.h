@@ -21,9 +21,13 @@ void fault_make_world(struct world *w);
 
 /*
  * Promises, for each fault at each call: an operation that answers -errno changed nothing, one that answers 0 did all
- * of it; afterwards it can be done, a reload gives what is in memory, and no descriptor or file is left over.
+ * of it; afterwards it can be done, a reload gives what is in memory, and no descriptor or file is left over. With
+ * FAULT_BYTES the reload after a failure is one after an orderly end.
  */
 void fault_try(const struct fault_case *c);
+
+/* The same without FAULT_BYTES. */
+void fault_try_told(const struct fault_case *c);
 
 /* The same for many calls that are alike: at call 1, 1 + stride, ... */
 void fault_try_some(const struct fault_case *c, unsigned int stride);
