@@ -7,6 +7,7 @@
 #include "serve_control.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -328,23 +329,34 @@ static void add_client(struct serve_control *c, struct control_client *socket)
 	c->n_clients++;
 }
 
+static void take_in(struct serve_control *c, struct control_client *socket)
+{
+	while (c->n_clients >= CLIENTS_MAX && make_room(c))
+		continue;
+	if (c->n_clients >= CLIENTS_MAX)
+		control_client_free(socket); /* all of them wait for an answer */
+	else
+		add_client(c, socket);
+}
+
+/* accept(2) wants a descriptor before it looks: without this, somebody would make room for nobody. */
+static bool is_wanted(int listen_fd)
+{
+	struct pollfd listener = {.fd = listen_fd, .events = POLLIN};
+
+	return poll(&listener, 1, 0) > 0;
+}
+
 static void accept_clients(struct serve_control *c)
 {
-	for (int i = 0; i < ACCEPT_AT_ONCE; i++) {
+	for (int i = 0; i < ACCEPT_AT_ONCE && is_wanted(c->listen_fd); i++) {
 		struct control_client *socket;
-		int r;
+		int r = control_accept(c->listen_fd, &socket);
 
-		while (c->n_clients >= CLIENTS_MAX && make_room(c))
-			continue;
-		r = control_accept(c->listen_fd, &socket);
 		if (r == -EMFILE || r == -ENFILE)
 			make_room(c);
-		else if (r == 0 && c->n_clients >= CLIENTS_MAX)
-			control_client_free(socket); /* all of them wait for an answer */
 		else if (r == 0)
-			add_client(c, socket);
-		else if (r == -EAGAIN)
-			return;
+			take_in(c, socket);
 	}
 }
 
