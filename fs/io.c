@@ -365,7 +365,7 @@ int io_replace_file(int dirfd, const char *name, const void *bytes, size_t len)
 	return r;
 }
 
-static int check_regular(int fd)
+int io_check_regular(int fd)
 {
 	struct stat st;
 
@@ -378,12 +378,12 @@ int io_open_regular(int dirfd, const char *path, int flags)
 {
 	cleanup_fd int seen = io_open_beneath(dirfd, path, O_PATH, 0);
 	cleanup_fd int fd = -1;
-	int r = seen < 0 ? seen : check_regular(seen);
+	int r = seen < 0 ? seen : io_check_regular(seen);
 
 	if (r < 0)
 		return r;
 	fd = io_open_beneath(dirfd, path, flags | O_NONBLOCK, 0);
-	r = fd < 0 ? fd : check_regular(fd); /* it may be another one by now */
+	r = fd < 0 ? fd : io_check_regular(fd); /* it may be another one by now */
 	return r < 0 ? r : take_fd(&fd);
 }
 
@@ -396,7 +396,7 @@ int io_read_file(int dirfd, const char *name, size_t max, char **bytes_out, size
 
 	if (fd < 0)
 		return -errno;
-	r = check_regular(fd);
+	r = io_check_regular(fd);
 	if (r < 0)
 		return r;
 	if (fstat(fd, &st) < 0)

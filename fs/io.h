@@ -26,6 +26,9 @@ int io_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
  */
 bool io_next_data(int fd, uint64_t at, uint64_t size, uint64_t *start_out, uint64_t *end_out);
 
+/* 0 for a regular file, -EUCLEAN for anything else. */
+int io_check_regular(int fd);
+
 /*
  * A regular file beneath dirfd, opened as above without a wait. Anything else is not opened at all, for that may do something
  * (a FIFO, a tape): -EUCLEAN; -ELOOP for a symlink, also on the way.

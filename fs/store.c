@@ -34,6 +34,9 @@ static int lock(struct store *store, bool look, const struct log *log)
 		return 0; /* nobody ever had it */
 	if (fd < 0)
 		return log_errno(log, -errno, "%s/lock", store->session.label);
+	if (io_check_regular(fd) == -EUCLEAN)
+		return log_error(log, -EUCLEAN, "%s/lock: damaged: it is no regular file; remove it",
+		                 store->session.label);
 	if (flock(fd, (look ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0) {
 		if (look) {
 			store->lockfd = take_fd(&fd);

@@ -7,12 +7,11 @@ import pytest
 from umlfs_cli import run
 
 
-def plant(path, kind, target):
-    """Puts something in a file's place."""
-    moved = f'{path}.moved'
+def plant(path, kind):
+    """Puts something in a file's place. A symlink stays in its directory, one on the way leads out of the place."""
     if kind == 'symlink':
-        os.rename(path, moved)
-        os.symlink(target or moved, path)
+        os.rename(path, f'{path}.moved')
+        os.symlink(f'{os.path.basename(path)}.moved', path)
     elif kind == 'symlink on the way':
         parent = os.path.dirname(path)
         os.rename(parent, f'{parent}.moved')
@@ -34,27 +33,40 @@ def test_what_is_planted_in_place_of_an_index_is_refused_at_once(place, kind, ne
     base, session = place.imported_base(), place / 'session'
     if not new:
         place.mount(base, session).umount()
-    place.do(plant, f'{base}/.umlfs/index', kind, None)
+    place.do(plant, f'{base}/.umlfs/index', kind)
     assert f'{base}/.umlfs/index: damaged' in place.refused('mount', base, session, timeout=20)
     assert os.path.exists(session) is not new
     assert run('check', base, user=place.user).status == 4
 
 
-@pytest.mark.parametrize('name, kind', [('manifest', 'symlink'), ('manifest', 'fifo'), ('layers/1/journal', 'symlink'),
-                                        ('layers/1/journal', 'fifo'), ('layers/1', 'symlink'), ('layers/1', 'fifo'),
-                                        ('lock', 'symlink')])
+LOOP = 'Too many levels of symbolic links'
+NO_DIRECTORY = 'layers/1/journal: Not a directory'
+NO_FILE = 'damaged: this is no regular file'
+SAID = {
+    ('manifest', 'symlink'): f'manifest: {LOOP}', ('manifest', 'fifo'): 'manifest: damaged: it is no regular file',
+    ('layers/1/journal', 'symlink'): f'layers/1/journal: {NO_FILE}',
+    ('layers/1/journal', 'fifo'): f'layers/1/journal: {NO_FILE}',
+    ('layers/1', 'symlink'): NO_DIRECTORY, ('layers/1', 'fifo'): NO_DIRECTORY,
+    ('lock', 'symlink'): f'lock: {LOOP}', ('lock', 'fifo'): 'lock: damaged: it is no regular file',
+}
+
+
+@pytest.mark.parametrize('name, kind', SAID)
 def test_what_is_planted_in_a_session_is_refused_at_once(place, name, kind):
     base, session = place.imported_base(), place / 'session'
     mounted = place.mount(base, session)
     mounted.do(os.mkdir, mounted / 'made')
     mounted.umount()
-    if os.path.isdir(f'{session}/{name}'):
-        os.rename(f'{session}/{name}', place / 'elsewhere')
+    if name == 'layers/1':
+        place.do(os.rename, f'{session}/{name}', place / 'elsewhere')
         if kind == 'symlink':
-            os.symlink(place / 'elsewhere', f'{session}/{name}')
+            place.do(os.symlink, place / 'elsewhere', f'{session}/{name}')
         else:
-            os.mkfifo(f'{session}/{name}')
+            place.do(os.mkfifo, f'{session}/{name}')
     else:
-        place.do(plant, f'{session}/{name}', kind, None)
-    place.refused('mount', base, session, timeout=20)
-    place.refused('reset', session, '@base', timeout=20) if name in ('manifest', 'lock') else None
+        place.do(plant, f'{session}/{name}', kind)
+    said = f'{session}/{SAID[name, kind]}'
+    assert place.refused('mount', base, session, timeout=20).startswith(said)
+    assert run('check', session, user=place.user, timeout=20).status in (4, 8)
+    if name in ('manifest', 'lock'):
+        assert place.refused('reset', session, '@base', timeout=20).startswith(said)
