@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import random
-import signal
 import socket
 import struct
 
@@ -137,27 +136,6 @@ def test_clients_that_fall_silent_make_room_for_others(mounted):
             assert status_of(answer(clients[-1])) == 0
             return len(descriptors(mounted, pid))
     assert mounted.do(many) < 100
-
-
-def test_a_client_that_has_sent_its_request_is_not_hung_up_on(mounted):
-    """However many others come before the daemon gets to it: it is stopped meanwhile."""
-    pid = mounted.pid
-
-    def crowd():
-        with contextlib.ExitStack() as stack:
-            os.kill(pid, signal.SIGSTOP)
-            try:
-                first = stack.enter_context(connect(mounted))
-                first.sendall(WHOLE)
-                first.shutdown(socket.SHUT_WR)
-                for _ in range(15):     # as many as a socket's queue holds
-                    stack.enter_context(connect(mounted))
-            finally:
-                os.kill(pid, signal.SIGCONT)
-            for _ in range(2 * CLIENTS_MAX):
-                stack.enter_context(connect(mounted))
-            return answer(first)
-    assert status_of(mounted.do(crowd)) == 0
 
 
 def test_thousands_of_clients_at_once_are_survived(more_descriptors, mounted):
