@@ -21,6 +21,7 @@
 
 #include "cleanup.h"
 #include "confine.h"
+#include "crash.h"
 #include "device.h"
 #include "follow.h"
 #include "fuse_ops.h"
@@ -315,6 +316,8 @@ static int start(struct server *s)
 		r = serve_control_start(s->control);
 	}
 	if (r == 0)
+		r = crash_prepare(fuse_session_fd(s->fuse), s->unmounter.fd);
+	if (r == 0)
 		r = fuse_ops_start(s->ops);
 	if (r == 0)
 		r = watch(s, fuse_ops_fd(s->ops));
@@ -425,6 +428,7 @@ static void unmount(struct server *s)
 {
 	int r = 0;
 
+	crash_forget();
 	if (s->fuse) {
 		close_fuse(s->fuse);
 		serve_control_stop(s->control);

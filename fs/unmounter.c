@@ -30,6 +30,7 @@ enum {
 	READY = 'r', /* it has left the daemon */
 	LEND = 'l',  /* with a descriptor */
 	ASK = 'u',
+	ALARM = 'a',
 };
 
 /* A message has room for one descriptor. */
@@ -102,7 +103,7 @@ static int run(int fd)
 	if (fd < 0 || say(fd, READY) < 0 || hear(fd, names, sizeof(names), &device) == 0)
 		return 0;
 	mountpoint = names + strlen(names) + 1;
-	while (*word != ASK && hear(fd, word, sizeof(word), &device) > 0)
+	while (*word != ASK && *word != ALARM && hear(fd, word, sizeof(word), &device) > 0)
 		continue;
 	if (*word != ASK) {
 		if (device >= 0 && daemon >= 0)
@@ -171,6 +172,11 @@ int unmounter_ask(struct unmounter *u)
 		return 0;
 	u->asked = true;
 	return say(u->fd, ASK);
+}
+
+void unmounter_alarm(int fd)
+{
+	say(fd, ALARM);
 }
 
 int unmounter_wait(struct unmounter *u)

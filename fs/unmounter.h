@@ -32,5 +32,8 @@ int unmounter_lend(struct unmounter *u, int device);
  */
 int unmounter_ask(struct unmounter *u);
 
+/* Tells it, by its fd, that the daemon is about to die, and does no work any more. Safe in a signal handler. */
+void unmounter_alarm(int fd);
+
 /* Returns when it has ended: 0, or -errno when it could not unmount. What was named and not asked for stays mounted. */
 int unmounter_wait(struct unmounter *u);

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import time
 
@@ -35,6 +36,18 @@ def killed(place, base, **options):
         mounted.do(os.listdir, mounted.path)
     assert caught.value.errno in (errno.ENOTCONN, errno.ECONNABORTED)   # the latter of what was asked while it died
     return mounted
+
+
+def test_a_signal_that_dumps_core_ends_the_daemon_as_usual(place, base):
+    with place.start('mount', '-f', base, place / 'session', stdout=subprocess.PIPE) as process:
+        try:
+            mountpoint = process.stdout.readline().decode().strip()
+            assert place.do(read_file, f'{mountpoint}/etc/hostname') == b'guest\n'
+            process.send_signal(signal.SIGABRT)
+            assert process.wait(PATIENCE) == -signal.SIGABRT
+        finally:
+            process.kill()
+    assert 'its daemon was dead' in run('umount', place / 'session', user=place.user).stderr
 
 
 @pytest.mark.parametrize('in_use', [False, True], ids=['idle', 'in-use'])

@@ -23,7 +23,7 @@ import_place import_stream import_archive import_blobs import_image import_dir i
 mounts request control_socket control
 state names diff_compare diff_set diff_match diff
 state_walk export_acl export_tar export_layer export base_commit
-confine device unmounter
+confine device unmounter crash
 scratch programs uml mconsole guest initramfs
 worker crew follow twin notify fuse_ops_attr fuse_ops_reply fuse_ops_group fuse_ops_dir fuse_ops_warm fuse_ops_sync fuse_ops_file fuse_ops
 mountpoint serve_control serve

@@ -11,6 +11,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -395,8 +396,12 @@ def make_files(directory, prefix):
         os.mknod(f'{directory}/{prefix}{number}')
 
 
-def test_nobody_waits_for_a_daemon_killed_while_it_tells_the_kernel_of_a_reset(place):
-    """Clients hold the directory's lock nearly all the time, and so what tells the kernel waits for it when the kill comes."""
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGABRT], ids=['killed', 'dumping core'])
+def test_nobody_waits_for_a_daemon_that_dies_while_it_tells_the_kernel_of_a_reset(place, number):
+    """Clients hold the directory's lock nearly all the time, and so what tells the kernel waits for it when the signal comes.
+
+    Before a core is dumped the kernel waits for all threads, with the daemon's descriptors open.
+    """
     base = place.imported_base()
     for seed in share(10):
         mounted = place.mount(base)
@@ -409,7 +414,7 @@ def test_nobody_waits_for_a_daemon_killed_while_it_tells_the_kernel_of_a_reset(p
                                       **identity(place.user)) for number in range(2)]
         processes.append(place.start('reset', mounted.session, stderr=subprocess.DEVNULL))
         kill_after(processes[-1], random.Random(seed).random() * 0.03)
-        kill_and_wait(pid)
+        kill_and_wait(pid, number)
         for process in processes:
             process.wait(PATIENCE)
         place.run('umount', mounted.session)

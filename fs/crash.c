@@ -1,0 +1,64 @@
+/*
+ * crash: owns the actions of the signals that dump core, while a daemon serves.
+ * Invariant: the signal ends the process as it would have done without.
+ * Called by serve.
+ */
+#include "crash.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "unmounter.h"
+
+static const int numbers[] = {SIGSEGV, SIGABRT, SIGILL, SIGFPE};
+
+enum { NUMBERS = sizeof(numbers) / sizeof(numbers[0]) };
+
+static struct sigaction before[NUMBERS];
+static volatile sig_atomic_t device_fd, unmounter_fd;
+static int silent[2] = {-1, -1}; /* a socket that nobody sends to, and hears what is sent */
+
+static void restore(void)
+{
+	for (size_t i = 0; i < NUMBERS; i++)
+		sigaction(numbers[i], &before[i], NULL);
+}
+
+/*
+ * The device's number must stay taken: other threads go on for a moment. A fault comes again when this returns; what somebody sent
+ * does not.
+ */
+static void let_go(int number, siginfo_t *info, void *context)
+{
+	restore();
+	unmounter_alarm(unmounter_fd);
+	dup2(silent[0], device_fd);
+	if (info->si_code <= 0)
+		raise(number);
+}
+
+int crash_prepare(int device, int unmounter)
+{
+	struct sigaction action = {.sa_sigaction = let_go, .sa_flags = SA_SIGINFO | SA_NODEFER};
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, silent) < 0)
+		return -errno;
+	device_fd = device;
+	unmounter_fd = unmounter;
+	for (size_t i = 0; i < NUMBERS; i++)
+		sigaction(numbers[i], &action, &before[i]);
+	return 0;
+}
+
+void crash_forget(void)
+{
+	if (silent[0] < 0)
+		return;
+	restore();
+	silent[0] = close_fd(silent[0]);
+	silent[1] = close_fd(silent[1]);
+}
