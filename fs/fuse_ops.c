@@ -53,13 +53,16 @@ int fuse_ops_start(struct fuse_ops *ops)
 
 void fuse_ops_stop(struct fuse_ops *ops)
 {
+	struct worker *warmer;
+
 	if (!ops)
 		return;
 	crew_free(ops->reads);
 	crew_free(ops->syncs);
 	ops->reads = ops->syncs = NULL;
-	worker_free(ops->warmer); /* which the syncs gave the last ones to */
-	ops->warmer = NULL;
+	warmer = ops->warmer; /* which the syncs gave their last ones to */
+	ops->warmer = NULL;   /* nothing waits once more */
+	worker_free(warmer);
 }
 
 void fuse_ops_free(struct fuse_ops *ops)

@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -315,6 +316,28 @@ def test_an_unmount_waits_for_what_was_asked(held):
     assert wait_pid(held.pid)
     again = held.place.mount(held.place / 'base', options='posix')
     assert read(f'{again}/file') == NEW
+
+
+def test_what_waits_is_done_before_the_daemon_ends(held):
+    """Though what it reads is still not in memory: it does not wait once more."""
+    fd = os.open(held.path('file'), os.O_WRONLY)
+    held.hold('reads')
+    writing = held.begin(os.write, fd, NEW[:10])
+    held.expect(b'r')
+    threads = len(os.listdir(f'/proc/{held.pid}/task'))
+    os.kill(held.pid, signal.SIGTERM)
+    end = time.monotonic() + PATIENCE
+    while len(os.listdir(f'/proc/{held.pid}/task')) == threads:     # the loop has ended when others do
+        assert time.monotonic() < end
+    assert not writing.done()
+    os.write(held.go, b'x' * 20)
+    assert writing.result(PATIENCE) == 10
+    with contextlib.suppress(OSError):  # the daemon has heard of the write alone
+        os.close(fd)
+    assert wait_pid(held.pid)
+    held.let_go()
+    again = held.place.mount(held.place / 'base', options='posix')
+    assert read(f'{again}/file') == NEW[:10] + OLD[10:]
 
 
 def test_the_death_of_the_daemon_ends_what_waits(held):
