@@ -18,11 +18,11 @@
 
 #include "cleanup.h"
 #include "import_member.h"
+#include "import_source.h"
 #include "io.h"
 
 enum {
 	PEEK = 256 << 10,
-	READ_BLOCK = 256 << 10,
 	FILES_MAX = 1024, /* an image has a layer or two for each line of its recipe, and docker three files for each */
 	LINKS_MAX = 8,    /* one after the other */
 	SHA256_HEX = 64,
@@ -139,6 +139,8 @@ int import_blobs_look(int fd, struct import_meter *meter)
 
 static int damaged(const struct import_blobs *b, struct archive *a, const char *name)
 {
+	if (b->meter->stopped)
+		return -ECANCELED;
 	return import_report(b->report, name, -EUCLEAN,
 	                     archive_error_string(a) ? archive_error_string(a) : "the archive is damaged");
 }
@@ -155,10 +157,6 @@ static int unpack(struct import_blobs *b, struct archive *a, const char *name, i
 
 		if (status < 0)
 			return import_report_errno(b->report, name, status);
-		b->meter->now.bytes += len;
-		status = import_meter_work(b->meter, len);
-		if (status < 0)
-			return status;
 	}
 	return r == ARCHIVE_EOF ? 0 : damaged(b, a, name);
 }
@@ -217,7 +215,16 @@ static int add_link(struct import_blobs *b, const char *name, const char *target
 	return file->target ? 0 : import_report_errno(b->report, name, -ENOMEM);
 }
 
-static int unpack_archive(struct import_blobs *b, int fd, int root)
+static la_ssize_t give(struct archive *a, void *arg, const void **out)
+{
+	ssize_t n = import_source_read(arg, out);
+
+	if (n < 0)
+		archive_set_error(a, (int)-n, "%s", strerror((int)-n));
+	return n < 0 ? ARCHIVE_FATAL : n;
+}
+
+static int unpack_archive(struct import_blobs *b, struct import_source *source, int root)
 {
 	struct archive *a = archive_read_new();
 	struct archive_entry *entry;
@@ -228,7 +235,7 @@ static int unpack_archive(struct import_blobs *b, int fd, int root)
 		return import_report_errno(b->report, NULL, -ENOMEM);
 	archive_read_support_filter_all(a);
 	archive_read_support_format_tar(a);
-	if (archive_read_open_fd(a, fd, READ_BLOCK) != ARCHIVE_OK)
+	if (archive_read_open(a, source, NULL, give, NULL) != ARCHIVE_OK)
 		r = damaged(b, a, NULL);
 	while (r == 0 && (got = archive_read_next_header(a, &entry)) >= ARCHIVE_WARN && got != ARCHIVE_EOF) {
 		const char *name = archive_entry_pathname(entry);
@@ -241,6 +248,21 @@ static int unpack_archive(struct import_blobs *b, int fd, int root)
 	if (r == 0 && got != ARCHIVE_EOF)
 		r = damaged(b, a, NULL);
 	archive_read_free(a);
+	return r;
+}
+
+/* fd stays the caller's. */
+static int unpack_from(struct import_blobs *b, int fd, int root)
+{
+	cleanup_fd int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	struct import_source *source;
+	int r = own < 0 ? -errno : import_source_new(own, b->meter, &source);
+
+	if (r < 0)
+		return import_report_errno(b->report, NULL, r);
+	take_fd(&own);
+	r = unpack_archive(b, source, root);
+	import_source_free(source);
 	return r;
 }
 
@@ -261,7 +283,7 @@ int import_blobs_new(int fd, int root, const struct import_report *report, struc
 	if (S_ISDIR(st.st_mode)) {
 		b->dirfd = fd;
 	} else {
-		r = unpack_archive(b, fd, root);
+		r = unpack_from(b, fd, root);
 		if (r < 0) {
 			import_blobs_free(b);
 			return r;

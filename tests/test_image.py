@@ -1,19 +1,24 @@
 """An import of an OCI image: all layers over each other, what the digests promise, and nothing by halves."""
 
+import fcntl
 import gzip
 import hashlib
 import io
 import json
 import os
+import random
+import signal
 import subprocess
 import tarfile
+import termios
+import time
 
 import pytest
 
 from diffs import Bench
 from importing import index_of
 from monkey import Monkey
-from umlfs_cli import ROOT
+from umlfs_cli import PATIENCE, ROOT
 
 MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
 INDEX = 'application/vnd.oci.image.index.v1+json'
@@ -285,6 +290,35 @@ def test_an_image_layout_comes_through_a_pipe(place):
     with subprocess.Popen(['tar', '-C', image, '-c', '.'], stdout=subprocess.PIPE) as tar:
         place.run('import', '-', place / 'base', stdin=tar.stdout)
     assert 'd/a' in names(place, 'base')
+
+
+def archives():
+    """Images as they come through a pipe, the layers larger than what pipe and buffers hold."""
+    noise = layer(('noise', random.Random(1).randbytes(1 << 20)))
+    yield 'saved', lambda place: Saved().image(LOWER, noise, UPPER).bytes()
+    yield 'layout', lambda place: subprocess.run(['tar', '-C', image_of(place, LOWER, noise), '-c', '.'], check=True,
+                                                 stdout=subprocess.PIPE).stdout
+    yield 'packed', lambda place: gzip.compress(Saved().image(LOWER, noise, UPPER).bytes())
+
+
+@pytest.mark.parametrize('part', [0.0, 0.5, 0.9], ids=['first bytes', 'half', 'nearly all'])
+@pytest.mark.parametrize('archive', [pytest.param(function, id=name) for name, function in archives()])
+def test_ctrl_c_while_a_pipe_stalls_leaves_nothing(place, archive, part):
+    data = archive(place)
+    data = data[:max(int(len(data) * part), 100)]
+    place.do(os.mkdir, place / 'tmp')
+    before = sorted(os.listdir(place.path))
+    with place.start('import', '-', place / 'base', stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+                     env={**os.environ, 'TMPDIR': place / 'tmp'}) as process:
+        process.stdin.write(data)
+        process.stdin.flush()
+        deadline = time.monotonic() + PATIENCE
+        while fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4)) != bytes(4):      # until it has read all there is
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 1
+        assert process.stderr.read().decode() == f'umlfs: {place / "base"}: interrupted; nothing was made\n'
+    assert sorted(os.listdir(place.path)) == before and os.listdir(place / 'tmp') == []
 
 
 def test_of_several_saved_images_one_is_chosen(place):
