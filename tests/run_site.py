@@ -123,8 +123,9 @@ def read_until(stream, words):
 class Terminal:
     """`umlfs run` on a terminal of its own, as a context manager."""
 
-    def __init__(self, site, *words):
+    def __init__(self, site, *words, env=None, **options):
         self.site, self.words, self.seen = site, words, b''
+        self.options = {'env': {'TERM': 'vt220', **(env or {})}, **options}
 
     def __enter__(self):
         self.fd, self.theirs = os.openpty()
@@ -132,7 +133,7 @@ class Terminal:
         self.before = termios.tcgetattr(self.theirs)
         self.process = self.site.start(
             *self.words, stdin=self.theirs, stdout=self.theirs, stderr=self.theirs, start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), env={'TERM': 'vt220'})
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), **self.options)
         return self
 
     def __exit__(self, *exc):

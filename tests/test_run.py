@@ -53,8 +53,9 @@ def test_output_comes_while_the_command_runs(site):
 @pytest.mark.parametrize('words, status, why', [
     (['sh', '-c', 'kill -SEGV $$'], 128 + signal.SIGSEGV, ''),
     (['/does/not/exist'], 127, 'umlfs: guest: /does/not/exist: No such file or directory\n'),
+    (['/etc/passwd/x'], 127, 'umlfs: guest: /etc/passwd/x: Not a directory\n'),
     (['/etc/passwd'], 126, 'umlfs: guest: /etc/passwd: Permission denied\n'),
-], ids=['signal', 'absent', 'not executable'])
+], ids=['signal', 'absent', 'below a file', 'not executable'])
 def test_other_ends_count_as_in_a_shell(site, words, status, why):
     assert site.run(site.base, '--', *words) == (status, '', why)
 

@@ -16,6 +16,7 @@ from umlfs_cli import PATIENCE
 
 EVERY_BYTE = bytes(range(256))
 LARGE = 10_000_000
+PARTS = 2           # of it are there for the guest at one time
 TIMES = 50          # a million bytes each
 
 
@@ -112,6 +113,22 @@ def test_the_command_sees_pipes_and_may_open_them_again(site):
 def test_what_a_background_process_wrote_comes_before_the_end(site):
     script = '(echo late; exec sleep 1000) & while ! grep -q sleep /proc/$!/comm; do :; done; exit 4'
     assert send(site, b'', 'sh', '-c', script)[:2] == (4, b'late\n')
+
+
+def test_input_that_was_read_is_kept_no_longer(site):
+    data = bytes(LARGE)
+    with site.start(site.base, '--', 'sh', '-c', f'head -c {LARGE // 2} | wc -c; cat | wc -c', stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE) as process:
+        process.stdin.write(data)
+        process.stdin.flush()
+        read_until(process.stdout, b'%d\n' % (LARGE // 2))
+        directory, = os.listdir(site.tmp)
+        assert len(os.listdir(f'{site.tmp}/{directory}/roots/input')) <= PARTS
+        assert process.communicate(timeout=PATIENCE)[0] == b'%d\n' % (LARGE - LARGE // 2)
+
+
+def test_who_writes_to_nobody_is_ended_quietly(site):
+    assert send(site, b'', 'sh', '-c', 'yes | head -n 1') == (0, b'y\n', b'')
 
 
 def test_input_that_cannot_be_read_is_told(site):

@@ -50,7 +50,7 @@ void run_tail_print(const struct run_tail *tail, FILE *out)
 	size_t from = tail->len;
 	int lines = 0;
 
-	while (from > 0 && lines <= SHOWN_LINES) {
+	while (from > 0 && lines < SHOWN_LINES) {
 		from--;
 		lines += tail->bytes[from] == '\n' && from + 1 < tail->len;
 	}
