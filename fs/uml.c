@@ -145,9 +145,14 @@ static bool has_flag(const char *cpuinfo, const char *prefix)
 	return false;
 }
 
+bool uml_needs_preload(const struct uml_version *version)
+{
+	return version->major < 6 || (version->major == 6 && version->minor < 13);
+}
+
 bool uml_needs_xstate(const struct uml_version *version, const char *cpuinfo)
 {
-	if (version->major > 6 || (version->major == 6 && version->minor >= 13))
+	if (!uml_needs_preload(version))
 		return false;
 	return has_flag(cpuinfo, "avx512") || has_flag(cpuinfo, "amx_");
 }

@@ -9,7 +9,8 @@ import subprocess
 
 import pytest
 
-from run_site import Terminal
+import umlfs_cli
+from run_site import Terminal, read_until
 from umlfs_cli import PATIENCE, children, wait_pid
 
 MORE_THAN_A_PIPE = 100_000     # two pipes hold it
@@ -23,6 +24,11 @@ def told(site, *words):
                     stderr=subprocess.PIPE) as process, open(read_end, encoding='ascii') as events:
         os.close(write_end)
         yield process, json.loads(events.readline())
+
+
+def tracer(pid):
+    with open(f'/proc/{pid}/status', encoding='ascii', errors='replace') as stream:
+        return int(re.search(r'^TracerPid:\s+(\d+)$', stream.read(), re.M)[1])
 
 
 def test_a_signal_after_the_guests_end_still_counts(site):
@@ -61,3 +67,24 @@ def test_only_three_ctrl_brackets_in_a_row_end_a_guest(site):
         terminal.type('\x1d\x1dx\x1d\x1d')
         terminal.wait_for('035 035 170 035 035')
         assert terminal.ended() == 6
+
+
+def test_of_a_run_that_was_killed_whole_nothing_runs_on_but_what_clean_ends(site):
+    """The guest's program ends with its kernel: it would go on as a program of the host."""
+    with told(site, site.base, '--', 'sh', '-c', 'echo ready; while :; do :; done') as (process, guest):
+        read_until(process.stdout, b'ready\n')
+        keeper, = children(process.pid)
+        traced = [pid for pid in children(guest['pid']) if tracer(pid) == guest['pid']]
+        for pid in (process.pid, keeper):
+            os.kill(pid, signal.SIGKILL)
+        assert traced and all(map(wait_pid, [keeper, guest['pid'], *traced]))
+        process.stderr.read()       # to its end: the server has ended too
+    assert umlfs_cli.mounts_below(site.place.path) == []
+    left = {pid for pid, _ in site.processes()}
+    env = {**os.environ, 'TMPDIR': site.tmp}
+    said = umlfs_cli.succeed('clean', '--dry-run', user='ordinary', env=env)
+    assert {pid for pid, _ in site.processes()} == left
+    assert umlfs_cli.succeed('clean', user='ordinary', env=env) == said
+    assert set(map(int, re.findall(r"^(\d+): process of a killed run's guest$", said, re.M))) == left
+    assert said.endswith(f'{guest["directory"]}: directory of a killed run\n')
+    assert site.left() == []

@@ -49,6 +49,7 @@ static void old_kernels_need_help_on_large_processors(void **state)
 		struct uml_version version;
 
 		assert_int_equal(uml_parse_version(versions[i].text, &version), 0);
+		assert_int_equal(uml_needs_preload(&version), versions[i].old);
 		assert_int_equal(uml_needs_xstate(&version, avx512), versions[i].old);
 		assert_int_equal(uml_needs_xstate(&version, amx), versions[i].old);
 		assert_false(uml_needs_xstate(&version, small));

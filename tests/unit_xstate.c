@@ -85,11 +85,44 @@ static void everything_else_is_as_without_it(void **state)
 	assert_int_equal(errno, ESRCH);
 }
 
+/* Set free, it would write. */
+static _Noreturn void trace_and_exit(int fd)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		raise(SIGSTOP);
+		_exit(write(fd, "free", 4) != 4);
+	}
+	_exit(waitpid(pid, &status, 0) != pid || ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_TRACESYSGOOD) < 0);
+}
+
+static void a_traced_process_dies_with_its_tracer(void **state)
+{
+	char text[8];
+	int fds[2], status;
+	pid_t tracer;
+
+	assert_int_equal(pipe(fds), 0);
+	tracer = fork();
+	assert_true(tracer >= 0);
+	if (tracer == 0)
+		trace_and_exit(fds[1]);
+	close(fds[1]);
+	assert_int_equal(waitpid(tracer, &status, 0), tracer);
+	assert_int_equal(status, 0);
+	assert_int_equal(read(fds[0], text, sizeof(text)), 0);
+	close(fds[0]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_short_area_is_laid_over_the_present_one),
 		cmocka_unit_test(everything_else_is_as_without_it),
+		cmocka_unit_test(a_traced_process_dies_with_its_tracer),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

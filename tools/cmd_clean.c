@@ -1,19 +1,25 @@
 /*
- * cmd_clean: takes away what the dead have left: mounts without a daemon, directories of killed runs.
+ * cmd_clean: takes away what the dead have left: mounts without a daemon, directories of killed runs, and what their guests
+ * still run.
  * Invariant: what somebody uses, keeps or owns besides the caller stays.
  */
 #include "cmd.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "umlfs/mounts.h"
 #include "umlfs/scratch.h"
 
-enum { FLAG_DRY_RUN = 'N' };
+enum { FLAG_DRY_RUN = 'N', END_MS = 10000 };
 
 struct clean {
 	bool dry_run;
@@ -54,10 +60,71 @@ static int clean_mounts(struct clean *c)
 	return r;
 }
 
+/* The process that led those of the guest in a run's directory, as its kernel has left it in a file; 0: there was none. */
+static pid_t kernel_in(const char *dir)
+{
+	const char *umid = strrchr(dir, '/') + 1;
+	char path[PATH_MAX];
+	FILE *file = NULL;
+	int pid = 0;
+
+	if (snprintf(path, sizeof(path), "%s/%s/pid", dir, umid) < PATH_MAX)
+		file = fopen(path, "re");
+	if (file && fscanf(file, "%d", &pid) != 1)
+		pid = 0;
+	if (file)
+		fclose(file);
+	return pid > 1 ? pid : 0;
+}
+
+/* Its group alone would not do, for numbers are used again; nor the directory, where a person may be looking around. */
+static bool is_of_guest(pid_t pid, pid_t kernel, const char *dir)
+{
+	char link[64], path[PATH_MAX];
+	ssize_t len;
+
+	snprintf(link, sizeof(link), "/proc/%d/cwd", (int)pid);
+	len = readlink(link, path, sizeof(path));
+	return len == (ssize_t)strlen(dir) && memcmp(path, dir, (size_t)len) == 0 && getpgid(pid) == kernel;
+}
+
+/* Returns when the process has ended. */
+static void end_process(pid_t pid)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	struct pollfd fd = {.fd = pidfd, .events = POLLIN};
+
+	if (kill(pid, SIGKILL) == 0 && pidfd >= 0)
+		poll(&fd, 1, END_MS);
+	if (pidfd >= 0)
+		close(pidfd);
+}
+
+/* A kernel that is killed leaves helpers, and the process of the guest that it let run just then. */
+static void clean_guest(const struct clean *c, const char *dir)
+{
+	pid_t kernel = kernel_in(dir);
+	DIR *all = kernel ? opendir("/proc") : NULL;
+	struct dirent *entry;
+
+	while (all && (entry = readdir(all))) {
+		pid_t pid = atoi(entry->d_name);
+
+		if (pid <= 0 || !is_of_guest(pid, kernel, dir))
+			continue;
+		if (!c->dry_run)
+			end_process(pid);
+		printf("%d: process of a killed run's guest\n", (int)pid);
+	}
+	if (all)
+		closedir(all);
+}
+
 static int clean_directory(void *arg, const char *path)
 {
 	struct clean *c = arg;
 
+	clean_guest(c, path);
 	if (!c->dry_run && scratch_remove(path, &cmd_log) < 0)
 		c->failed++;
 	else
@@ -98,8 +165,9 @@ const struct command cmd_clean = {
 	.help = "take away dead mounts and what killed runs have left",
 	.details = "Detaches your mounts (as root: everybody's) whose daemon has died, and removes\n"
 		   "the directories that `umlfs run` made in $TMPDIR or /tmp and could not remove,\n"
-		   "because it was killed with all its processes. Sessions of your own stay, also\n"
-		   "those that `umlfs run --keep` left. A line for each thing taken away.\n\n"
+		   "because it was killed with all its processes; what its guest still runs is\n"
+		   "ended. Sessions of your own stay, also those that `umlfs run --keep` left. A\n"
+		   "line for each thing taken away.\n\n"
 		   "  -n, --dry-run  only say what there is\n",
 	.run = run_clean,
 };

@@ -51,8 +51,7 @@ static void say_plan(const struct run_plan *plan)
 {
 	log_note(&cmd_log, "kernel %s, Linux %s", plan->kernel, plan->version.text);
 	if (plan->preload)
-		log_note(&cmd_log, "kernels before 6.13 cannot keep this processor's registers: with %s",
-		         plan->preload);
+		log_note(&cmd_log, "kernels before 6.13 are run with %s", plan->preload);
 	if (plan->session)
 		log_note(&cmd_log, "session %s%s", plan->session, plan->mounted ? ", which is mounted already" : "");
 	else

@@ -217,7 +217,7 @@ static int plan_kernel(struct run_plan *plan)
 	if (!plan->memory_dir)
 		return log_error(&cmd_log, -EACCES,
 		                 "/dev/shm: the guest's memory must be executable: mount it with exec, or set TMPDIR");
-	if (uml_needs_xstate_here(&plan->version))
+	if (uml_needs_preload(&plan->version))
 		return find_part("libumlfs-xstate.so", UMLFS_XSTATE, &plan->preload);
 	return 0;
 }

@@ -1,11 +1,15 @@
 /*
- * LD_PRELOAD library for UML kernels before 6.13 on hosts whose registers are larger than they know.
+ * LD_PRELOAD library for UML kernels before 6.13: for hosts whose registers are larger than they know, and for guests whose
+ * processes must not live on when the kernel is killed.
  *
  * Owns the ptrace() symbol and nothing else. These kernels restore a guest process's registers from a buffer
  * of fixed size (6.1: 2696 bytes, enough for AVX-512 but not for AMX; older ones less). The host's
  * PTRACE_SETREGSET(NT_X86_XSTATE) takes its whole area or nothing (EFAULT), so the guest panics at its first
  * process: "ptrace set fp regs failed, errno = 14". Here a refused short area is laid over the start of the
  * process's present full one, and that is set.
+ *
+ * These kernels trace the guest's processes without PTRACE_O_EXITKILL (ptrace(2)): when such a kernel is killed, what the
+ * guest ran goes on as a program of the host, whose system calls the host's kernel answers. Here the option is always set.
  *
  * Invariant: every other call, and every area that the host accepts, goes through unchanged; so the library
  * is harmless where it is not needed.
@@ -18,6 +22,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -28,6 +33,9 @@
 #ifndef NT_X86_XSTATE
 #define NT_X86_XSTATE 0x202
 #endif
+
+/* PTRACE_OLDSETOPTIONS of <linux/ptrace.h>, which kernels up to 6.1 use. */
+#define OLD_SETOPTIONS 21
 
 /* AMX, the largest so far, needs 11008 bytes. */
 #define XSTATE_MAX 32768
@@ -78,6 +86,8 @@ long ptrace(enum __ptrace_request request, ...)
 	void *data = va_arg(ap, void *);
 	va_end(ap);
 
+	if (request == PTRACE_SETOPTIONS || (int)request == OLD_SETOPTIONS)
+		data = (void *)((uintptr_t)data | PTRACE_O_EXITKILL);
 	long r = ptrace_plain(request, pid, addr, data);
 	if (r < 0 && errno == EFAULT && request == PTRACE_SETREGSET && (unsigned long)addr == NT_X86_XSTATE)
 		return xstate_set_over_present(pid, data);

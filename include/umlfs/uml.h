@@ -21,7 +21,13 @@ int uml_find(const char *name, const struct log *log, char **path_out, struct um
 int uml_parse_version(const char *text, struct uml_version *out);
 
 /*
- * Kernels before 6.13 cannot restore the registers of a host with AVX-512 or AMX and panic at their first
+ * Kernels before 6.13 let the guest's processes go when they are killed: those go on as programs of the host, which the host's
+ * kernel answers. Not with libumlfs-xstate.so preloaded.
+ */
+bool uml_needs_preload(const struct uml_version *version);
+
+/*
+ * They also cannot restore the registers of a host with AVX-512 or AMX and panic at their first
  * process, unless libumlfs-xstate.so is preloaded. cpuinfo: the text of /proc/cpuinfo.
  */
 bool uml_needs_xstate(const struct uml_version *version, const char *cpuinfo);
