@@ -190,11 +190,10 @@ void fuse_ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, st
 }
 
 /* True when the next step would wait for bytes of `ino` that are not in memory: where they lie. */
-static bool step_waits(const struct fuse_ops *ops, const struct fuse_ops_bytes *c, size_t done, fuse_ino_t *ino,
-                       struct range *cold)
+static bool step_waits(const struct fuse_ops *ops, const struct fuse_ops_bytes *c, fuse_ino_t *ino, struct range *cold)
 {
-	size_t len = c->size - done < COPY_STEP ? c->size - done : COPY_STEP;
-	uint64_t from = c->src_offset + done;
+	size_t len = c->size - c->done < COPY_STEP ? c->size - c->done : COPY_STEP;
+	uint64_t from = c->src_offset + c->done;
 
 	if (ops->shares)
 		return false;
@@ -203,13 +202,13 @@ static bool step_waits(const struct fuse_ops *ops, const struct fuse_ops_bytes *
 	if (tree_read_waits(ops->tree, c->src, len, from))
 		return true;
 	*ino = c->ino;
-	return tree_write_waits(ops->tree, c->ino, len, c->offset + done, false, cold);
+	return tree_write_waits(ops->tree, c->ino, len, c->offset + c->done, false, cold);
 }
 
-static ssize_t copy_step(struct fuse_ops *ops, const struct fuse_ops_bytes *c, size_t done)
+static ssize_t copy_step(struct fuse_ops *ops, const struct fuse_ops_bytes *c)
 {
-	uint64_t from = c->src_offset + done, to = c->offset + done;
-	size_t len = c->size - done;
+	uint64_t from = c->src_offset + c->done, to = c->offset + c->done;
+	size_t len = c->size - c->done;
 	ssize_t n = tree_copy_range(ops->tree, c->src, from, c->ino, to, len);
 
 	if (fuse_ops_made_room(ops, n))
@@ -218,26 +217,27 @@ static ssize_t copy_step(struct fuse_ops *ops, const struct fuse_ops_bytes *c, s
 	return n;
 }
 
-/* In steps, between which others are answered: who copies is not asked to come again for each, unless it would have to wait. */
-static void copy_bytes(struct fuse_ops *ops, const struct fuse_ops_bytes *c)
+/* In steps, between which others are answered, and before which it waits: who copies is not asked to come again for each. */
+static void copy_bytes(struct fuse_ops *ops, const struct fuse_ops_bytes *request)
 {
-	int64_t end = fuse_ops_now() + COPYING_NS;
+	struct fuse_ops_bytes c = *request;
 	struct range cold;
-	size_t done = 0;
 	fuse_ino_t ino;
 	int64_t time;
 	ssize_t n;
 
-	if (step_waits(ops, c, done, &ino, &cold) && fuse_ops_warm(ops, c, ino, cold.from, cold.to))
-		return;
 	do {
-		n = copy_step(ops, c, done);
-		if (n > 0)
-			done += (size_t)n;
+		if (step_waits(ops, &c, &ino, &cold) && fuse_ops_warm(ops, &c, ino, cold.from, cold.to))
+			return;
+		n = copy_step(ops, &c);
+		if (n > 0) {
+			c.done += (size_t)n;
+			c.tries = 0;
+		}
 		time = fuse_ops_now();
-	} while (n > 0 && done < c->size && time < end && !step_waits(ops, c, done, &ino, &cold) &&
+	} while (n > 0 && c.done < c.size && time < c.end &&
 	         ops->options.relieve(ops->options.relieve_arg, time + OTHERS_NS) >= 0);
-	fuse_ops_reply_written(c->req, done > 0 ? (ssize_t)done : n);
+	fuse_ops_reply_written(c.req, c.done > 0 ? (ssize_t)c.done : n);
 }
 
 void fuse_ops_copy_file_range(fuse_req_t req, fuse_ino_t src, off_t src_offset, struct fuse_file_info *src_fi,
@@ -251,6 +251,7 @@ void fuse_ops_copy_file_range(fuse_req_t req, fuse_ino_t src, off_t src_offset, 
 		.size = len < COPIED_MAX ? len : COPIED_MAX,
 		.src = src,
 		.src_offset = (uint64_t)src_offset,
+		.end = fuse_ops_now() + COPYING_NS,
 	};
 
 	copy_bytes(fuse_ops_begin(req, KIND_COPY_FILE_RANGE), &c);

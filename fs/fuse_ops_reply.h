@@ -78,7 +78,9 @@ struct fuse_ops_bytes {
 	const char *bytes; /* NULL: those of another file */
 	fuse_ino_t src;
 	uint64_t src_offset;
-	unsigned int tries; /* fuse_ops_warm()'s */
+	size_t done;        /* bytes that were copied already */
+	int64_t end;        /* of a copy: it is answered when it has to wait after that, see fuse_ops_now() */
+	unsigned int tries; /* fuse_ops_warm()'s, without any progress */
 };
 
 /*
