@@ -1,6 +1,5 @@
 """Each option of `umlfs run`: alone on a terminal, and what the others' tests do not say of it."""
 
-import hashlib
 import json
 import os
 import pathlib
@@ -29,7 +28,7 @@ ALONE = [
     ('--file {host}/in:/etc/new/in', 'cat /etc/new/in; echo more >>/etc/new/in; cat /etc/new/in',
      'of the host\r\nof the host\r\nmore\r\n'),
     ('--log {host}/log', 'echo ran', 'ran\r\n'),
-    ('--tty', 'tty; test -t 0 && test -t 1 && test -t 2; stty size', '/dev/tty0\r\n33 101\r\n'),
+    ('--tty', 'tty; test -t 0 && test -t 1 && test -t 2 && stty size </dev/tty', '/dev/tty0\r\n33 101\r\n'),
     ('--raid', 'grep -c initcall_blacklist /proc/cmdline || :', '0\r\n'),
     ('-v', 'echo ran', 'ran\r\numlfs: booted in '),
 ]
@@ -155,7 +154,8 @@ def test_a_log_holds_this_run_only(site, host):
     log.write_text('before\n' * 10_000)
     log.chmod(0o666)
     assert site.script('true', '--log', log)[0] == 0
-    assert 'Linux version' in log.read_text() and 'before' not in log.read_text()
+    text = log.read_text()
+    assert (text.count('Linux version'), text.count('before')) == (1, 0)
 
 
 @pytest.mark.parametrize('words, reason, status', [
@@ -173,17 +173,6 @@ def test_json_gives_the_reason_and_the_session(site, words, reason, status):
     assert (ended['reason'], ended['status'], result.status) == (reason, status, status), result
     assert f'umlfs: the session stays: {ended["session"]}\n' in result.stderr
     umlfs_cli.remove_tree(os.path.dirname(ended['session']))
-
-
-def test_a_kept_session_has_all_that_was_written(site):
-    """Also what only the guest's memory had when the command ended."""
-    result = site.script('head -c 30000000 /dev/urandom >/made; exec sha256sum </made', '--keep', 'always')
-    kept = re.fullmatch(r'umlfs: the session stays: (\S+)\n', result.stderr)[1]
-    mounted = site.place.mount(site.base, kept)
-    data = mounted.do(pathlib.Path(mounted / 'made').read_bytes)
-    mounted.umount()
-    umlfs_cli.remove_tree(os.path.dirname(kept))
-    assert result.stdout.split()[0] == hashlib.sha256(data).hexdigest()
 
 
 def test_changes_are_not_thrown_away_for_a_snapshot_either(site):
