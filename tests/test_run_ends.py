@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 import umlfs_cli
 from run_site import Terminal, read_until
-from umlfs_cli import PATIENCE, children, wait_pid
+from umlfs_cli import PATIENCE, children, identity, wait_pid
 
 MORE_THAN_A_PIPE = 100_000     # two pipes hold it
 
@@ -71,7 +72,7 @@ def test_only_three_ctrl_brackets_in_a_row_end_a_guest(site):
 
 def test_of_a_run_that_was_killed_whole_nothing_runs_on_but_what_clean_ends(site):
     """The guest's program ends with its kernel: it would go on as a program of the host."""
-    with told(site, site.base, '--', 'sh', '-c', 'echo ready; while :; do :; done') as (process, guest):
+    with told(site, site.base, '--', 'perl', '-e', '$| = 1; print "ready\\n"; 1 while 1') as (process, guest):
         read_until(process.stdout, b'ready\n')
         keeper, = children(process.pid)
         traced = [pid for pid in children(guest['pid']) if tracer(pid) == guest['pid']]
@@ -88,3 +89,23 @@ def test_of_a_run_that_was_killed_whole_nothing_runs_on_but_what_clean_ends(site
     assert set(map(int, re.findall(r"^(\d+): process of a killed run's guest$", said, re.M))) == left
     assert said.endswith(f'{guest["directory"]}: directory of a killed run\n')
     assert site.left() == []
+
+
+def test_clean_ends_what_is_left_of_a_guest_and_nobody_else(site):
+    """Not who only looks into the directory, nor who is only in the group."""
+    directory = f'{site.tmp}/umlfs-run-abcdef'
+    site.place.do(os.makedirs, f'{directory}/umlfs-run-abcdef')
+
+    def sleeper(cwd, group):
+        return subprocess.Popen(['sleep', '1000'], cwd=cwd, preexec_fn=lambda: os.setpgid(0, group), **identity('ordinary'))
+
+    leader = sleeper(directory, 0)
+    helper, looking, elsewhere = sleeper(directory, leader.pid), sleeper(directory, 0), sleeper('/', leader.pid)
+    site.place.do(pathlib.Path(directory, 'umlfs-run-abcdef', 'pid').write_text, f'{leader.pid}\n')
+    said = umlfs_cli.succeed('clean', user='ordinary', env={**os.environ, 'TMPDIR': site.tmp})
+    assert set(said.splitlines()) == {f"{leader.pid}: process of a killed run's guest", f'{directory}: directory of a killed run',
+                                      f"{helper.pid}: process of a killed run's guest"}
+    assert [leader.wait(PATIENCE), helper.wait(PATIENCE), looking.poll(), elsewhere.poll()] == [-9, -9, None, None]
+    for process in (looking, elsewhere):
+        process.kill()
+        process.wait(PATIENCE)
