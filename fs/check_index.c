@@ -57,6 +57,7 @@ static int order(const struct index_entry *a, const struct index_entry *b)
 static void check_entry(struct pass *p, uint64_t ino, uint64_t nr, const struct index_entry *e)
 {
 	struct inode inode;
+	int r;
 
 	if (e->parent != ino)
 		tell(p, "entry %" PRIu64 " lies among those of directory %" PRIu64 " and says %" PRIu64, nr, ino,
@@ -65,13 +66,14 @@ static void check_entry(struct pass *p, uint64_t ino, uint64_t nr, const struct 
 		tell(p, "entry %" PRIu64 " in directory %" PRIu64 " has a name that none can be", nr, ino);
 	if (is_own(e) && !index_scanned(p->ix))
 		tell(p, "entry %" PRIu64 " is called " FORMAT_OWN_DIR ", as nothing in a base may be", nr);
-	if (index_inode(p->ix, e->ino, &inode) == -ESTALE) {
+	r = index_inode(p->ix, e->ino, &inode);
+	if (r == -ESTALE) {
 		tell(p, "%.*s in directory %" PRIu64 " names inode %" PRIu64 ", which is nowhere", (int)e->name_len,
 		     e->name, ino, e->ino);
 		return;
 	}
 	p->tallies[e->ino - 1].names++;
-	if (inode_is_dir(&inode))
+	if (r == 0 && inode_is_dir(&inode))
 		p->tallies[ino - 1].subdirs++;
 }
 
