@@ -199,7 +199,7 @@ static bool step_waits(const struct fuse_ops *ops, const struct fuse_ops_bytes *
 		return false;
 	*ino = c->src;
 	*cold = (struct range){.from = from, .to = from + WARM_STEP};
-	if (tree_read_waits(ops->tree, c->src, len, from))
+	if (from >= c->warm && tree_read_waits(ops->tree, c->src, len, from))
 		return true;
 	*ino = c->ino;
 	return tree_write_waits(ops->tree, c->ino, len, c->offset + c->done, false, cold);

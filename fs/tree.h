@@ -119,9 +119,9 @@ ssize_t tree_fetch_run(const struct tree_fetch *f, void *buf); /* on any thread;
 void tree_fetch_fini(struct tree_fetch *f);                    /* on any thread */
 
 /*
- * True when the host would have to read some of these bytes, or (*out) some of those that a write of these (at_once: tree_write(), else
- * tree_copy_range()) takes from below. tree_fetch_warm() reads a fetch through a buffer of any size, on any thread, so
- * that the host has them.
+ * True when the host would have to read some of these bytes, or is perhaps reading them for who fetched what lies before them; or (*out)
+ * when it would have to read some of those that a write of these (at_once: tree_write(), else tree_copy_range()) takes from below.
+ * tree_fetch_warm() reads a fetch through a buffer of any size, on any thread, so that the host has them.
  */
 bool tree_read_waits(struct tree *t, uint64_t ino, size_t len, uint64_t offset);
 bool tree_write_waits(struct tree *t, uint64_t ino, size_t len, uint64_t offset, bool at_once, struct range *out);

@@ -281,7 +281,9 @@ bool tree_read_waits(struct tree *t, uint64_t ino, size_t len, uint64_t offset)
 {
 	struct inode inode;
 
-	return tree_regular(t, ino, &inode) == 0 && offset < inode.size && reads_wait(t, &inode, offset, offset + len);
+	if (tree_regular(t, ino, &inode) < 0 || offset >= inode.size)
+		return false;
+	return is_stream(t, ino, offset) || reads_wait(t, &inode, offset, offset + len);
 }
 
 bool tree_write_waits(struct tree *t, uint64_t ino, size_t len, uint64_t offset, bool at_once, struct range *out)
