@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from umlfs_cli import PATIENCE, ROOT, Place, processes_of, program, run
+from umlfs_cli import PATIENCE, ROOT, Place, processes_of, program, run, wait_pid
 
 pytestmark = pytest.mark.skipif(not ROOT, reason='mount(8) is for root')
 
@@ -75,6 +75,13 @@ def test_what_cannot_be_mounted_is_told_in_a_line(place, options, status, why):
     done = script(place, f'mount -t fuse.umlfs overlay mnt -o {options}')
     assert done.returncode == status and re.search(rf'^umlfs: .*{why}', done.stderr, re.MULTILINE), done
     assert os.listdir(place / 'mnt') == [] and processes_of(place.path) == []
+
+
+def test_a_lazy_umount_takes_away_what_is_in_use(place):
+    done = script(place, """mount -t fuse.umlfs lower mnt -o upperdir=upper; cd mnt/dir; (cd "$1"; umount -l mnt); cat file
+        cd "$1"; mountpoint -q mnt || echo gone""")
+    assert (done.stdout, done.stderr, done.returncode) == ('below\ngone\n', '', 0)
+    assert all(wait_pid(pid) for pid in processes_of(place.path))
 
 
 def test_umount_of_what_is_in_use_says_by_whom(place):

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "cmd.h"
+#include "umlfs/mounts.h"
 
 /* mount(8), EXIT STATUS. */
 enum { MOUNT_USAGE = 1, MOUNT_FAILED = 32 };
@@ -217,11 +218,25 @@ static int run_mount(int argc, char **argv)
 	return r;
 }
 
-/* umount.fuse.umlfs MOUNTPOINT [-flnrv] [-t TYPE] [-N NAMESPACE]: returns when everything is on disk. */
+static bool has_flag(int argc, char **argv, char flag)
+{
+	for (int i = 2; i < argc; i++) {
+		if (argv[i][0] == '-' && strchr(argv[i], flag))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * umount.fuse.umlfs MOUNTPOINT [-flnrv] [-t TYPE] [-N NAMESPACE]: returns when everything is on disk, or (-l) at once, and what is
+ * in use goes on until it is not.
+ */
 static int run_umount(int argc, char **argv)
 {
 	const char *words[] = {"umlfs", "umount", argc > 1 ? argv[1] : "", NULL};
 
+	if (has_flag(argc, argv, 'l'))
+		return mounts_unmount(argv[1], true, &cmd_log) < 0 ? MOUNT_FAILED : EXIT_DONE;
 	return run_umlfs(words);
 }
 
