@@ -189,8 +189,8 @@ void fuse_ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, st
 		fuse_reply_lseek(req, found);
 }
 
-/* True when the next step would wait for bytes of `ino` that are not in memory: where they lie. */
-static bool step_waits(const struct fuse_ops *ops, const struct fuse_ops_bytes *c, fuse_ino_t *ino, struct range *cold)
+/* True when the next step would wait for bytes of `ino` that are not in memory: where they lie. Of src, once for several steps. */
+static bool step_waits(const struct fuse_ops *ops, struct fuse_ops_bytes *c, fuse_ino_t *ino, struct range *cold)
 {
 	size_t len = c->size - c->done < COPY_STEP ? c->size - c->done : COPY_STEP;
 	uint64_t from = c->src_offset + c->done;
@@ -199,8 +199,10 @@ static bool step_waits(const struct fuse_ops *ops, const struct fuse_ops_bytes *
 		return false;
 	*ino = c->src;
 	*cold = (struct range){.from = from, .to = from + WARM_STEP};
-	if (from >= c->warm && tree_read_waits(ops->tree, c->src, len, from))
+	if (from >= c->warm && tree_read_waits(ops->tree, c->src, len, from)) {
+		c->warm = cold->to;
 		return true;
+	}
 	*ino = c->ino;
 	return tree_write_waits(ops->tree, c->ino, len, c->offset + c->done, false, cold);
 }

@@ -48,18 +48,14 @@ static void tell_parts(struct job *job)
 		finish(s, tree_flush_records(&s->flush));
 }
 
-static void go_back(struct job *job)
-{
-}
-
 static void sync_content(struct task *task, void *buffer)
 {
 	struct sync *s = (struct sync *)task;
 	int r = tree_flush_content(&s->flush);
 
 	if (r == 0 && s->flush.parts > 0) {
-		s->back = (struct way_back){.job = {.run = go_back, .done = tell_parts}, .sync = s};
-		worker_give(s->ops->warmer, &s->back.job);
+		s->back = (struct way_back){.job = {.done = tell_parts}, .sync = s};
+		worker_hand_back(s->ops->warmer, &s->back.job);
 	} else {
 		finish(s, r < 0 ? r : tree_flush_records(&s->flush));
 	}

@@ -5,7 +5,6 @@
  */
 #include "fuse_ops_reply.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -68,8 +67,6 @@ bool fuse_ops_warm(struct fuse_ops *ops, const struct fuse_ops_bytes *request, f
 	w->ops = ops;
 	w->request = *request;
 	w->request.tries++;
-	if (ino == request->src)
-		w->request.warm = to;
 	w->size = size;
 	if (size > 0)
 		w->request.bytes = memcpy(w->bytes, request->bytes, size);

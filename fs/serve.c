@@ -194,8 +194,10 @@ static int mount_fuse(struct server *s)
 	fuse_opt_free_args(&args);
 	if (r == 0)
 		r = unmounter_name(&s->unmounter, s->store->path, s->mountpoint);
+	fcntl(s->store->lockfd, F_SETFD, 0); /* see store_lock.h */
 	if (r == 0)
 		r = mount_silently(s, why, sizeof(why));
+	fcntl(s->store->lockfd, F_SETFD, FD_CLOEXEC);
 	if (r < 0)
 		return log_error(&s->log, r, "%s: cannot be mounted%s%s", s->mountpoint, *why ? ": " : "", why);
 	r = fcntl(fuse_session_fd(s->fuse), F_GETFL);

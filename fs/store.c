@@ -1,5 +1,5 @@
 /*
- * store: owns the session's directory, its lock and its manifest.
+ * store: owns the session's directory and its manifest.
  * Invariant: one process at a time has the lock; the directory is a session from the moment its first
  * manifest is there.
  * Called by snapshot, request and serve.
@@ -13,56 +13,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 
 #include "cleanup.h"
 #include "io.h"
 #include "merge.h"
 #include "recovery.h"
 #include "store_base.h"
+#include "store_lock.h"
 
 enum { FIRST_LAYER = 1 };
-
-static int lock(struct store *store, bool look, const struct log *log)
-{
-	int flags = (look ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
-	cleanup_fd int fd = openat(store->session.dirfd, "lock", flags, 0600);
-	char text[24] = "";
-	ssize_t n;
-
-	if (fd < 0 && errno == ENOENT && look)
-		return 0; /* nobody ever had it */
-	if (fd < 0)
-		return log_errno(log, -errno, "%s/lock", store->session.label);
-	if (io_check_regular(fd) == -EUCLEAN)
-		return log_error(log, -EUCLEAN, "%s/lock: damaged: it is no regular file; remove it",
-		                 store->session.label);
-	if (flock(fd, (look ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0) {
-		if (look) {
-			store->lockfd = take_fd(&fd);
-			return 0;
-		}
-		/* In place and always as long, so that a full disk matters only to a new session, which fails anyway. */
-		snprintf(text, sizeof(text), "%-10d\n", (int)getpid());
-		io_write_all(fd, text, strlen(text), 0);
-		store->lockfd = take_fd(&fd);
-		return 0;
-	}
-	if (errno != EWOULDBLOCK)
-		return log_errno(log, -errno, "%s/lock", store->session.label);
-	n = pread(fd, text, sizeof(text) - 1, 0);
-	text[n > 0 ? n - 1 : 0] = '\0';
-	text[strcspn(text, " ")] = '\0';
-	/* Who only looks shares the lock and leaves the pid of who had it before. */
-	if (flock(fd, LOCK_SH | LOCK_NB) == 0)
-		return log_error(log, -EBUSY, "%s: in use by a command that only looks: try again when it has ended",
-		                 store->session.label);
-	if (faccessat(store->session.dirfd, "control", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-		return log_error(log, -EBUSY, "%s: mounted already by process %s: unmount it with `umlfs umount %s`",
-		                 store->session.label, text, store->session.label);
-	return log_error(log, -EBUSY, "%s: in use by process %s: try again when it has ended", store->session.label,
-	                 text);
-}
 
 /*
  * 0 when the directory holds no session but may become one: it is empty, or has what a dead process began to make.
@@ -346,7 +305,7 @@ static int open_parts(struct store *store, const struct store_options *o)
 	if (r == 0)
 		r = check_directory(store, o->base, o->log);
 	if (r == 0 && !o->live)
-		r = lock(store, o->look, o->log);
+		r = store_lock(&store->session, o->look, &store->lockfd, o->log);
 	session_look_back(&store->session);
 	if (r == 0)
 		r = handles_new(o->max_files, &store->session.handles);

@@ -3,8 +3,7 @@
  *
  *     session/manifest     see manifest.h; beside it for a moment manifest.old, see commit.h
  *     session/running      see mark.h
- *     session/lock         flock(2), held by the daemon or one command at a time; holds the holder's pid. Shared by
- *                          commands that only look, which leave no pid
+ *     session/lock         see store_lock.h
  *     session/layers/N/    journal, content/
  *     session/base.index   the index of the base as it was when the session was made
  *     session/rootfs/      the default mountpoint

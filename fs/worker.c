@@ -94,10 +94,19 @@ static int wait_for_start(struct worker *w)
 	return r;
 }
 
+/* Under the lock. */
+static void hand_back(struct worker *w, struct job *job)
+{
+	uint64_t one = 1;
+
+	put(&w->ended, job);
+	if (write(w->eventfd, &one, sizeof(one)) < 0)
+		return; /* the counter is full: the loop is awake already */
+}
+
 static void *work(void *arg)
 {
 	struct worker *w = arg;
-	uint64_t one = 1;
 
 	if (start(w) < 0)
 		return NULL;
@@ -114,9 +123,7 @@ static void *work(void *arg)
 		pthread_mutex_unlock(&w->lock);
 		job->run(job);
 		pthread_mutex_lock(&w->lock);
-		put(&w->ended, job);
-		if (write(w->eventfd, &one, sizeof(one)) < 0)
-			continue; /* the counter is full: the loop is awake already */
+		hand_back(w, job);
 	}
 	pthread_mutex_unlock(&w->lock);
 	return NULL;
@@ -127,6 +134,13 @@ void worker_give(struct worker *w, struct job *job)
 	pthread_mutex_lock(&w->lock);
 	put(&w->todo, job);
 	pthread_cond_signal(&w->wake);
+	pthread_mutex_unlock(&w->lock);
+}
+
+void worker_hand_back(struct worker *w, struct job *job)
+{
+	pthread_mutex_lock(&w->lock);
+	hand_back(w, job);
 	pthread_mutex_unlock(&w->lock);
 }
 

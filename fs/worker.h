@@ -31,6 +31,9 @@ void worker_free(struct worker *w);
 
 void worker_give(struct worker *w, struct job *job);
 
+/* For a job that another thread has run: it waits for worker_reap() like those that ended here. */
+void worker_hand_back(struct worker *w, struct job *job);
+
 /* Readable when jobs have ended. */
 int worker_fd(const struct worker *w);
 

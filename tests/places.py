@@ -7,6 +7,7 @@ nanosecond, after mounting anew and after a snapshot, damage and a reset.
 A test file imports the fixture `here`: on an imported base as one user, on a plain one as another.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -219,10 +220,12 @@ class Here:
         return self.mount.status()['requests']
 
     def contents(self):
-        """The content files of all layers, as LAYER/NUMBER."""
-        layers = f'{self.session}/layers'
-        return sorted(f'{layer}/{name}' for layer in os.listdir(layers)
-                      for name in os.listdir(f'{layers}/{layer}/content'))
+        """The content files of all layers, as LAYER/NUMBER. A layer may go meanwhile: it is deleted after the reset has answered."""
+        layers, found = f'{self.session}/layers', []
+        for layer in os.listdir(layers):
+            with contextlib.suppress(FileNotFoundError):
+                found += [f'{layer}/{name}' for name in os.listdir(f'{layers}/{layer}/content')]
+        return sorted(found)
 
     def within(self, call, *args):
         """In a process of the mount's user, below the mountpoint."""

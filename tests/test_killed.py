@@ -1,5 +1,6 @@
 """A daemon or a command that was killed: nothing that was acknowledged is lost, and the next command clears up."""
 
+import contextlib
 import errno
 import json
 import os
@@ -15,7 +16,7 @@ from bench import live_and_offline
 from calls import overwrite, read_file
 from holders import holder
 from monkey import random_change
-from umlfs_cli import PATIENCE, Mount, as_root, differences, ends, kill_and_wait, mounts_below, run, start
+from umlfs_cli import PATIENCE, Mount, as_root, differences, ends, kill_and_wait, mounts_below, processes_of, run, start
 
 
 def differences_after_a_kill(after, before):
@@ -70,6 +71,64 @@ def test_mount_elsewhere_detaches_what_a_dead_daemon_left(place, base):
     assert result.status == 0 and f'{mounted.path}: ' in result.stderr and 'detached' in result.stderr, result
     assert [m[0] for m in mounts_below(place.path)] == [place / 'other']
     assert place.do(read_file, place / 'other/etc/new') == b'new'
+
+
+MOUNTER = """#!/bin/sh
+echo $$ >{0}/held
+read line <{0}/go
+exec fusermount3 "$@"
+"""
+
+
+@pytest.fixture
+def held_mounter(place):
+    """Of a daemon with this environment: fusermount3 tells its pid, then waits for a line. Both as descriptors."""
+    directory = place / 'hold'
+    with contextlib.ExitStack() as stack:
+        place.do(os.mkdir, directory)
+        for name in ('held', 'go'):
+            place.do(os.mkfifo, f'{directory}/{name}')
+        with open(f'{directory}/mounter', 'w', encoding='ascii') as stream:
+            stream.write(MOUNTER.format(directory))
+        os.chmod(f'{directory}/mounter', 0o755)
+        fds = [os.open(f'{directory}/{name}', os.O_RDWR) for name in ('held', 'go')]
+        for fd in fds:
+            stack.callback(os.close, fd)
+        yield fds, os.environ | {'UMLFS_HOLD': directory, 'LD_PRELOAD': os.environ['UMLFS_HOLD_CALLS'],
+                                 'ASAN_OPTIONS': os.environ.get('ASAN_OPTIONS', '') + ':verify_asan_link_order=0'}
+
+
+@pytest.mark.parametrize('user', ['ordinary'], indirect=True)
+def test_a_mount_waits_for_what_mounts_for_a_killed_daemon(place, base, held_mounter):
+    """fusermount3 would mount over the new mount."""
+    (held, go), env = held_mounter
+    session = place / 'session'
+    first = place.start('mount', '-f', base, session, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        assert f'{session}/lock' in opened_by([int(os.read(held, 20))])
+        kill_and_wait(first.pid)
+    finally:
+        first.kill()
+        first.wait()
+    with place.start('mount', base, session, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as second:
+        while f'{session}/lock' not in opened_by(processes_of(session)) and second.poll() is None:
+            pass
+        os.write(go, b'\n')
+        stdout, stderr = second.communicate(timeout=PATIENCE)
+    assert (second.returncode, stdout) == (0, os.fsencode(f'{session}/rootfs\n')), stderr
+    assert len(mounts_below(place.path)) == 1
+    assert place.do(read_file, f'{session}/rootfs/etc/hostname') == b'guest\n'
+
+
+def opened_by(pids):
+    """The paths of what these processes have open."""
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError):
+            for fd in os.listdir(f'/proc/{pid}/fd'):
+                with contextlib.suppress(FileNotFoundError):
+                    found.add(os.readlink(f'/proc/{pid}/fd/{fd}'))
+    return found
 
 
 @pytest.mark.parametrize('what', ['session', 'mountpoint', 'relative'])

@@ -147,8 +147,8 @@ def kill_and_wait(pid, number=signal.SIGKILL):
 
 
 def processes_of(directory):
-    """Pids of the program's processes that were given a path below this directory."""
-    needle = os.fsencode(directory)
+    """Pids of the program's processes, however it was called, that were given a path below this directory."""
+    needle, name = os.fsencode(directory), os.fsencode(os.path.basename(program()))
     pids = []
     for entry in os.listdir('/proc'):
         if not entry.isdigit():
@@ -160,7 +160,7 @@ def processes_of(directory):
                 state = stream.read().rpartition(')')[2].split()[0]
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if words[0] == os.fsencode(program()) and any(needle in word for word in words) and state not in 'ZX':
+        if os.path.basename(words[0]) == name and any(needle in word for word in words) and state not in 'ZX':
             pids.append(int(entry))
     return pids
 

@@ -37,6 +37,14 @@ static int setup(void **state)
 	return 0;
 }
 
+/* Another one, for the next case of a test. */
+static struct world *anew(void **state)
+{
+	world_teardown(state);
+	setup(state);
+	return *state;
+}
+
 static unsigned int descriptors(void)
 {
 	DIR *dir = opendir("/proc/self/fd");
@@ -288,9 +296,7 @@ static void a_flush_is_of_the_layers_that_are_there(void **state)
 		struct world *w;
 		uint64_t ino;
 
-		world_teardown(state);
-		setup(state);
-		w = *state;
+		w = anew(state);
 		ino = world_ino(w, "small");
 		assert_int_equal(tree_hold(&w->tree, ino), 0);
 		put(w, ino, 'n', 100, 0);
@@ -321,9 +327,7 @@ static void a_flush_tells_the_parts_that_it_synced(void **state)
 		struct world *w;
 		uint64_t ino;
 
-		world_teardown(state);
-		setup(state);
-		w = *state;
+		w = anew(state);
 		ino = world_ino(w, "file");
 		lies_in_parts(w, ino);
 		expect_status(tree_flush_init(&w->tree, ino, &f), 0, "case %zu", i);

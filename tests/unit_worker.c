@@ -66,6 +66,22 @@ static void jobs_run_elsewhere_and_end_here(void **state)
 		assert_false(pthread_equal(notes[i].thread, pthread_self()));
 }
 
+static void a_job_that_others_have_run_ends_here_too(void **state)
+{
+	unsigned int ran = 2, ended = 0;
+	struct note n = {.job = {.done = end}, .ran = &ran, .ended = &ended};
+	struct worker *w;
+
+	assert_int_equal(worker_new(&w), 0);
+	worker_hand_back(w, &n.job);
+	assert_int_equal(ended, 0);
+	reap(w);
+	assert_int_equal(ended, 1);
+	worker_hand_back(w, &n.job);
+	worker_free(w);
+	assert_int_equal(ended, 2);
+}
+
 /* What a job sees of a descriptor of this process. */
 static bool is_open_in(struct worker *w, int fd)
 {
@@ -118,6 +134,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(jobs_run_elsewhere_and_end_here),
+		cmocka_unit_test(a_job_that_others_have_run_ends_here_too),
 		cmocka_unit_test(a_worker_apart_keeps_nothing_open),
 		cmocka_unit_test(a_worker_that_cannot_go_apart_is_none),
 	};

@@ -94,10 +94,11 @@ static void end_process(pid_t pid)
 	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	struct pollfd fd = {.fd = pidfd, .events = POLLIN};
 
-	if (kill(pid, SIGKILL) == 0 && pidfd >= 0)
+	if (pidfd < 0)
+		return;
+	if (syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) == 0)
 		poll(&fd, 1, END_MS);
-	if (pidfd >= 0)
-		close(pidfd);
+	close(pidfd);
 }
 
 /* A kernel that is killed leaves helpers, and the process of the guest that it let run just then. */

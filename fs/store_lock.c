@@ -1,0 +1,100 @@
+/*
+ * store_lock: owns the file session/lock.
+ * Invariant: the file is locked before its pid is changed.
+ * Called by store.
+ */
+#include "store_lock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "io.h"
+
+enum {
+	TRIES = 2000,
+	TRY_NS = 1000000,
+	TEXT_BYTES = 24, /* of the file */
+};
+
+/* Of who has the lock, or had it last. */
+static void read_pid(int fd, char text[TEXT_BYTES])
+{
+	ssize_t n = pread(fd, text, TEXT_BYTES - 1, 0);
+
+	text[n > 0 ? n : 0] = '\0';
+	text[strcspn(text, " \n")] = '\0';
+}
+
+/* In place and always as long, so that a full disk matters only to a new session, which fails anyway. */
+static void write_pid(int fd)
+{
+	char text[TEXT_BYTES];
+
+	snprintf(text, sizeof(text), "%-10d\n", (int)getpid());
+	io_write_all(fd, text, strlen(text), 0);
+}
+
+/* Its program may still be mounting for it, or another one has just got the lock and will say so. */
+static bool is_dead(const char *text)
+{
+	pid_t pid = (pid_t)strtol(text, NULL, 10);
+
+	return pid <= 0 || (kill(pid, 0) < 0 && errno == ESRCH);
+}
+
+/* 0, -EWOULDBLOCK when it is that of the process `pid`, or -EBUSY when it is shared by commands that only look. */
+static int lock_or_wait(int fd, int how, char pid[TEXT_BYTES])
+{
+	static const struct timespec pause = {.tv_nsec = TRY_NS};
+
+	for (int i = 0; flock(fd, how | LOCK_NB) < 0; i++) {
+		if (errno != EWOULDBLOCK)
+			return -errno;
+		read_pid(fd, pid);
+		if (flock(fd, LOCK_SH | LOCK_NB) == 0)
+			return -EBUSY;
+		if (i == TRIES || !is_dead(pid))
+			return -EWOULDBLOCK;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
+int store_lock(const struct session *s, bool look, int *out, const struct log *log)
+{
+	int flags = (look ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+	cleanup_fd int fd = openat(s->dirfd, "lock", flags, 0600);
+	char pid[TEXT_BYTES];
+	int r;
+
+	if (fd < 0 && errno == ENOENT && look)
+		return 0; /* nobody ever had it */
+	if (fd < 0)
+		return log_errno(log, -errno, "%s/lock", s->label);
+	if (io_check_regular(fd) == -EUCLEAN)
+		return log_error(log, -EUCLEAN, "%s/lock: damaged: it is no regular file; remove it", s->label);
+	r = lock_or_wait(fd, look ? LOCK_SH : LOCK_EX, pid);
+	if (r == 0) {
+		if (!look)
+			write_pid(fd);
+		*out = take_fd(&fd);
+		return 0;
+	}
+	if (r == -EBUSY)
+		return log_error(log, r, "%s: in use by a command that only looks: try again when it has ended",
+		                 s->label);
+	if (r != -EWOULDBLOCK)
+		return log_errno(log, r, "%s/lock", s->label);
+	if (faccessat(s->dirfd, "control", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return log_error(log, -EBUSY, "%s: mounted already by process %s: unmount it with `umlfs umount %s`",
+		                 s->label, pid, s->label);
+	return log_error(log, -EBUSY, "%s: in use by process %s: try again when it has ended", s->label, pid);
+}
