@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 
 struct member {
@@ -74,9 +75,11 @@ static void run_task(struct crew *c, struct task *task, void *buffer)
 
 static void *serve_tasks(void *arg)
 {
+	static const struct sched_param none = {0};
 	const struct member *m = arg;
 	struct crew *c = m->crew;
 
+	pthread_setschedparam(pthread_self(), SCHED_BATCH, &none); /* where it may not be, it does without */
 	pthread_mutex_lock(&c->lock);
 	for (;;) {
 		struct task *task = take(c);

@@ -18,13 +18,13 @@ struct task {
 };
 
 /*
- * With one thread, and more, up to this many, when they are busy. The first has the caller's priority (see sched(7)), and the
- * others have that one's. buffer: bytes that each has; files: what all tasks that have not run may hold. 0 or -errno.
+ * With one thread, and more, up to this many, when they are busy. They have the caller's priority, but take the CPU from nobody
+ * who runs (SCHED_BATCH, see sched(7)). buffer: bytes that each has; files: what all tasks that have not run may hold. 0 or -errno.
  */
 int crew_new(unsigned int threads, size_t buffer, unsigned int files, struct crew **out);
 
 /* Takes the task, or (false) has too many already: the caller does it. */
-bool crew_give(struct crew *p, struct task *task);
+bool crew_give(struct crew *c, struct task *task);
 
 /* Returns when every task has run. NULL is no crew. */
-void crew_free(struct crew *p);
+void crew_free(struct crew *c);

@@ -9,8 +9,11 @@
  */
 #pragma once
 
-/* Bytes that one write of a client may have; INIT says so. */
-enum { DEVICE_WRITE_MAX = 1 << 20 };
+/*
+ * Bytes that one write of a client may have; INIT says so. The kernel sends more in several, one after the other, so that others
+ * are answered in between; what a write costs is its bytes, not its being asked for.
+ */
+enum { DEVICE_WRITE_MAX = 128 << 10 };
 
 /* The descriptor, which does not block; -errno. */
 int device_clone(int fuse);

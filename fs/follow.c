@@ -89,10 +89,10 @@ void follow_init(struct follow *f)
 }
 
 /*
- * True when requests have waited for the CPU again and again. While the client itself runs, the thread that has answered it is
- * not needed, and its waiting does not count; nor does that of one look alone: processes end and begin in between.
+ * True when requests have waited for the CPU. While the client itself runs, the thread that has answered it is not needed, and
+ * its waiting does not count.
  */
-static bool is_starved(struct follow *f, pid_t client)
+static bool has_waited(struct follow *f, pid_t client)
 {
 	uint64_t ran, waited, client_ran, unused;
 	int64_t lost;
@@ -106,8 +106,7 @@ static bool is_starved(struct follow *f, pid_t client)
 	f->waited = waited;
 	f->client = client;
 	f->client_ran = client_ran;
-	f->strikes = lost > STARVED ? f->strikes + 1 : 0;
-	return f->strikes >= STRIKES;
+	return lost > STARVED;
 }
 
 void follow_start(struct follow *f, bool gives_way)
@@ -133,19 +132,29 @@ static void lose_patience(struct follow *f, int64_t time)
 		f->patience *= 2;
 }
 
-bool follow_turn(struct follow *f, pid_t client)
+/* Not for what one look sees alone: processes end and begin in between, and one read makes no crowd. */
+bool follow_turn(struct follow *f, pid_t client, uint64_t readings)
 {
 	int64_t time = now();
+	bool waited, reads;
 
-	if (!f->gives_way)
-		return time > f->retry && CPU_COUNT(&f->allowed) > 1;
-	if (time - f->looked < FOLLOW_LOOK_NS)
+	if (!f->gives_way && (time <= f->retry || CPU_COUNT(&f->allowed) < 2))
+		return false;
+	if (f->gives_way && time - f->looked < FOLLOW_LOOK_NS)
 		return false;
 	f->looked = time;
-	if (is_starved(f, client) || CPU_COUNT(&f->allowed) < 2) {
-		lose_patience(f, time);
-		return true;
+	reads = readings != f->readings;
+	f->readings = readings;
+	if (!f->gives_way) {
+		f->retry = time + PATIENCE_MIN;
+		return !reads;
 	}
+	waited = has_waited(f, client);
+	f->strikes = waited || reads ? f->strikes + 1 : 0;
+	if (f->strikes == STRIKES && !reads)
+		lose_patience(f, time);
+	if (f->strikes == STRIKES || CPU_COUNT(&f->allowed) < 2)
+		return true;
 	stay(f, cpu_of(client));
 	return false;
 }

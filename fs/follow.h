@@ -4,8 +4,8 @@
  * Client and server take turns, and neither has work for long. Linux does not know: it wakes each of them on an idle CPU, and on
  * a virtual machine that takes ten times as long as switching from one to the other on the same CPU. So the server stays on
  * its client's CPU, in a thread that gives way (SCHED_IDLE), because Linux takes a CPU on which only such threads run for
- * idle, and the client stays there too. Such a thread may starve where others want the CPU: then a plain one takes its place, for a
- * while. See sched(7) and sched_setaffinity(2).
+ * idle, and the client stays there too. Such a thread may starve where others want the CPU, first of all threads of this process
+ * that read from a disk: then a plain one takes its place, for a while. See sched(7) and sched_setaffinity(2).
  */
 #pragma once
 
@@ -26,6 +26,7 @@ struct follow {
 	uint64_t waited;         /* ns that the thread could have run and did not */
 	pid_t client;
 	uint64_t client_ran; /* ns */
+	uint64_t readings;
 };
 
 void follow_init(struct follow *f);
@@ -33,5 +34,8 @@ void follow_init(struct follow *f);
 /* The thread that calls has taken over. */
 void follow_start(struct follow *f, bool gives_way);
 
-/* A request of this thread (0: nobody's) was answered. True when the other thread shall take over. */
-bool follow_turn(struct follow *f, pid_t client);
+/*
+ * A request of this client (a thread; 0: nobody's) was answered. readings: how often other threads have been given something to
+ * read. True when the other thread shall take over.
+ */
+bool follow_turn(struct follow *f, pid_t client, uint64_t readings);

@@ -21,7 +21,8 @@
 
 enum {
 	BACKGROUND_MAX = 64, /* requests that the kernel may have under way without waiting */
-	READERS = 4,         /* threads at most */
+	READERS_MIN = 2,     /* threads, or as many as there are CPUs */
+	READERS_MAX = 4,
 	SYNCERS = 2,
 	READ_FILES = 48, /* of FUSE_OPS_FILES */
 };
@@ -41,10 +42,19 @@ int fuse_ops_new(struct tree *tree, const struct fuse_ops_options *options, void
 	return 0;
 }
 
+static unsigned int reader_count(void)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (cpus < READERS_MIN)
+		return READERS_MIN;
+	return cpus < READERS_MAX ? (unsigned int)cpus : READERS_MAX;
+}
+
 /* Reads do not wait for syncs. */
 int fuse_ops_start(struct fuse_ops *ops)
 {
-	int r = crew_new(READERS, FUSE_OPS_READ_MAX, READ_FILES, &ops->reads);
+	int r = crew_new(reader_count(), FUSE_OPS_READ_MAX, READ_FILES, &ops->reads);
 
 	if (r == 0)
 		r = crew_new(SYNCERS, 1, FUSE_OPS_FILES - READ_FILES - FUSE_OPS_WARM_FILES, &ops->syncs);

@@ -65,5 +65,8 @@ int64_t fuse_ops_now(void);
 /* The thread that asked last (0: none of this host's), as the kernel numbers it. */
 pid_t fuse_ops_client(const struct fuse_ops *ops);
 
+/* How often bytes were read by another thread, because the loop would have waited for a disk. */
+uint64_t fuse_ops_readings(const struct fuse_ops *ops);
+
 /* Writes "requests KIND NUMBER" lines, one for each kind that came. */
 void fuse_ops_print_counts(const struct fuse_ops *ops, FILE *out);

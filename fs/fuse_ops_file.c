@@ -47,8 +47,10 @@ static bool give_read(fuse_req_t req, struct fuse_ops *ops, fuse_ino_t ino, size
 	}
 	w->task = (struct task){.run = read_later, .files = w->fetch.n_files};
 	w->req = req;
-	if (crew_give(ops->reads, &w->task))
+	if (crew_give(ops->reads, &w->task)) {
+		ops->readings++;
 		return true;
+	}
 	tree_fetch_fini(&w->fetch);
 	free(w);
 	return false;

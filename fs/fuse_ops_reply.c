@@ -47,6 +47,11 @@ pid_t fuse_ops_client(const struct fuse_ops *ops)
 	return ops->client;
 }
 
+uint64_t fuse_ops_readings(const struct fuse_ops *ops)
+{
+	return ops->readings;
+}
+
 bool fuse_ops_made_room(struct fuse_ops *ops, ssize_t r)
 {
 	return r == -ENOSPC && ops->options.relieve(ops->options.relieve_arg, INT64_MAX) > 0;

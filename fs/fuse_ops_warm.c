@@ -73,6 +73,7 @@ bool fuse_ops_warm(struct fuse_ops *ops, const struct fuse_ops_bytes *request, f
 	ops->warming.files += w->fetch.n_files;
 	ops->warming.bytes += size;
 	worker_give(ops->warmer, &w->job);
+	ops->readings++;
 	return true;
 }
 

@@ -347,7 +347,7 @@ static void serve_fuse(struct server *s)
 			if (s->options->ready)
 				s->options->ready(s->options->ready_arg, s->mountpoint);
 		}
-		if (follow_turn(&s->follow, fuse_ops_client(s->ops))) {
+		if (follow_turn(&s->follow, fuse_ops_client(s->ops), fuse_ops_readings(s->ops))) {
 			s->pass = true;
 			return;
 		}

@@ -75,6 +75,7 @@ struct seen {
 	int policies[2];
 	unsigned int turns[2], passes;
 	pid_t client;
+	bool reads; /* other threads do, all the time */
 	bool passed;
 };
 
@@ -88,7 +89,7 @@ static enum twin_next follow_client(void *arg, bool gives_way)
 	for (int looks = 0; looks < LOOKS && !seen->passed;) {
 		int64_t looked = f.looked;
 
-		seen->passed = follow_turn(&f, seen->client);
+		seen->passed = follow_turn(&f, seen->client, seen->reads ? seen->turns[true] : 0);
 		seen->turns[gives_way]++;
 		looks += f.looked != looked;
 	}
@@ -138,7 +139,7 @@ static enum twin_next starve(void *arg, bool gives_way)
 	for (int looks = 0; looks < TURNS && !seen->passed;) {
 		int64_t looked = f.looked;
 
-		seen->passed = follow_turn(&f, 0);
+		seen->passed = follow_turn(&f, 0, 0);
 		looks += f.looked != looked;
 		sched_yield();
 	}
@@ -162,9 +163,32 @@ static void a_plain_thread_has_patience(void **state)
 	follow_init(&f);
 	follow_start(&f, false);
 	for (int i = 0; i < TURNS; i++)
-		assert_false(follow_turn(&f, getpid()));
+		assert_false(follow_turn(&f, getpid(), 0));
 	f.retry = 0;
-	assert_int_equal(follow_turn(&f, getpid()), CPU_COUNT(&f.allowed) > 1);
+	assert_int_equal(follow_turn(&f, getpid(), 0), CPU_COUNT(&f.allowed) > 1);
+}
+
+static void a_thread_that_gives_way_is_replaced_where_others_read(void **state)
+{
+	struct seen seen = {.client = getpid(), .reads = true};
+
+	twin_run(follow_client, &seen);
+	assert_true(seen.passed);
+}
+
+static void a_plain_thread_stays_while_others_read(void **state)
+{
+	struct follow f;
+
+	follow_init(&f);
+	follow_start(&f, false);
+	for (uint64_t readings = 1; readings <= TURNS; readings++) {
+		f.retry = 0;
+		assert_false(follow_turn(&f, getpid(), readings));
+	}
+	assert_false(follow_turn(&f, getpid(), TURNS));
+	f.retry = 0;
+	assert_int_equal(follow_turn(&f, getpid(), TURNS), CPU_COUNT(&f.allowed) > 1);
 }
 
 static enum twin_next count(void *arg, bool gives_way)
@@ -197,6 +221,8 @@ int main(void)
 		cmocka_unit_test(looks_are_rare),
 		cmocka_unit_test(a_thread_that_starves_is_replaced),
 		cmocka_unit_test(a_plain_thread_has_patience),
+		cmocka_unit_test(a_thread_that_gives_way_is_replaced_where_others_read),
+		cmocka_unit_test(a_plain_thread_stays_while_others_read),
 		cmocka_unit_test(two_threads_take_turns_and_one_gives_way),
 	};
 
