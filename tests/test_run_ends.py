@@ -96,18 +96,19 @@ def test_clean_ends_what_is_left_of_a_guest_and_nobody_else(site):
     directory = f'{site.tmp}/umlfs-run-abcdef'
     site.place.do(os.makedirs, f'{directory}/umlfs-run-abcdef')
 
-    def sleeper(cwd, group):
-        return subprocess.Popen(['sleep', '1000'], cwd=cwd, preexec_fn=lambda: os.setpgid(0, group),
-                                **identity('ordinary'))
+    with contextlib.ExitStack() as stack:
+        def sleeper(cwd, group):
+            process = subprocess.Popen(['sleep', '1000'], cwd=cwd, preexec_fn=lambda: os.setpgid(0, group),
+                                       **identity('ordinary'))
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            return process
 
-    leader = sleeper(directory, 0)
-    helper, looking, elsewhere = sleeper(directory, leader.pid), sleeper(directory, 0), sleeper('/', leader.pid)
-    site.place.do(pathlib.Path(directory, 'umlfs-run-abcdef', 'pid').write_text, f'{leader.pid}\n')
-    said = umlfs_cli.succeed('clean', user='ordinary', env={**os.environ, 'TMPDIR': site.tmp})
-    assert set(said.splitlines()) == {f"{leader.pid}: process of a killed run's guest",
-                                      f"{helper.pid}: process of a killed run's guest",
-                                      f'{directory}: directory of a killed run'}
-    assert [leader.wait(PATIENCE), helper.wait(PATIENCE), looking.poll(), elsewhere.poll()] == [-9, -9, None, None]
-    for process in (looking, elsewhere):
-        process.kill()
-        process.wait(PATIENCE)
+        leader = sleeper(directory, 0)
+        helper, looking, elsewhere = sleeper(directory, leader.pid), sleeper(directory, 0), sleeper('/', leader.pid)
+        site.place.do(pathlib.Path(directory, 'umlfs-run-abcdef', 'pid').write_text, f'{leader.pid}\n')
+        said = umlfs_cli.succeed('clean', user='ordinary', env={**os.environ, 'TMPDIR': site.tmp})
+        assert set(said.splitlines()) == {f"{leader.pid}: process of a killed run's guest",
+                                          f"{helper.pid}: process of a killed run's guest",
+                                          f'{directory}: directory of a killed run'}
+        assert [leader.wait(PATIENCE), helper.wait(PATIENCE), looking.poll(), elsewhere.poll()] == [-9, -9, None, None]
