@@ -59,8 +59,9 @@ static int lock_or_wait(int fd, int how, char pid[TEXT_BYTES])
 		if (errno != EWOULDBLOCK)
 			return -errno;
 		read_pid(fd, pid);
+		/* Shared now; or nobody has it any more, and then it can be had. */
 		if (flock(fd, LOCK_SH | LOCK_NB) == 0)
-			return -EBUSY;
+			return flock(fd, how | LOCK_NB) == 0 ? 0 : -EBUSY;
 		if (i == TRIES || !is_dead(pid))
 			return -EWOULDBLOCK;
 		nanosleep(&pause, NULL);

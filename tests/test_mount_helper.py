@@ -84,6 +84,12 @@ def test_a_lazy_umount_takes_away_what_is_in_use(place):
     assert all(wait_pid(pid) for pid in processes_of(place.path))
 
 
+def test_a_lazy_umount_leaves_mounts_of_others_alone(place):
+    done = script(place, """mount -t tmpfs tmpfs mnt; /sbin/umount.fuse.umlfs "$1/mnt" -l || echo $?
+        mountpoint -q mnt && echo there; umount mnt""")
+    assert (done.stdout, done.stderr) == ('32\nthere\n', f'umlfs: {place.path}/mnt: nothing of umlfs is mounted there\n')
+
+
 def test_umount_of_what_is_in_use_says_by_whom(place):
     done = script(place, 'mount -t fuse.umlfs lower mnt -o upperdir=upper; cd mnt/dir; (cd "$1"; umount mnt) && exit 9; cd "$1"; umount mnt')
     assert re.search(r'in use by process \d+ \(sh\)', done.stderr) and done.returncode == 0, done

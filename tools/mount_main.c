@@ -234,10 +234,18 @@ static bool has_flag(int argc, char **argv, char flag)
 static int run_umount(int argc, char **argv)
 {
 	const char *words[] = {"umlfs", "umount", argc > 1 ? argv[1] : "", NULL};
+	char *session = NULL;
+	int r;
 
-	if (has_flag(argc, argv, 'l'))
-		return mounts_unmount(argv[1], true, &cmd_log) < 0 ? MOUNT_FAILED : EXIT_DONE;
-	return run_umlfs(words);
+	if (!has_flag(argc, argv, 'l'))
+		return run_umlfs(words);
+	r = mounts_find_mountpoint(argv[1], &session);
+	if (r < 0)
+		log_error(&cmd_log, r, "%s: nothing of umlfs is mounted there", argv[1]);
+	else
+		r = mounts_unmount(argv[1], true, &cmd_log);
+	free(session);
+	return r < 0 ? MOUNT_FAILED : EXIT_DONE;
 }
 
 int main(int argc, char **argv)
