@@ -3,7 +3,7 @@
  * Invariant: a task is in the queue or with one thread; the tasks that are in either hold no more than files_max. Who begins
  * one leaves an idle thread behind, up to n_max: threads are started by threads, because one that the loop started would have
  * the loop's place and priority.
- * Called by serve, which makes it, and fuse_ops, which gives it tasks.
+ * Called by fuse_ops, which makes it and gives it tasks.
  */
 #include "crew.h"
 

@@ -18,8 +18,8 @@ struct task {
 };
 
 /*
- * With one thread, and more, up to this many, when they are busy. They have the caller's priority, but take the CPU from nobody
- * who runs (SCHED_BATCH, see sched(7)). buffer: bytes that each has; files: what all tasks that have not run may hold. 0 or -errno.
+ * With one thread, and more, up to this many, when they are busy. They have the caller's nice value, and take the CPU from
+ * nobody who runs (SCHED_BATCH, see sched(7)), but from a loop that gives way. buffer: bytes that each has; files: what all tasks that have not run may hold. 0 or -errno.
  */
 int crew_new(unsigned int threads, size_t buffer, unsigned int files, struct crew **out);
 

@@ -11,7 +11,8 @@
 
 /*
  * Bytes that one write of a client may have; INIT says so. The kernel sends more in several, one after the other, so that others
- * are answered in between; what a write costs is its bytes, not its being asked for.
+ * are answered in between; what a write costs is its bytes, not its being asked for. libfuse gives
+ * reads the same bound.
  */
 enum { DEVICE_WRITE_MAX = 128 << 10 };
 

@@ -115,6 +115,8 @@ void follow_start(struct follow *f, bool gives_way)
 
 	f->gives_way = gives_way;
 	f->cpu = -1;
+	if (gives_way)
+		sched_setaffinity(0, sizeof(f->allowed), &f->allowed); /* it is bound still to where it was before */
 	f->started = f->looked = now();
 	f->retry = f->started + f->patience;
 	f->strikes = 0;
@@ -132,23 +134,32 @@ static void lose_patience(struct follow *f, int64_t time)
 		f->patience *= 2;
 }
 
-/* Not for what one look sees alone: processes end and begin in between, and one read makes no crowd. */
-bool follow_turn(struct follow *f, pid_t client, uint64_t readings)
+/* True when other threads have been given something to read since this was asked last. */
+static bool others_read(struct follow *f, uint64_t readings)
 {
-	int64_t time = now();
-	bool waited, reads;
+	bool more = readings != f->readings;
 
-	if (!f->gives_way && (time <= f->retry || CPU_COUNT(&f->allowed) < 2))
+	f->readings = readings;
+	return more;
+}
+
+static bool plain_turn(struct follow *f, int64_t time, uint64_t readings)
+{
+	if (time <= f->retry || CPU_COUNT(&f->allowed) < 2)
 		return false;
-	if (f->gives_way && time - f->looked < FOLLOW_LOOK_NS)
+	f->retry = time + PATIENCE_MIN;
+	return !others_read(f, readings);
+}
+
+/* Not for what one look sees alone: processes end and begin in between, and one read makes no crowd. */
+static bool giving_way_turn(struct follow *f, int64_t time, pid_t client, uint64_t readings)
+{
+	bool reads, waited;
+
+	if (time - f->looked < FOLLOW_LOOK_NS)
 		return false;
 	f->looked = time;
-	reads = readings != f->readings;
-	f->readings = readings;
-	if (!f->gives_way) {
-		f->retry = time + PATIENCE_MIN;
-		return !reads;
-	}
+	reads = others_read(f, readings);
 	waited = has_waited(f, client);
 	f->strikes = waited || reads ? f->strikes + 1 : 0;
 	if (f->strikes == STRIKES && !reads)
@@ -157,4 +168,11 @@ bool follow_turn(struct follow *f, pid_t client, uint64_t readings)
 		return true;
 	stay(f, cpu_of(client));
 	return false;
+}
+
+bool follow_turn(struct follow *f, pid_t client, uint64_t readings)
+{
+	int64_t time = now();
+
+	return f->gives_way ? giving_way_turn(f, time, client, readings) : plain_turn(f, time, readings);
 }

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
@@ -21,7 +22,7 @@
 
 enum {
 	BACKGROUND_MAX = 64, /* requests that the kernel may have under way without waiting */
-	READERS_MIN = 2,     /* threads, or as many as there are CPUs */
+	READERS_MIN = 2,     /* threads, or as many as there are CPUs for the daemon */
 	READERS_MAX = 4,
 	SYNCERS = 2,
 	READ_FILES = 48, /* of FUSE_OPS_FILES */
@@ -44,7 +45,8 @@ int fuse_ops_new(struct tree *tree, const struct fuse_ops_options *options, void
 
 static unsigned int reader_count(void)
 {
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	cpu_set_t allowed;
+	int cpus = sched_getaffinity(0, sizeof(allowed), &allowed) < 0 ? READERS_MAX : CPU_COUNT(&allowed);
 
 	if (cpus < READERS_MIN)
 		return READERS_MIN;

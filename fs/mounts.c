@@ -28,6 +28,7 @@ enum {
 	SETTLE_MS = 10000,
 	BUSY_LOOKS = 50,
 	BUSY_MS = 20,
+	END_MS = 100,
 };
 
 extern char **environ;
@@ -160,13 +161,20 @@ static int unmount_once(const char *mountpoint, bool detach)
 	return umount2(mountpoint, UMOUNT_NOFOLLOW | (detach ? MNT_DETACH : 0)) < 0 ? -errno : 0;
 }
 
+static bool is_gone(const char *mountpoint)
+{
+	cleanup_free char *session = NULL;
+
+	return mounts_find_mountpoint(mountpoint, &session) == -ENOENT;
+}
+
 int mounts_unmount(const char *mountpoint, bool detach, const struct log *log)
 {
 	struct users_found user;
 	int r = unmount_once(mountpoint, detach);
 
 	/* Used by nobody: by who looks into /proc at this moment, or has ended and not let go of everything yet. */
-	for (int i = 0; r == -EBUSY && i < BUSY_LOOKS; i++) {
+	for (int i = 0; r == -EBUSY && !is_gone(mountpoint) && i < BUSY_LOOKS; i++) {
 		if (users_find(mountpoint, -1, &user))
 			return log_error(log, r, "%s: in use by process %d (%s): %s", mountpoint, (int)user.pid,
 			                 user.name, user.path);
@@ -175,6 +183,8 @@ int mounts_unmount(const char *mountpoint, bool detach, const struct log *log)
 	}
 	if (r == -ENOENT && geteuid() != 0)
 		return log_error(log, r, "fusermount3: not found: install the package fuse3");
+	if (r < 0 && is_gone(mountpoint))
+		return log_error(log, -ENOENT, "%s: nothing of umlfs is mounted there", mountpoint);
 	if (r < 0)
 		return log_errno(log, r, "%s: cannot be unmounted", mountpoint);
 	return 0;
@@ -230,23 +240,48 @@ static int open_lock(const char *session)
 	return fd < 0 ? -errno : fd;
 }
 
-/* A pidfd of the daemon that has written its number into the lock, -1 when that tells nothing. */
-static int open_daemon(int lock)
+/* The daemon that has written its number into the lock; pidfd -1 when that tells nothing. */
+struct daemon {
+	pid_t pid;
+	int pidfd;
+};
+
+static pid_t read_pid(int lock)
 {
 	char text[24] = "";
 
-	if (pread(lock, text, sizeof(text) - 1, 0) <= 0)
-		return -1;
-	return (int)syscall(SYS_pidfd_open, (pid_t)strtol(text, NULL, 10), 0);
+	return pread(lock, text, sizeof(text) - 1, 0) > 0 ? (pid_t)strtol(text, NULL, 10) : 0;
 }
 
-/* For a while only: the number may be one of another PID namespace. */
-static void wait_for_exit(int daemon)
+static struct daemon open_daemon(int lock)
 {
-	struct pollfd fd = {.fd = daemon, .events = POLLIN};
+	pid_t pid = read_pid(lock);
 
-	if (daemon >= 0)
-		poll(&fd, 1, SETTLE_MS);
+	return (struct daemon){.pid = pid, .pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1};
+}
+
+static bool has_ended(const struct daemon *daemon, int ms)
+{
+	struct pollfd fd = {.fd = daemon->pidfd, .events = POLLIN};
+
+	return poll(&fd, 1, ms) > 0;
+}
+
+/*
+ * Returns when the daemon has ended. Where its number is one of another PID namespace, and may be another process here: when nobody
+ * has the lock, or the next one.
+ */
+static void wait_for_end(const struct daemon *daemon, int lock)
+{
+	while (!has_ended(daemon, END_MS)) {
+		if (read_pid(lock) != daemon->pid)
+			return;
+		if (flock(lock, LOCK_EX | LOCK_NB) == 0) {
+			if (daemon->pidfd >= 0)
+				has_ended(daemon, SETTLE_MS);
+			return;
+		}
+	}
 }
 
 bool mounts_means_dead(int error)
@@ -269,7 +304,8 @@ int mounts_end(const char *what, const struct log *log)
 {
 	cleanup_free char *session = NULL;
 	cleanup_free char *mountpoint = NULL;
-	cleanup_fd int lock = -1, daemon = -1;
+	cleanup_fd int lock = -1;
+	struct daemon daemon = {.pidfd = -1};
 	bool dead;
 	int r = resolve(what, &session, &mountpoint);
 
@@ -282,14 +318,12 @@ int mounts_end(const char *what, const struct log *log)
 	if (!dead)
 		daemon = open_daemon(lock);
 	r = mounts_unmount(mountpoint, dead, log);
-	if (r < 0)
-		return r;
-	if (dead)
+	if (r == 0 && dead)
 		log_note(log, "%s: its daemon was dead: detached", mountpoint);
-	else if (flock(lock, LOCK_EX) < 0)
-		return log_errno(log, -errno, "%s/lock", session);
-	wait_for_exit(daemon);
-	return 0;
+	else if (r == 0)
+		wait_for_end(&daemon, lock);
+	close_fd(daemon.pidfd);
+	return r;
 }
 
 void mounts_settle(const char *session)
@@ -297,10 +331,17 @@ void mounts_settle(const char *session)
 	cleanup_free char *path = realpath(session, NULL);
 	cleanup_free char *mountpoint = NULL;
 	cleanup_fd int lock = path ? open_lock(path) : -1;
-	cleanup_fd int daemon = -1;
+	struct daemon daemon;
 
 	if (lock < 0 || mounts_find_session(path, &mountpoint) != -ENOENT || flock(lock, LOCK_EX | LOCK_NB) == 0)
 		return;
 	daemon = open_daemon(lock);
-	wait_for_exit(daemon);
+	if (daemon.pidfd < 0)
+		return;
+	/* It may also be one that has not mounted yet. */
+	for (int ms = 0; ms < SETTLE_MS && !has_ended(&daemon, BUSY_MS); ms += BUSY_MS) {
+		if (mounts_find_session(path, &mountpoint) != -ENOENT)
+			break;
+	}
+	close_fd(daemon.pidfd);
 }

@@ -307,8 +307,9 @@ static int start(struct server *s)
 	control.device = s->device;
 	control.epoll = s->epoll;
 	r = serve_control_new(&control, &s->control);
-	if (r == 0)
-		r = watch(s, fuse_session_fd(s->fuse));
+	if (r < 0)
+		return log_errno(&s->log, r, "%s/control", o->session);
+	r = watch(s, fuse_session_fd(s->fuse));
 	if (r == 0)
 		r = watch(s, s->signals);
 	if (r == 0)
@@ -325,7 +326,7 @@ static int start(struct server *s)
 		r = watch(s, fuse_ops_fd(s->ops));
 	if (r == 0 && o->opened)
 		o->opened(o->ready_arg);
-	return r < 0 ? log_errno(&s->log, r, "%s/control", o->session) : 0;
+	return r < 0 ? log_errno(&s->log, r, "%s", o->session) : 0;
 }
 
 /* Answers requests until there are none, or others may want to be heard. */

@@ -7,11 +7,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@
 enum {
 	TRIES = 2000,
 	TRY_NS = 1000000,
+	END_MS = 100,    /* for a holder that may be ending, or is a command that is soon done */
 	TEXT_BYTES = 24, /* of the file */
 };
 
@@ -42,12 +44,19 @@ static void write_pid(int fd)
 	io_write_all(fd, text, strlen(text), 0);
 }
 
-/* Its program may still be mounting for it, or another one has just got the lock and will say so. */
-static bool is_dead(const char *text)
+/*
+ * False when it has the lock for longer. Else it has ended: its program may still be mounting for it, or another one has just got
+ * the lock and will say so.
+ */
+static bool has_ended(const char *text)
 {
 	pid_t pid = (pid_t)strtol(text, NULL, 10);
+	cleanup_fd int fd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	struct pollfd end = {.fd = fd, .events = POLLIN};
 
-	return pid <= 0 || (kill(pid, 0) < 0 && errno == ESRCH);
+	if (fd < 0)
+		return pid <= 0 || errno == ESRCH;
+	return poll(&end, 1, END_MS) > 0;
 }
 
 /* 0, -EWOULDBLOCK when it is that of the process `pid`, or -EBUSY when it is shared by commands that only look. */
@@ -62,7 +71,7 @@ static int lock_or_wait(int fd, int how, char pid[TEXT_BYTES])
 		/* Shared now; or nobody has it any more, and then it can be had. */
 		if (flock(fd, LOCK_SH | LOCK_NB) == 0)
 			return flock(fd, how | LOCK_NB) == 0 ? 0 : -EBUSY;
-		if (i == TRIES || !is_dead(pid))
+		if (i == TRIES || !has_ended(pid))
 			return -EWOULDBLOCK;
 		nanosleep(&pause, NULL);
 	}

@@ -11,7 +11,8 @@
 
 /*
  * Locks it; *out is the descriptor that holds the lock until it is closed, and stays as it is when there is no such file and
- * the caller only looks. Waits, but not for ever, for what a dead holder has left running. -EBUSY when another has it: the
- * error, which is written to log, names its pid; -EUCLEAN when it is no regular file.
+ * the caller only looks. Waits for a moment for a holder that may be ending, and longer, but not for ever, for what a dead one has
+ * left running. Errors are written to log: -EBUSY when another has it (the message names its pid, unless it only looks); -EUCLEAN
+ * when it is no regular file; -errno of open(2) and flock(2).
  */
 int store_lock(const struct session *s, bool look, int *out, const struct log *log);

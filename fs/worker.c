@@ -1,7 +1,7 @@
 /*
  * worker: owns one thread and two queues under one lock.
- * Invariant: a job is in one queue or with the thread, never in two places.
- * Called by serve.
+ * Invariant: a job is in one queue or with one thread, never in two places.
+ * Called by serve_control and fuse_ops.
  */
 #include "worker.h"
 

@@ -11,6 +11,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -125,6 +126,18 @@ int execv(const char *path, char *const argv[])
 	int (*real)(const char *, char *const[]) = (int (*)(const char *, char *const[]))dlsym(RTLD_NEXT, "execv");
 
 	return real(*mounter && access(mounter, X_OK) == 0 ? mounter : path, argv);
+}
+
+/* In place of execv() from libfuse 3.17 on. */
+int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
+                const posix_spawnattr_t *attributes, char *const argv[], char *const env[])
+{
+	int (*real)(pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *, char *const[],
+	            char *const[]) =
+		(int (*)(pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *,
+	                 char *const[], char *const[]))dlsym(RTLD_NEXT, "posix_spawn");
+
+	return real(pid, *mounter && access(mounter, X_OK) == 0 ? mounter : path, actions, attributes, argv, env);
 }
 
 int fdatasync(int fd)

@@ -92,7 +92,7 @@ def everything():
 @pytest.fixture
 def site(everything):
     """Checks that nothing is left, and sees to it in any case."""
-    assert everything.left() == []
+    assert not everything.left(), everything.left()
     yield everything
     left = everything.left()
     for pid, words in everything.processes():
@@ -101,7 +101,7 @@ def site(everything):
     everything.place._end_mounts()
     for name in os.listdir(everything.tmp):
         umlfs_cli.remove_tree(f'{everything.tmp}/{name}')
-    assert left == []
+    assert not left, left
 
 
 def one_line(result, status=125):

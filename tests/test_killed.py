@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import select
 import signal
 import subprocess
 import time
@@ -83,6 +84,8 @@ exec fusermount3 "$@"
 @pytest.fixture
 def held_mounter(place):
     """Of a daemon with this environment: fusermount3 tells its pid, then waits for a line. Both as descriptors."""
+    if 'UMLFS_HOLD_CALLS' not in os.environ:
+        pytest.skip('UMLFS_HOLD_CALLS is not set; meson test sets it')
     directory = place / 'hold'
     with contextlib.ExitStack() as stack:
         place.do(os.mkdir, directory)
@@ -105,19 +108,46 @@ def test_a_mount_waits_for_what_mounts_for_a_killed_daemon(place, base, held_mou
     session = place / 'session'
     first = place.start('mount', '-f', base, session, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
+        assert select.select([held], [], [], PATIENCE)[0]
         assert f'{session}/lock' in opened_by([int(os.read(held, 20))])
         kill_and_wait(first.pid)
     finally:
         first.kill()
         first.wait()
     with place.start('mount', base, session, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as second:
-        while f'{session}/lock' not in opened_by(processes_of(session)) and second.poll() is None:
+        # By its daemon: the command itself looks at the lock, too.
+        while f'{session}/lock' not in opened_by({*processes_of(session)} - {second.pid}) and second.poll() is None:
             pass
         os.write(go, b'\n')
         stdout, stderr = second.communicate(timeout=PATIENCE)
     assert (second.returncode, stdout) == (0, os.fsencode(f'{session}/rootfs\n')), stderr
     assert len(mounts_below(place.path)) == 1
     assert place.do(read_file, f'{session}/rootfs/etc/hostname') == b'guest\n'
+
+
+@pytest.mark.parametrize('user', ['ordinary'], indirect=True)
+def test_of_two_mounts_at_once_the_second_hears_of_the_first(place, base, held_mounter):
+    """The session is locked, and nothing is mounted yet."""
+    (held, go), env = held_mounter
+    session = place / 'session'
+    with place.start('mount', base, session, env=env, stdout=subprocess.DEVNULL) as first:
+        assert select.select([held], [], [], PATIENCE)[0]
+        with place.start('mount', base, session, stderr=subprocess.PIPE) as second:
+            while f'{session}/lock' not in opened_by([second.pid]) and second.poll() is None:
+                pass
+            os.write(go, b'\n')
+            assert first.wait(PATIENCE) == 0
+            said = second.communicate(timeout=5)[1].decode()
+    assert second.returncode == 1 and re.fullmatch(rf'umlfs: {session}: mounted already by process \d+: [^\n]+\n', said), said
+
+
+def test_a_session_can_be_mounted_while_its_killed_daemon_ends(place, base):
+    mounted = place.mount(base)
+    for _ in range(20):
+        os.kill(mounted.pid, signal.SIGKILL)
+        result = run('mount', base, mounted.session, user=place.user)
+        assert (result.status, result.stdout) == (0, f'{mounted.path}\n'), result
+        mounted = Mount(place, mounted.session, mounted.path)
 
 
 def opened_by(pids):

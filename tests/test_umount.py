@@ -1,6 +1,9 @@
 """`umlfs umount` and signals end a mount and its daemon, and keep what was changed; what is in use stays mounted."""
 
+import concurrent.futures
+import fcntl
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -117,3 +120,46 @@ def test_umount_of_what_stays_in_use_by_nobody_says_so(place):
     with ours, theirs:
         assert place.refused('umount', mounted.session) == f'{mounted}: cannot be unmounted: Device or resource busy'
     mounted.umount()
+
+
+def test_umount_does_not_wait_for_who_has_the_session_next(place, base):
+    """Somebody is in line for the lock before it."""
+    mounted = place.mount(base)
+    with open(f'{mounted.session}/lock', 'rb') as lock, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        next_one = pool.submit(fcntl.flock, lock, fcntl.LOCK_EX)
+        while f'-> FLOCK  ADVISORY  WRITE {os.getpid()} ' not in pathlib.Path('/proc/locks').read_text():
+            assert not next_one.done()
+        mounted.umount()
+        next_one.result(PATIENCE)
+
+
+def at_once(place, *commands):
+    """(status, lines on standard error) of each."""
+    started = [place.start(*words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for words in commands]
+    said = [process.communicate(timeout=PATIENCE)[1].decode() for process in started]
+    return list(zip([process.returncode for process in started], said))
+
+
+def test_two_umounts_at_once_end_one_mount(place, base):
+    for _ in range(20):
+        mounted = place.mount(base)
+        ended = at_once(place, ['umount', mounted.session], ['umount', mounted.session])
+        assert (0, '') in ended, ended
+        for status, said in ended:
+            assert status == 0 or re.fullmatch(r'umlfs: [^\n]+: nothing of umlfs is mounted there\n', said), ended
+        assert mounts_below(place.path) == []
+
+
+def test_a_mount_that_is_unmounted_at_once_says_so(place, base):
+    for _ in range(20):
+        session = place / 'session'
+        with place.start('mount', base, session, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as mounting:
+            while run('umount', session, user=place.user).status != 0 and mounting.poll() is None:
+                pass
+            stdout, stderr = mounting.communicate(timeout=PATIENCE)
+        if mounting.returncode == 0:
+            assert stdout == os.fsencode(f'{session}/rootfs\n')
+            run('umount', session, user=place.user)
+        else:
+            assert stderr == os.fsencode(f'umlfs: {session}: unmounted before it answered\n')
+        assert mounts_below(place.path) == []

@@ -351,29 +351,32 @@ def test_writes_for_which_there_is_no_room_to_wait_are_done_at_once(held):
     assert {whole(held.path(f'fresh-{number}')) for number in range(20)} == {b'new'}
 
 
-@pytest.mark.parametrize('name', ['file', 'large'], ids=['whole', 'in parts'])
-def test_a_snapshot_while_an_fsync_waits(held, name):
-    """What was told to be on disk lies below then."""
+@pytest.fixture(params=['file', 'large'], ids=['whole', 'in parts'])
+def syncing(held, request):
+    """(name, future) of a file that was written and waits for its fsync."""
     held.hold('syncs')
-    syncing = held.begin(write_and_sync, held.path(name), NEW)
+    future = held.begin(write_and_sync, held.path(request.param), NEW)
     held.expect(b's')
+    return request.param, future
+
+
+def test_a_snapshot_while_an_fsync_waits(held, syncing):
+    """What was told to be on disk lies below then."""
+    name, future = syncing
     take_snapshot(held)
     held.let_go()
-    syncing.result(PATIENCE)
+    future.result(PATIENCE)
     write(held.path(name), b'later')
     held.place.run('reset', held.mount.session, 'taken')
     assert read(held.path(name)) == NEW
 
 
-@pytest.mark.parametrize('name', ['file', 'large'], ids=['whole', 'in parts'])
-def test_an_unmount_waits_for_what_was_asked(held, name):
-    held.hold('syncs')
-    syncing = held.begin(write_and_sync, held.path(name), NEW)
-    held.expect(b's')
+def test_an_unmount_waits_for_what_was_asked(held, syncing):
+    name, future = syncing
     end_loop(held)
-    assert not syncing.done()
+    assert not future.done()
     held.let_go()
-    syncing.result(PATIENCE)
+    future.result(PATIENCE)
     assert wait_pid(held.pid)
     again = held.place.mount(held.place / 'base', options='posix')
     assert read(f'{again}/{name}') == NEW

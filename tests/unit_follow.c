@@ -76,6 +76,7 @@ struct seen {
 	unsigned int turns[2], passes;
 	pid_t client;
 	bool reads; /* other threads do, all the time */
+	int64_t patience;
 	bool passed;
 };
 
@@ -93,6 +94,7 @@ static enum twin_next follow_client(void *arg, bool gives_way)
 		seen->turns[gives_way]++;
 		looks += f.looked != looked;
 	}
+	seen->patience = f.patience;
 	sched_getaffinity(0, sizeof(seen->cpus), &seen->cpus);
 	return TWIN_END;
 }
@@ -168,12 +170,16 @@ static void a_plain_thread_has_patience(void **state)
 	assert_int_equal(follow_turn(&f, getpid(), 0), CPU_COUNT(&f.allowed) > 1);
 }
 
+/* It has not starved, so the next one is not kept waiting for longer. */
 static void a_thread_that_gives_way_is_replaced_where_others_read(void **state)
 {
 	struct seen seen = {.client = getpid(), .reads = true};
+	struct follow fresh;
 
+	follow_init(&fresh);
 	twin_run(follow_client, &seen);
 	assert_true(seen.passed);
+	assert_int_equal(seen.patience, fresh.patience);
 }
 
 static void a_plain_thread_stays_while_others_read(void **state)

@@ -88,21 +88,36 @@ static bool is_of_guest(pid_t pid, pid_t kernel, const char *dir)
 	return len == (ssize_t)strlen(dir) && memcmp(path, dir, (size_t)len) == 0 && getpgid(pid) == kernel;
 }
 
-/* Returns when the process has ended. */
-static void end_process(pid_t pid)
+/* Returns when the process has ended; false when it goes on. */
+static bool end_process(int pidfd)
 {
-	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	struct pollfd fd = {.fd = pidfd, .events = POLLIN};
 
-	if (pidfd < 0)
-		return;
-	if (syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) == 0)
-		poll(&fd, 1, END_MS);
-	close(pidfd);
+	if (pidfd < 0 || (syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH))
+		return false;
+	return poll(&fd, 1, END_MS) > 0;
+}
+
+/* Opened before it is looked at, so that it is no later process of this number that ends. */
+static void clean_process(struct clean *c, pid_t pid, pid_t kernel, const char *dir)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	if (is_of_guest(pid, kernel, dir)) {
+		if (c->dry_run || end_process(pidfd)) {
+			printf("%d: process of a killed run's guest\n", (int)pid);
+		} else {
+			log_error(&cmd_log, 0, "%d: process of a killed run's guest: cannot be ended: kill it",
+			          (int)pid);
+			c->failed++;
+		}
+	}
+	if (pidfd >= 0)
+		close(pidfd);
 }
 
 /* A kernel that is killed leaves helpers, and the process of the guest that it let run just then. */
-static void clean_guest(const struct clean *c, const char *dir)
+static void clean_guest(struct clean *c, const char *dir)
 {
 	pid_t kernel = kernel_in(dir);
 	DIR *all = kernel ? opendir("/proc") : NULL;
@@ -111,11 +126,8 @@ static void clean_guest(const struct clean *c, const char *dir)
 	while (all && (entry = readdir(all))) {
 		pid_t pid = atoi(entry->d_name);
 
-		if (pid <= 0 || !is_of_guest(pid, kernel, dir))
-			continue;
-		if (!c->dry_run)
-			end_process(pid);
-		printf("%d: process of a killed run's guest\n", (int)pid);
+		if (pid > 0)
+			clean_process(c, pid, kernel, dir);
 	}
 	if (all)
 		closedir(all);

@@ -230,6 +230,8 @@ static int wait_for_mount(const struct mount_flags *flags, int fd, pid_t pid)
 	waitpid(pid, &status, 0);
 	if (WIFSIGNALED(status) && n == 0)
 		log_error(&cmd_log, 0, "%s: the daemon died of signal %d", flags->serve.session, WTERMSIG(status));
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_DONE)
+		log_error(&cmd_log, 0, "%s: unmounted before it answered", flags->serve.session);
 	return EXIT_FAILED;
 }
 
