@@ -136,8 +136,8 @@ static enum twin_next starve(void *arg, bool gives_way)
 	if (!gives_way)
 		return TWIN_END;
 	follow_init(&f);
-	stay_on(last_cpu());
 	follow_start(&f, true);
+	stay_on(last_cpu()); /* follow_start() lets it go anywhere */
 	for (int looks = 0; looks < TURNS && !seen->passed;) {
 		int64_t looked = f.looked;
 
@@ -156,6 +156,18 @@ static void a_thread_that_starves_is_replaced(void **state)
 	twin_run(starve, &seen);
 	end(busy);
 	assert_true(seen.passed);
+}
+
+static void a_thread_that_takes_over_is_bound_to_no_cpu(void **state)
+{
+	struct follow f;
+	cpu_set_t now;
+
+	follow_init(&f);
+	stay_on(last_cpu());
+	follow_start(&f, true);
+	assert_int_equal(sched_getaffinity(0, sizeof(now), &now), 0);
+	assert_true(CPU_EQUAL(&now, &f.allowed));
 }
 
 static void a_plain_thread_has_patience(void **state)
@@ -226,6 +238,7 @@ int main(void)
 		cmocka_unit_test(a_client_that_is_nowhere_moves_nobody),
 		cmocka_unit_test(looks_are_rare),
 		cmocka_unit_test(a_thread_that_starves_is_replaced),
+		cmocka_unit_test(a_thread_that_takes_over_is_bound_to_no_cpu),
 		cmocka_unit_test(a_plain_thread_has_patience),
 		cmocka_unit_test(a_thread_that_gives_way_is_replaced_where_others_read),
 		cmocka_unit_test(a_plain_thread_stays_while_others_read),
