@@ -6,6 +6,7 @@
 #include "crash.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/socket.h>
@@ -28,12 +29,22 @@ static void restore(void)
 		sigaction(numbers[i], &before[i], NULL);
 }
 
+/* A thread that shares no descriptors with the others cannot let go of them: the first one does it, and the signal ends both. */
+static void leave_to_first_thread(int number)
+{
+	tgkill(getpid(), getpid(), number);
+	for (;;)
+		pause();
+}
+
 /*
  * The device's number must stay taken: other threads go on for a moment. A fault comes again when this returns; what somebody sent
  * does not.
  */
 static void let_go(int number, siginfo_t *info, void *context)
 {
+	if (fcntl(silent[0], F_GETFD) < 0 && gettid() != getpid())
+		leave_to_first_thread(number);
 	restore();
 	unmounter_alarm(unmounter_fd);
 	dup2(silent[0], device_fd);

@@ -5,6 +5,7 @@ is killed. The same operations, done to an ordinary directory, give the tree to 
 be there or not. UMLFS_SURVIVAL_KILLS and UMLFS_SURVIVAL_SEED choose how often and from where.
 """
 
+import ctypes
 import errno
 import itertools
 import json
@@ -19,7 +20,7 @@ import time
 
 import pytest
 
-from umlfs_cli import PATIENCE, USERS, Place, differences, dump, identity, ids, kill_and_wait, run, write_archive
+from umlfs_cli import PATIENCE, USERS, Place, differences, dump, identity, ids, kill_and_wait, run, wait_pid, write_archive
 
 KILLS = int(os.environ.get('UMLFS_SURVIVAL_KILLS', '40'))     # of all tests together
 SEED = int(os.environ.get('UMLFS_SURVIVAL_SEED', '1'))
@@ -396,8 +397,24 @@ def make_files(directory, prefix):
         os.mknod(f'{directory}/{prefix}{number}')
 
 
-@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGABRT], ids=['killed', 'dumping core'])
-def test_nobody_waits_for_a_daemon_that_dies_while_it_tells_the_kernel_of_a_reset(place, number):
+def kill(pid, seed):
+    kill_and_wait(pid)
+
+
+def abort(pid, seed):
+    kill_and_wait(pid, signal.SIGABRT)
+
+
+def abort_apart(pid, seed):
+    """In a thread that shares no descriptors with the others: it has two."""
+    apart = [int(tid) for tid in os.listdir(f'/proc/{pid}/task') if len(os.listdir(f'/proc/{pid}/task/{tid}/fd')) == 2]
+    assert len(apart) == 2
+    assert ctypes.CDLL(None).tgkill(pid, apart[seed % 2], signal.SIGABRT) == 0
+    assert wait_pid(pid), f'process {pid} does not end'
+
+
+@pytest.mark.parametrize('end', [kill, abort, abort_apart], ids=['killed', 'dumping core', 'dumping core in a thread apart'])
+def test_nobody_waits_for_a_daemon_that_dies_while_it_tells_the_kernel_of_a_reset(place, end):
     """Clients hold the directory's lock nearly all the time, and so what tells the kernel waits for it when the signal comes.
 
     Before a core is dumped the kernel waits for all threads, with the daemon's descriptors open.
@@ -414,7 +431,7 @@ def test_nobody_waits_for_a_daemon_that_dies_while_it_tells_the_kernel_of_a_rese
                                       **identity(place.user)) for number in range(2)]
         processes.append(place.start('reset', mounted.session, stderr=subprocess.DEVNULL))
         kill_after(processes[-1], random.Random(seed).random() * 0.03)
-        kill_and_wait(pid, number)
+        end(pid, seed)
         for process in processes:
             process.wait(PATIENCE)
         place.run('umount', mounted.session)
