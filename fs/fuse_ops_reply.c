@@ -54,7 +54,12 @@ uint64_t fuse_ops_readings(const struct fuse_ops *ops)
 
 bool fuse_ops_made_room(struct fuse_ops *ops, ssize_t r)
 {
-	return r == -ENOSPC && ops->options.relieve(ops->options.relieve_arg, INT64_MAX) > 0;
+	bool heard;
+
+	if (r != -ENOSPC && r != -EDQUOT)
+		return false;
+	heard = ops->options.relieve(ops->options.relieve_arg, INT64_MAX) > 0;
+	return tree_finish_removals(ops->tree) || heard;
 }
 
 void fuse_ops_reply_status(fuse_req_t req, int r)

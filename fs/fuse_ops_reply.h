@@ -99,7 +99,8 @@ void fuse_ops_sync(fuse_req_t req, struct fuse_ops *ops, fuse_ino_t ino);
 struct fuse_ops *fuse_ops_begin(fuse_req_t req, enum fuse_ops_kind kind);
 
 /*
- * True when it is worth trying again: there was no room, and other requests have been answered since. Once is enough, and more
+ * True when it is worth trying again: there was no room, and since then other requests have been answered,
+ * or content is off the disk that nobody reached any more. Once is enough, and more
  * could go on for ever: what was freed before the request came has been heard then.
  */
 bool fuse_ops_made_room(struct fuse_ops *ops, ssize_t r);

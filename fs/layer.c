@@ -233,10 +233,11 @@ void layer_count(struct layer *l, const struct layer_inode *inode, int sign)
 		l->made += sign;
 }
 
-void layer_forget(struct layer *l, uint64_t ino)
+bool layer_forget(struct layer *l, uint64_t ino)
 {
 	struct layer_inode *inode = layer_own_inode(l, ino);
 	struct layer_dir *dir = layer_own_dir(l, ino);
+	bool leaves;
 
 	for (size_t i = 0; dir && i < dir->n; i++) {
 		struct layer_entry *entry = dir->slots[i].entry;
@@ -254,15 +255,15 @@ void layer_forget(struct layer *l, uint64_t ino)
 		free_dir(&dir->node, NULL);
 	}
 	if (!inode)
-		return;
+		return false;
 	layer_count(l, inode, -1);
 	l->n_unsettled -= layer_unsettled(inode);
 	l->recent[ino % LAYER_RECENT] = NULL;
-	if (!l->sealed && layer_has_content(l, &inode->attr))
-		content_remove(l->layersfd, l->id, ino);
+	leaves = !l->sealed && layer_has_content(l, &inode->attr);
 	map_remove(&l->inodes, &inode->node);
 	empty_inode(&inode->node, NULL);
 	pool_put(&l->pool, inode, sizeof(*inode));
+	return leaves;
 }
 
 void layer_wrote(struct layer *l, uint64_t ino, uint64_t size, struct timespec mtime, struct timespec ctime)

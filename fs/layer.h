@@ -171,10 +171,10 @@ static inline bool layer_unsettled(const struct layer_inode *inode)
 void layer_count(struct layer *l, const struct layer_inode *inode, int sign);
 
 /*
- * Forgets an inode without names, its names if it was a directory, and its content file. Memory and disk
- * only: no change of state.
+ * Forgets an inode without names, and its names if it was a directory. Memory only: no change of state. True when it leaves a
+ * content file, which the caller removes.
  */
-void layer_forget(struct layer *l, uint64_t ino);
+bool layer_forget(struct layer *l, uint64_t ino);
 
 /*
  * A dirty inode's content was written at this time and is so long now. Memory only: if the process dies, the

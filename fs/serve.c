@@ -27,6 +27,7 @@
 #include "fuse_ops.h"
 #include "mountpoint.h"
 #include "request.h"
+#include "serve_args.h"
 #include "serve_control.h"
 #include "tree.h"
 #include "twin.h"
@@ -36,6 +37,7 @@ enum {
 	FILES_MAX = 256,                   /* content descriptors kept open */
 	FILES_SPARE = 64 + FUSE_OPS_FILES, /* left for everything else when the limit is low */
 	REQUESTS_AT_ONCE = 64,             /* FUSE requests before the loop looks at anything else */
+	REMOVALS_MS = 10,                  /* without a request, and removals are not gathered any longer */
 	EVENTS = 16,
 };
 
@@ -86,48 +88,6 @@ static void agreed(void *arg)
 	struct server *s = arg;
 
 	s->agreed = true;
-}
-
-/* Adds "-o name=value" with what separates options escaped. */
-static int add_value(struct fuse_args *args, const char *name, const char *value)
-{
-	cleanup_free char *option = malloc(strlen(name) + 2 * strlen(value) + 2);
-	char *to;
-
-	if (!option)
-		return -ENOMEM;
-	to = stpcpy(option, name);
-	for (; *value; value++) {
-		if (*value == ',' || *value == '\\')
-			*to++ = '\\';
-		*to++ = *value;
-	}
-	*to = '\0';
-	return fuse_opt_add_arg(args, "-o") < 0 || fuse_opt_add_arg(args, option) < 0 ? -ENOMEM : 0;
-}
-
-static int make_args(const struct server *s, struct fuse_args *args)
-{
-	const struct serve_options *o = s->options;
-	int r = fuse_opt_add_arg(args, "umlfs") < 0 ? -ENOMEM : 0;
-
-	if (r == 0)
-		r = add_value(args, "fsname=", s->store->path);
-	if (r == 0)
-		r = add_value(args, "subtype=", "umlfs");
-	if (r == 0 && (o->allow_other || (o->posix && geteuid() == 0)))
-		r = add_value(args, "allow_other", "");
-	if (r == 0 && o->posix)
-		r = add_value(args, "default_permissions", "");
-	if (r == 0 && o->read_only)
-		r = add_value(args, "ro", "");
-	if (r == 0 && o->posix && geteuid() == 0)
-		r = add_value(args, o->nodev ? "nodev" : "dev", "");
-	if (r == 0 && o->posix && geteuid() == 0)
-		r = add_value(args, o->nosuid ? "nosuid" : "suid", "");
-	if (r == 0 && o->noexec)
-		r = add_value(args, "noexec", "");
-	return r;
 }
 
 /* Mounts; what libfuse and fusermount3 have to say about a failure goes to `why`, in one line, not to standard error. */
@@ -186,7 +146,7 @@ static int mount_fuse(struct server *s)
 	int r = fuse_ops_new(&s->tree, &options, agreed, s, &s->ops);
 
 	if (r == 0)
-		r = make_args(s, &args);
+		r = serve_args(s->options, s->store->path, &args);
 	if (r == 0) {
 		s->fuse = fuse_ops_session(s->ops, &args);
 		r = s->fuse ? 0 : -EINVAL;
@@ -319,6 +279,10 @@ static int start(struct server *s)
 		r = serve_control_start(s->control);
 	}
 	if (r == 0)
+		r = removals_new(s->store->session.layersfd, &s->store->session.removals);
+	if (r == 0)
+		r = watch(s, removals_fd(s->store->session.removals));
+	if (r == 0)
 		r = crash_prepare(fuse_session_fd(s->fuse), s->unmounter.fd);
 	if (r == 0)
 		r = fuse_ops_start(s->ops);
@@ -380,12 +344,25 @@ static void serve_event(struct server *s, int fd)
 		serve_fuse(s);
 	else if (fd == fuse_ops_fd(s->ops))
 		fuse_ops_ready(s->ops);
+	else if (fd == removals_fd(s->store->session.removals))
+		removals_ready(s->store->session.removals);
 	else if (fd == s->signals)
 		stop_by_signal(s);
 	else if (fd == s->unmounter.fd)
 		unmounter_ended(s);
 	else
 		serve_control_ready(s->control, fd);
+}
+
+/* Waits until something is to be done, which without an event are the removals. How many events. */
+static int wait_for_events(struct server *s, struct epoll_event events[EVENTS])
+{
+	struct removals *removals = s->store->session.removals;
+	int n = epoll_wait(s->epoll, events, EVENTS, removals_gathering(removals) ? REMOVALS_MS : -1);
+
+	if (n == 0)
+		removals_push(removals);
+	return n;
 }
 
 static enum twin_next loop(void *arg, bool gives_way)
@@ -400,7 +377,7 @@ static enum twin_next loop(void *arg, bool gives_way)
 
 		if (s->pass)
 			return gives_way ? TWIN_PLAIN : TWIN_GIVING_WAY;
-		n = epoll_wait(s->epoll, events, EVENTS, -1);
+		n = wait_for_events(s, events);
 		if (n < 0 && errno != EINTR) {
 			s->result = log_errno(&s->log, -errno, "%s", s->options->session);
 			return TWIN_END;
@@ -452,6 +429,8 @@ static int finish(struct server *s, bool started)
 	unmount(s);
 	serve_control_free(s->control);
 	if (s->store) {
+		removals_free(s->store->session.removals);
+		s->store->session.removals = NULL;
 		if (s->store->loaded && !s->options->throw_away)
 			r = session_sync(&s->store->session);
 		if (r < 0)

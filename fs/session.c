@@ -87,6 +87,8 @@ int session_apply(struct session *s)
 	if (s->record.frees && owed < top->owed)
 		owed = 0; /* this is what it was kept for */
 	r = journal_append(top->journal, s->next_serial, s->record.bytes, s->record.len, s->record.frees, owed);
+	if (r == -ENOSPC && session_finish_removals(s))
+		r = journal_append(top->journal, s->next_serial, s->record.bytes, s->record.len, s->record.frees, owed);
 	if (r == 0)
 		layer_commit(top, changes, (unsigned int)n, s->next_serial++);
 	layer_discard(top, changes, (unsigned int)n);
@@ -199,6 +201,12 @@ static void expect_inodes(struct layer *l)
 	map_reserve(&l->inodes, n < EXPECTED_MAX ? (size_t)n : EXPECTED_MAX);
 }
 
+static void forget(struct session *s, struct layer *l, uint64_t ino)
+{
+	if (layer_forget(l, ino) && !(s->removals && removals_add(s->removals, l->id, ino)))
+		content_remove(s->layersfd, l->id, ino);
+}
+
 static int replay_layer(struct session *s, struct stack *stack, uint64_t sealed)
 {
 	struct layer *l = stack_top(stack);
@@ -219,7 +227,7 @@ static int replay_layer(struct session *s, struct stack *stack, uint64_t sealed)
 		r = recover_dirty(s, l, after.dirty[i]);
 	/* A sealed layer's inodes without names stay: a layer above may change or link one that was open at the time. */
 	for (size_t i = 0; r == 0 && !l->sealed && s->purpose == SESSION_SERVE && i < after.n_dead; i++)
-		layer_forget(l, after.dead[i]);
+		forget(s, l, after.dead[i]);
 	free(after.dead);
 	free(after.dirty);
 	if (sealed)
@@ -390,7 +398,12 @@ void session_forget(struct session *s, uint64_t ino)
 	handles_drop(s->handles, top->id, ino);
 	handles_drop(s->handles, CONTENT_BASE, ino);
 	session_remove_dirty(s, ino);
-	layer_forget(top, ino);
+	forget(s, top, ino);
+}
+
+bool session_finish_removals(struct session *s)
+{
+	return s->removals && removals_wait(s->removals);
 }
 
 void session_look_back(struct session *s)
@@ -406,6 +419,7 @@ int session_sync(struct session *s)
 	uint64_t nr = commit_made(&s->commit);
 	int r = session_settle(s);
 
+	session_finish_removals(s); /* after this nobody sweeps */
 	if (r == 0 && syncfs(s->dirfd) < 0)
 		r = -errno;
 	if (r < 0)

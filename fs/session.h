@@ -10,6 +10,7 @@
 #include "handles.h"
 #include "manifest.h"
 #include "quota.h"
+#include "removals.h"
 
 enum { SESSION_DIRTY_MAX = 120 }; /* files whose run of writes is not closed by a record yet */
 
@@ -42,6 +43,7 @@ struct session {
 	struct stack stack;
 	struct handles *handles;
 	struct quota quota;
+	struct removals *removals; /* NULL: content goes at once, and not on another thread. Borrowed */
 	struct session_copying copying;
 	uint64_t next_ino, next_serial;
 	uint64_t dirty[SESSION_DIRTY_MAX];
@@ -153,8 +155,11 @@ void session_remove_dirty(struct session *s, uint64_t ino);
 /* Closes the run of one inode, before its times are set. */
 int session_settle_inode(struct session *s, uint64_t ino);
 
-/* An inode without names that nobody has open: frees what it holds. */
+/* An inode without names that nobody has open: frees what it holds, its content file soon after. */
 void session_forget(struct session *s, uint64_t ino);
+
+/* The content of all that was forgotten is off the disk when this returns. True: some of it was not before. */
+bool session_finish_removals(struct session *s);
 
 /* Everything acknowledged is on disk when this returns 0. */
 int session_sync(struct session *s);

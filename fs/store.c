@@ -373,7 +373,11 @@ void store_close(struct store *store)
 
 int store_commit(struct store *store, struct manifest *m, bool seals)
 {
-	int r = commit_manifest(&store->session.commit, store->session.dirfd, m, seals);
+	int r;
+
+	session_finish_removals(
+		&store->session); /* a layer that is sealed is never swept, and one that goes is somebody else's */
+	r = commit_manifest(&store->session.commit, store->session.dirfd, m, seals);
 
 	if (r < 0)
 		return r;

@@ -55,6 +55,11 @@ void tree_release(struct tree *t, uint64_t ino, uint64_t n)
 		tree_drop_if_dead(t, ino);
 }
 
+bool tree_finish_removals(struct tree *t)
+{
+	return session_finish_removals(t->session);
+}
+
 int tree_name_length(const char *name)
 {
 	size_t len = strlen(name);

@@ -92,6 +92,9 @@ ssize_t tree_copy_range(struct tree *t, uint64_t src, uint64_t src_offset, uint6
                         size_t len);
 int tree_statfs(struct tree *t, struct statvfs *out);
 
+/* See session_finish_removals(). */
+bool tree_finish_removals(struct tree *t);
+
 /*
  * tree_read.c: as tree_read(), but -EAGAIN, with anything in buf, where that would wait for a disk. Then tree_fetch_init() takes
  * out of the tree what another thread needs to read the same: the bytes are those that the file had then, or that were

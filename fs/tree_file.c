@@ -370,6 +370,7 @@ int tree_statfs(struct tree *t, struct statvfs *out)
 {
 	struct session *s = t->session;
 
+	session_finish_removals(s); /* who has removed something wants to see that it is gone */
 	if (fstatvfs(s->dirfd, out) < 0)
 		return -errno;
 	quota_statfs(&s->quota, &s->stack, out);

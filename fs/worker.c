@@ -1,7 +1,7 @@
 /*
  * worker: owns one thread and two queues under one lock.
  * Invariant: a job is in one queue or with one thread, never in two places.
- * Called by serve_control and fuse_ops.
+ * Called by removals, serve_control and fuse_ops.
  */
 #include "worker.h"
 
@@ -50,10 +50,9 @@ static struct job *take(struct queue *q)
 	return job;
 }
 
-static void close_between(int first, int next)
+static int close_between(int first, int next)
 {
-	if (first < next)
-		close_range((unsigned int)first, (unsigned int)next - 1, 0);
+	return first < next ? close_range((unsigned int)first, (unsigned int)next - 1, 0) : 0;
 }
 
 /* Leaves the process's descriptors behind, but for two. */
@@ -64,9 +63,8 @@ static int go_apart(const struct worker *w)
 
 	if (unshare(CLONE_FILES) < 0 || dup3(w->fd, w->number, O_CLOEXEC) < 0)
 		return -errno;
-	close_between(0, low);
-	close_between(low + 1, high);
-	close_between(high + 1, INT_MAX);
+	if (close_between(0, low) < 0 || close_between(low + 1, high) < 0 || close_between(high + 1, INT_MAX) < 0)
+		return -errno;
 	return 0;
 }
 

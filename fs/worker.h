@@ -21,7 +21,8 @@ int worker_new(struct worker **out);
 /*
  * A worker whose thread shares no descriptors with the rest of the process (unshare(2), CLONE_FILES): in its jobs the number
  * `number` is a descriptor of what `fd` is, which stays open until worker_free(), and no other one of the process is open. What
- * the process closes, also by dying, is then closed however long a job waits in the kernel. -EINVAL when the two are the same;
+ * the process closes, also by dying, is then closed however long a job waits in the kernel. -EINVAL when the two are the same,
+ * -ENOSYS before Linux 5.9 (close_range(2));
  * with an fd of -1 it is as worker_new().
  */
 int worker_new_apart(int fd, int number, struct worker **out);

@@ -101,6 +101,7 @@ def test_room_comes_back(mounted, disk, way):
     fill_up(mounted, disk)
     taken = room(disk)
     mounted.do(in_directory, mounted.path, WAYS[way])
+    os.statvfs(mounted.path)    # which waits for what is being removed
     assert room(disk) > taken + MIB
     mounted.do(write, mounted / 'after', MIB)
     mounted.umount()

@@ -11,9 +11,9 @@ PUBLIC = ROOT / "include" / "umlfs"
 
 # A file may include only modules to its left. A public header stands where its module stands.
 ORDER = """
-cleanup log progress io pool map ranges checksum
+cleanup log progress io pool map ranges checksum worker
 format inode xattr_set record
-index index_compare index_build scan journal content handles manifest commit mark
+index index_compare index_build scan journal content removals handles manifest commit mark
 layer_dir layer layer_change base stack quota session session_part session_write recovery
 pin tree tree_attr tree_dir tree_file tree_read tree_sync tree_rename
 store_base store_lock merge store snapshot users
@@ -25,15 +25,15 @@ state names diff_compare diff_set diff_match diff
 state_walk export_acl export_tar export_layer export base_commit
 confine device unmounter crash
 scratch programs uml mconsole guest initramfs
-worker crew follow twin notify fuse_ops_attr fuse_ops_reply fuse_ops_group fuse_ops_dir fuse_ops_warm fuse_ops_sync fuse_ops_file fuse_ops
-mountpoint serve_control serve
+crew follow twin notify fuse_ops_attr fuse_ops_reply fuse_ops_group fuse_ops_dir fuse_ops_warm fuse_ops_sync fuse_ops_file fuse_ops
+mountpoint serve_control serve_args serve
 """.split()
 
 # Files that make one thing with the one whose header they share.
 ONE_THING = {
     ("store_base", "store"), ("merge", "store"), ("fuse_ops_reply", "fuse_ops"),
     ("import_meter", "import"), ("import_target", "import"), ("diff_compare", "diff"), ("diff_match", "diff"),
-    ("export_tar", "export"), ("import_target_own", "import_target"),
+    ("export_tar", "export"), ("import_target_own", "import_target"), ("serve_args", "serve"),
 }
 
 DOORS = {

@@ -14,79 +14,22 @@ import time
 
 import pytest
 
-from umlfs_cli import ROOT, Place, ids, kill_and_wait, wait_pid, write_archive
+from held import HELD_USERS, PATIENCE, held_mount
+from umlfs_cli import kill_and_wait, wait_pid
 
 SIZE = 300_000
 OLD, NEW = b'o' * SIZE, b'n' * SIZE
 LARGE = b'l' * (3 << 20)    # copied up in parts
-PATIENCE = 20
-AT_ONCE = 24        # calls of a test
 WARM_FILES = 16     # of the daemon: what waits in it to be written, of files of one descriptor each
 MEMBERS = [('.', {'type': b'5', 'mode': 0o777}, b''), ('file', {'mode': 0o666}, OLD), ('other', {'mode': 0o666}, b'other'),
            ('large', {'mode': 0o666}, LARGE),
            *((f'fresh-{number}', {}, b'%d' % number) for number in range(20))]
 
 
-class Held:
-    """A mount whose daemon's reads and syncs wait when the test wants it."""
-
-    def __init__(self, place):
-        self.place, self.directory = place, f'{place.path}/hold'
-        os.mkdir(self.directory)
-        for name in ('held', 'go'):
-            os.mkfifo(f'{self.directory}/{name}')
-            if ROOT:
-                os.chown(f'{self.directory}/{name}', *ids(place.user))
-        self.held, self.go = (os.open(f'{self.directory}/{name}', os.O_RDWR) for name in ('held', 'go'))
-        self.pool, self.begun = concurrent.futures.ThreadPoolExecutor(AT_ONCE), []
-        env = os.environ | {'UMLFS_HOLD': self.directory, 'LD_PRELOAD': os.environ['UMLFS_HOLD_CALLS'],
-                            'ASAN_OPTIONS': os.environ.get('ASAN_OPTIONS', '') + ':verify_asan_link_order=0'}
-        base = place.imported_base(archive=write_archive(place / 'base.tar', MEMBERS))
-        self.mount = place.mount(base, options='posix', env=env)
-        self.pid = self.mount.pid
-
-    def hold(self, which):
-        with open(f'{self.directory}/{which}', 'xb'):
-            pass
-
-    def expect(self, letter):
-        """Returns when a call waits."""
-        assert select.select([self.held], [], [], PATIENCE)[0], [future.exception() for future in self.begun if future.done()]
-        assert os.read(self.held, 1) == letter
-
-    def let_go(self, calls=20):
-        """All that wait, and from now on everybody."""
-        for which in ('reads', 'syncs'):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f'{self.directory}/{which}')
-        os.write(self.go, b'x' * calls)
-
-    def begin(self, call, *args):
-        """In a thread."""
-        self.begun.append(self.pool.submit(call, *args))
-        return self.begun[-1]
-
-    def path(self, name):
-        return f'{self.mount}/{name}'
-
-    def close(self):
-        self.let_go()
-        self.pool.shutdown()
-        os.close(self.held)
-        os.close(self.go)
-
-
-@pytest.fixture(params=['root'] if ROOT else ['ordinary'])
+@pytest.fixture(params=HELD_USERS)
 def held(request):
-    """Of root alone: threads of the test reach the mount as who they are."""
-    if 'UMLFS_HOLD_CALLS' not in os.environ:
-        pytest.skip('UMLFS_HOLD_CALLS is not set; meson test sets it')
-    with Place(request.param) as place:
-        made = Held(place)
-        try:
-            yield made
-        finally:
-            made.close()
+    with held_mount(request.param, MEMBERS) as made:
+        yield made
 
 
 def read(path):

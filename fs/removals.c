@@ -1,0 +1,147 @@
+/*
+ * removals: owns the list of content files that are to go, and the thread that removes them.
+ * Invariant: a batch is being filled, or free, or with the thread.
+ * Called by session and serve, on the loop's thread.
+ */
+#include "removals.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+
+#include "content.h"
+#include "worker.h"
+
+/* One hand-over costs about as much as one removal; and who waits for all of them shall not wait long. */
+enum { BATCHES = 8, BATCH = 64 };
+
+struct batch {
+	struct job job;
+	struct removals *owner;
+	struct batch *next; /* that is free */
+	unsigned int n;
+	struct {
+		uint64_t ino;
+		uint32_t layer;
+	} files[BATCH];
+};
+
+struct removals {
+	int layersfd;
+	struct worker *worker;
+	struct batch *filling, *free;
+	unsigned int given;
+	struct batch batches[BATCHES];
+};
+
+int removals_new(int layersfd, struct removals **out)
+{
+	struct removals *r = calloc(1, sizeof(*r));
+	int e = r ? worker_new(&r->worker) : -ENOMEM;
+
+	if (e < 0) {
+		free(r);
+		return e;
+	}
+	r->layersfd = layersfd;
+	for (unsigned int i = 0; i < BATCHES; i++) {
+		r->batches[i].owner = r;
+		r->batches[i].next = r->free;
+		r->free = &r->batches[i];
+	}
+	*out = r;
+	return 0;
+}
+
+void removals_free(struct removals *r)
+{
+	if (!r)
+		return;
+	removals_push(r);
+	worker_free(r->worker);
+	free(r);
+}
+
+/* What cannot be removed stays until the layer goes, or until a mount finds it. */
+static void remove_files(struct job *job)
+{
+	const struct batch *b = (const struct batch *)job;
+
+	for (unsigned int i = 0; i < b->n; i++)
+		content_remove(b->owner->layersfd, b->files[i].layer, b->files[i].ino);
+}
+
+static void removed(struct job *job)
+{
+	struct batch *b = (struct batch *)job;
+
+	b->n = 0;
+	b->next = b->owner->free;
+	b->owner->free = b;
+	b->owner->given--;
+}
+
+static bool begin_batch(struct removals *r)
+{
+	r->filling = r->free;
+	if (!r->filling)
+		return false;
+	r->free = r->filling->next;
+	return true;
+}
+
+bool removals_add(struct removals *r, uint32_t layer, uint64_t ino)
+{
+	struct batch *b;
+
+	if (!r->filling && !begin_batch(r))
+		return false;
+	b = r->filling;
+	b->files[b->n].layer = layer;
+	b->files[b->n++].ino = ino;
+	if (b->n == BATCH)
+		removals_push(r);
+	return true;
+}
+
+bool removals_gathering(const struct removals *r)
+{
+	return r->filling;
+}
+
+void removals_push(struct removals *r)
+{
+	struct batch *b = r->filling;
+
+	if (!b)
+		return;
+	r->filling = NULL;
+	r->given++;
+	b->job = (struct job){.run = remove_files, .done = removed};
+	worker_give(r->worker, &b->job);
+}
+
+bool removals_wait(struct removals *r)
+{
+	bool any;
+
+	removals_push(r);
+	any = r->given > 0;
+	while (r->given > 0) {
+		struct pollfd ended = {.fd = worker_fd(r->worker), .events = POLLIN};
+
+		poll(&ended, 1, -1);
+		worker_reap(r->worker);
+	}
+	return any;
+}
+
+int removals_fd(const struct removals *r)
+{
+	return worker_fd(r->worker);
+}
+
+void removals_ready(struct removals *r)
+{
+	worker_reap(r->worker);
+}

@@ -1,0 +1,34 @@
+/*
+ * removals: takes content files that nobody reaches any more off the disk, on a thread of its own.
+ *
+ * A host needs 5 to 30 us for a small file, and as many milliseconds for a large one. All functions are for one thread, the
+ * caller's; until removals_wait() the files may still be there, and hold their room.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct removals;
+
+/* layersfd is the session's layers folder, borrowed. 0 or -errno. */
+int removals_new(int layersfd, struct removals **out);
+
+/* All that was added is removed. NULL is none. */
+void removals_free(struct removals *r);
+
+/* False when too many wait already: the caller removes this one itself. */
+bool removals_add(struct removals *r, uint32_t layer, uint64_t ino);
+
+/* True when some wait for more to come before they are handed to the thread. */
+bool removals_gathering(const struct removals *r);
+
+/* Hands them over. */
+void removals_push(struct removals *r);
+
+/* Returns when all that was added is removed. True: there was something. */
+bool removals_wait(struct removals *r);
+
+/* Readable when the thread has done some: then removals_ready() is to be called. */
+int removals_fd(const struct removals *r);
+void removals_ready(struct removals *r);

@@ -1,0 +1,76 @@
+"""Mounts whose daemon waits in calls to the host until a test lets it go on: hold_calls.c does it."""
+
+import concurrent.futures
+import contextlib
+import os
+import select
+
+import pytest
+
+from umlfs_cli import ROOT, Place, ids, write_archive
+
+HELD_USERS = ['root'] if ROOT else ['ordinary']     # of root alone: threads of the test reach the mount as who they are
+PATIENCE = 20
+AT_ONCE = 24        # calls of a test
+
+
+class Held:
+    """A mount whose daemon's reads, syncs and removals of content wait when the test wants it."""
+
+    def __init__(self, place, members, session):
+        self.place, self.directory = place, f'{place.path}/hold'
+        os.mkdir(self.directory)
+        for name in ('held', 'go'):
+            os.mkfifo(f'{self.directory}/{name}')
+            if ROOT:
+                os.chown(f'{self.directory}/{name}', *ids(place.user))
+        self.held, self.go = (os.open(f'{self.directory}/{name}', os.O_RDWR) for name in ('held', 'go'))
+        self.pool, self.begun = concurrent.futures.ThreadPoolExecutor(AT_ONCE), []
+        env = os.environ | {'UMLFS_HOLD': self.directory, 'LD_PRELOAD': os.environ['UMLFS_HOLD_CALLS'],
+                            'ASAN_OPTIONS': os.environ.get('ASAN_OPTIONS', '') + ':verify_asan_link_order=0'}
+        base = place.imported_base(archive=write_archive(place / 'base.tar', members))
+        self.mount = place.mount(base, session, options='posix', env=env)
+        self.pid = self.mount.pid
+
+    def hold(self, which):
+        with open(f'{self.directory}/{which}', 'xb'):
+            pass
+
+    def expect(self, letter):
+        """Returns when a call waits."""
+        assert select.select([self.held], [], [], PATIENCE)[0], [future.exception() for future in self.begun if future.done()]
+        assert os.read(self.held, 1) == letter
+
+    def let_go(self, calls=20):
+        """All that wait, and from now on everybody."""
+        for which in ('reads', 'syncs', 'removals'):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f'{self.directory}/{which}')
+        os.write(self.go, b'x' * calls)
+
+    def begin(self, call, *args):
+        """In a thread."""
+        self.begun.append(self.pool.submit(call, *args))
+        return self.begun[-1]
+
+    def path(self, name):
+        return f'{self.mount}/{name}'
+
+    def close(self):
+        self.let_go()
+        self.pool.shutdown()
+        os.close(self.held)
+        os.close(self.go)
+
+
+@contextlib.contextmanager
+def held_mount(user, members, make_disk=None):
+    """make_disk: called with the place, tells what the session lies on."""
+    if 'UMLFS_HOLD_CALLS' not in os.environ:
+        pytest.skip('UMLFS_HOLD_CALLS is not set; meson test sets it')
+    with Place(user) as place:
+        made = Held(place, members, make_disk(place) / 'session' if make_disk else 'session')
+        try:
+            yield made
+        finally:
+            made.close()

@@ -1,0 +1,156 @@
+/*
+ * unit_removals: promises of removals.
+ * Invariant: each file of the place is one that a test has put there and told to remove, or not.
+ * Called by meson test.
+ */
+#include "removals.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <sys/stat.h>
+
+#include "unit.h"
+#include "unit_place.h"
+
+enum { MANY = 2000, LAYER = 7 };
+
+struct world {
+	struct place place;
+	struct removals *removals;
+};
+
+static void put(const struct world *w, uint64_t ino)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "%d/content/%" PRIu64, LAYER, ino);
+	place_put(w->place.fd, path, "x", 1);
+}
+
+static bool has(const struct world *w, uint64_t ino)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "%d/content/%" PRIu64, LAYER, ino);
+	return place_has(w->place.fd, path);
+}
+
+static int start(void **state)
+{
+	struct world *w = calloc(1, sizeof(*w));
+
+	place_make(&w->place);
+	assert_int_equal(mkdirat(w->place.fd, "7", 0700), 0);
+	assert_int_equal(mkdirat(w->place.fd, "7/content", 0700), 0);
+	assert_int_equal(removals_new(w->place.fd, &w->removals), 0);
+	*state = w;
+	return 0;
+}
+
+static int end(void **state)
+{
+	struct world *w = *state;
+
+	removals_free(w->removals);
+	place_remove(&w->place);
+	free(w);
+	return 0;
+}
+
+static void who_waits_finds_all_gone_and_nothing_else(void **state)
+{
+	struct world *w = *state;
+
+	for (uint64_t ino = 1; ino <= 100; ino++)
+		put(w, ino);
+	assert_false(removals_wait(w->removals));
+	for (uint64_t ino = 1; ino <= 99; ino++)
+		assert_true(removals_add(w->removals, LAYER, ino));
+	assert_true(removals_wait(w->removals));
+	for (uint64_t ino = 1; ino <= 99; ino++)
+		assert_false(has(w, ino));
+	assert_true(has(w, 100));
+	assert_false(removals_wait(w->removals));
+}
+
+static void what_is_gathered_goes_when_it_is_pushed(void **state)
+{
+	struct world *w = *state;
+	struct pollfd ended = {.fd = removals_fd(w->removals), .events = POLLIN};
+
+	put(w, 1);
+	assert_false(removals_gathering(w->removals));
+	assert_true(removals_add(w->removals, LAYER, 1));
+	assert_true(removals_gathering(w->removals));
+	removals_push(w->removals);
+	assert_false(removals_gathering(w->removals));
+	assert_int_equal(poll(&ended, 1, -1), 1);
+	removals_ready(w->removals);
+	assert_false(has(w, 1));
+	assert_false(removals_wait(w->removals));
+}
+
+/* How many are taken before none is, when nobody asks what has ended. */
+static unsigned int add_until_refused(const struct world *w)
+{
+	unsigned int n = 0;
+
+	while (n < MANY && removals_add(w->removals, LAYER, n + 1))
+		n++;
+	return n;
+}
+
+static void more_are_refused_than_may_wait_until_some_have_ended(void **state)
+{
+	struct world *w = *state;
+	unsigned int n;
+
+	for (uint64_t ino = 1; ino <= MANY; ino++)
+		put(w, ino);
+	n = add_until_refused(w);
+	assert_in_range(n, 64, MANY - 1);
+	assert_false(removals_add(w->removals, LAYER, n + 1));
+	assert_true(removals_wait(w->removals));
+	for (uint64_t ino = 1; ino <= MANY; ino++)
+		assert_int_equal(has(w, ino), ino > n);
+	assert_true(removals_add(w->removals, LAYER, n + 1));
+}
+
+static void the_end_waits_for_all(void **state)
+{
+	struct world *w = *state;
+
+	for (uint64_t ino = 1; ino <= 70; ino++) {
+		put(w, ino);
+		assert_true(removals_add(w->removals, LAYER, ino));
+	}
+	removals_free(w->removals);
+	w->removals = NULL;
+	for (uint64_t ino = 1; ino <= 70; ino++)
+		assert_false(has(w, ino));
+}
+
+static void what_is_not_there_is_no_error(void **state)
+{
+	struct world *w = *state;
+
+	put(w, 2);
+	assert_true(removals_add(w->removals, LAYER, 1));
+	assert_true(removals_add(w->removals, LAYER + 1, 1));
+	assert_true(removals_add(w->removals, LAYER, 2));
+	assert_true(removals_wait(w->removals));
+	assert_false(has(w, 2));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(who_waits_finds_all_gone_and_nothing_else, start, end),
+		cmocka_unit_test_setup_teardown(what_is_gathered_goes_when_it_is_pushed, start, end),
+		cmocka_unit_test_setup_teardown(more_are_refused_than_may_wait_until_some_have_ended, start, end),
+		cmocka_unit_test_setup_teardown(the_end_waits_for_all, start, end),
+		cmocka_unit_test_setup_teardown(what_is_not_there_is_no_error, start, end),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
