@@ -138,12 +138,12 @@ static int compare_numbers(const void *a, const void *b)
 
 static int check_missing(const struct check_content *c, int dirfd)
 {
-	cleanup_free uint64_t *list = calloc(c->layer->inodes.n + 1, sizeof(*list));
+	cleanup_free uint64_t *list = calloc(layer_n_inodes(c->layer) + 1, sizeof(*list));
 	struct wanted w = {.check = c, .list = list};
 
 	if (!list)
 		return -ENOMEM;
-	map_each(&c->layer->inodes, want, &w);
+	layer_each_inode(c->layer, want, &w);
 	qsort(list, w.n, sizeof(*list), compare_numbers);
 	for (size_t i = 0; i < w.n; i++) {
 		char name[24];
@@ -185,7 +185,8 @@ static void check_names(const struct check_content *c, DIR *dir)
 
 	while ((entry = readdir(dir))) {
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
-		    strcmp(entry->d_name, "journal") != 0 && strcmp(entry->d_name, "content") != 0)
+		    strcmp(entry->d_name, "journal") != 0 && strcmp(entry->d_name, "content") != 0 &&
+		    strcmp(entry->d_name, "table") != 0)
 			findings_add(c->findings, "stray",
 			             findings_where("%s/layers/%u/%s", c->label, c->layer->id, entry->d_name),
 			             "is not umlfs's: a layer holds a journal and content");

@@ -286,8 +286,8 @@ static int gather_unseen(struct check_tree *t)
 	for (uint64_t ino = 1; ino <= index_n_inodes(t->stack->base->index); ino++)
 		gather(&g, ino);
 	for (unsigned int i = 0; i < t->stack->n; i++) {
-		map_each(&t->stack->layers[i]->inodes, gather_inode, &g);
-		map_each(&t->stack->layers[i]->dirs, gather_dir, &g);
+		layer_each_inode(t->stack->layers[i], gather_inode, &g);
+		layer_each_dir(t->stack->layers[i], gather_dir, &g);
 	}
 	if (t->n_numbers > 0)
 		qsort(t->numbers, t->n_numbers, sizeof(*t->numbers), compare_numbers);

@@ -123,7 +123,7 @@ static void add_slot(uint64_t parent, const struct layer_entry *e, void *arg)
 static void add_layers(struct diff_set *set, const struct stack *stack, unsigned int common)
 {
 	for (unsigned int i = common; i < stack->n; i++) {
-		map_each(&stack->layers[i]->inodes, add_inode, set);
+		layer_each_inode(stack->layers[i], add_inode, set);
 		layer_each_entry(stack->layers[i], add_slot, set);
 	}
 }

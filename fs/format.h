@@ -32,6 +32,17 @@
  * is here in part, it has those parts that the journal tells, in their places, and everything from a length on that the
  * journal tells too; what lies between is a hole, and read from the layers below.
  *
+ * TABLE (session/layers/N/table): what replaying the journal of a sealed layer gives, to be mapped instead. It may be missing, and
+ * one that does not match its checksum or its journal counts as missing.
+ *
+ *     disk_table_header | inodes | dirs | entries | bytes
+ *
+ *   inodes    n_inodes rows, sorted by number
+ *   dirs      n_dirs rows, sorted by number: the directories in which the layer has names
+ *   entries   n_entries rows: those of the first directory by growing cookie, then those of the next
+ *   bytes     what rows point to: names; of an inode its target, its set of xattrs (see xattr_set.h), its disk_table_part and
+ *             the ranges of that, each a pair of le64, those that are here and then those that may not be on disk
+ *
  * MANIFEST (session/manifest): text, see manifest.c.
  *
  * Whatever a version adds, the header of index and journal keeps its length and its checksum, and the manifest its last
@@ -110,6 +121,7 @@ static inline uint64_t from_le64(struct le64 n)
 
 #define FORMAT_INDEX_MAGIC   "umlfsidx"
 #define FORMAT_JOURNAL_MAGIC "umlfsjnl"
+#define FORMAT_TABLE_MAGIC   "umlfstbl"
 
 enum {
 	FORMAT_INDEX_VERSION = 1,
@@ -117,6 +129,7 @@ enum {
 	FORMAT_JOURNAL_OLDEST = 1, /* that is still read */
 	FORMAT_JOURNAL_PARTS = 2,  /* the first that has files in part */
 	FORMAT_MANIFEST_VERSION = 1,
+	FORMAT_TABLE_VERSION = 1,
 };
 
 enum {
@@ -202,6 +215,52 @@ struct disk_frame {
 	struct le32 check; /* low half of the XXH3-64 of len and serial: a length that can be believed */
 	struct le64 serial;
 	struct le64 checksum; /* XXH3-64 of the payload, seed: serial */
+};
+
+struct disk_table_header {
+	char magic[8];
+	struct le32 version;
+	struct le32 layer;                       /* the layer's number */
+	struct le64 first_ino;                   /* the first number that is not the base's */
+	struct le64 journal_len, journal;        /* bytes of the sealed journal, and its fingerprint: see journal.h */
+	struct le64 n_inodes, n_dirs, n_entries; /* rows */
+	struct le64 bytes_len;                   /* bytes of the last section */
+	struct le64 ino_end, tombstones, unsettled; /* sums over the layer: see struct layer */
+	struct le64 owed, content_bytes, blocks, made;
+	struct le64 body;     /* XXH3-64 of all that follows the header, seed: journal */
+	struct le64 checksum; /* XXH3-64 of all before */
+};
+
+#define FORMAT_TABLE_UNTOLD UINT32_MAX /* as a length: the layer does not tell it */
+
+struct disk_table_inode {
+	struct le64 ino;
+	struct le32 mode, uid, gid, nlink;
+	struct le64 rdev, size, blocks, floor;
+	struct disk_time atime, mtime, ctime;
+	struct le64 parent, below;
+	struct le32 content_layer;
+	struct le32 dirty;                  /* 0 or 1 */
+	struct le32 target_len, xattrs_len; /* bytes */
+	struct le32 n_here, n_fresh;        /* ranges of a file in part; n_here may be untold: the file is whole */
+	struct le64 bytes;                  /* offset in the last section */
+};
+
+struct disk_table_dir {
+	struct le64 ino;
+	struct le64 count; /* entries */
+};
+
+struct disk_table_entry {
+	struct le64 ino; /* 0: a tombstone */
+	struct le64 cookie;
+	struct le64 hash; /* XXH3-64 of the name */
+	struct le64 name; /* offset in the last section */
+	struct le32 name_len;
+};
+
+struct disk_table_part {
+	struct le64 below, cap; /* see struct layer_part */
 };
 
 static inline struct disk_time disk_time(struct timespec t)

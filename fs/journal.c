@@ -29,6 +29,8 @@ static const char file_name[] = "journal";
  */
 enum { RESERVE = 128 << 10, LAST = 16 << 10, AHEAD = 128 << 10, SECTOR = 512 };
 
+enum { FINGERPRINT_BYTES = 64 << 10 };
+
 _Static_assert(sizeof(struct disk_journal_header) == JOURNAL_HEADER_BYTES, "the header's size is part of the format");
 
 struct journal {
@@ -329,6 +331,22 @@ int journal_join(int dirfd, int from_dirfd, uint64_t len)
 	if (to < 0 || from < 0 || fstat(to, &st) < 0)
 		return -errno;
 	return io_copy_range(from, JOURNAL_HEADER_BYTES, to, (uint64_t)st.st_size, len - JOURNAL_HEADER_BYTES);
+}
+
+int journal_fingerprint(int dirfd, uint64_t len, uint64_t *out)
+{
+	cleanup_fd int fd = io_open_regular(dirfd, file_name, O_RDONLY);
+	size_t tail = len < FINGERPRINT_BYTES ? (size_t)len : FINGERPRINT_BYTES;
+	cleanup_free unsigned char *bytes = malloc(FINGERPRINT_BYTES);
+	int r = fd < 0 ? fd : 0;
+
+	if (!bytes)
+		return -ENOMEM;
+	if (r == 0)
+		r = io_read_all(fd, bytes, tail, len - tail);
+	if (r == 0)
+		*out = checksum64(bytes, tail, len);
+	return r;
 }
 
 int journal_sync(struct journal *j)

@@ -62,6 +62,12 @@ void journal_hold(struct journal *j, uint64_t owed);
 /* Puts the frames of another journal, whose whole frames end at byte len, behind those of dirfd/journal. */
 int journal_join(int dirfd, int from_dirfd, uint64_t len);
 
+/*
+ * Tells the first len bytes of dirfd/journal from those of every other journal of the session: XXH3-64 of their last 64 KiB, where
+ * serial numbers are that were never given before. 0, -EUCLEAN when the file is shorter, or -errno.
+ */
+int journal_fingerprint(int dirfd, uint64_t len, uint64_t *out);
+
 int journal_sync(struct journal *j);
 int journal_fd(const struct journal *j); /* for who syncs it */
 /* Bytes of the file, before they were looked at: a hint. */

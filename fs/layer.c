@@ -16,6 +16,7 @@
 #include "cleanup.h"
 #include "content.h"
 #include "io.h"
+#include "layer_table.h"
 
 int layer_create(int layersfd, uint32_t id)
 {
@@ -122,6 +123,7 @@ void layer_free(struct layer *l)
 	if (l->apart)
 		map_each(&l->inodes, empty_inode, NULL);
 	map_each(&l->dirs, free_dir, NULL);
+	layer_table_free(l->table);
 	map_fini(&l->inodes);
 	map_fini(&l->dirs);
 	pool_fini(&l->pool);
@@ -138,6 +140,8 @@ struct layer_inode *layer_own_inode(const struct layer *l, uint64_t ino)
 {
 	struct map_node *node = map_first(&l->inodes, map_hash_u64(ino));
 
+	if (l->table)
+		return layer_table_inode(l->table, ino);
 	while (node && ((struct layer_inode *)node)->attr.ino != ino)
 		node = map_next(node);
 	return (struct layer_inode *)node;
@@ -147,6 +151,8 @@ struct layer_dir *layer_own_dir(const struct layer *l, uint64_t ino)
 {
 	struct map_node *node = map_first(&l->dirs, map_hash_u64(ino));
 
+	if (l->table)
+		return layer_table_dir(l->table, ino);
 	while (node && ((struct layer_dir *)node)->ino != ino)
 		node = map_next(node);
 	return (struct layer_dir *)node;
@@ -187,6 +193,24 @@ bool layer_part_synced(const struct layer *l, uint64_t ino, struct range *out)
 	return true;
 }
 
+void layer_each_inode(const struct layer *l, void (*visit)(struct map_node *node, void *arg), void *arg)
+{
+	struct layer_inode *inode;
+
+	for (uint64_t row = 0; l->table && (inode = layer_table_inode_at(l->table, row)); row++)
+		visit(&inode->node, arg);
+	map_each(&l->inodes, visit, arg);
+}
+
+void layer_each_dir(const struct layer *l, void (*visit)(struct map_node *node, void *arg), void *arg)
+{
+	struct layer_dir *dir;
+
+	for (uint64_t row = 0; l->table && (dir = layer_table_dir_at(l->table, row)); row++)
+		visit(&dir->node, arg);
+	map_each(&l->dirs, visit, arg);
+}
+
 /* What layer_each_entry() was called with. */
 struct each_entry {
 	void (*visit)(uint64_t parent, const struct layer_entry *entry, void *arg);
@@ -209,12 +233,36 @@ void layer_each_entry(const struct layer *l, void (*visit)(uint64_t parent, cons
 {
 	struct each_entry each = {.visit = visit, .arg = arg};
 
-	map_each(&l->dirs, each_of_dir, &each);
+	layer_each_dir(l, each_of_dir, &each);
+}
+
+int layer_load_table(struct layer *l, uint64_t sealed)
+{
+	cleanup_fd int dirfd = open_dir(l->layersfd, l->id);
+	int r = dirfd < 0 ? dirfd : layer_table_open(l, dirfd, sealed);
+
+	if (r == 0)
+		layer_seal(l);
+	return r;
+}
+
+int layer_save_table(const struct layer *l, uint64_t sealed)
+{
+	cleanup_fd int dirfd = l->table ? -1 : open_dir(l->layersfd, l->id);
+
+	if (l->table)
+		return 0;
+	return dirfd < 0 ? dirfd : layer_table_write(l, dirfd, sealed);
+}
+
+uint64_t layer_n_inodes(const struct layer *l)
+{
+	return l->table ? layer_table_n_inodes(l->table) : l->inodes.n;
 }
 
 uint64_t layer_changes(const struct layer *l)
 {
-	return l->inodes.n + l->n_tombstones;
+	return layer_n_inodes(l) + l->n_tombstones;
 }
 
 /* Bytes of the file that are in this layer. */

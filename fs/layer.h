@@ -29,6 +29,8 @@ struct layer_part {
 	uint64_t cap;        /* where layers were joined: below may never be more */
 };
 
+struct layer_table;
+
 struct layer_bytes {
 	size_t len;
 	unsigned char bytes[];
@@ -51,7 +53,9 @@ struct layer {
 	struct journal *journal; /* NULL once it is sealed and replayed */
 	struct pool pool;        /* inodes and entries */
 	struct map inodes, dirs;
-	bool apart;         /* some inodes have memory of their own: a target, a set, parts */
+	struct layer_table
+		*table; /* has what the maps would have, which are empty then; NULL: they have it. See layer_table.h */
+	bool apart;     /* some inodes have memory of their own: a target, a set, parts */
 	uint64_t first_ino; /* lower numbers are the base's inodes */
 	uint64_t ino_end;   /* above the numbers of all inodes that were ever here */
 	uint64_t n_tombstones;
@@ -102,12 +106,27 @@ const struct layer_inode *layer_inode(const struct layer *l, uint64_t ino);
 enum find layer_find(const struct layer *l, uint64_t parent, const char *name, size_t len, uint64_t *ino_out);
 const struct layer_dir *layer_dir(const struct layer *l, uint64_t ino);
 
+/* Calls visit for each inode, or each directory that has entries here, in no order. */
+void layer_each_inode(const struct layer *l, void (*visit)(struct map_node *node, void *arg), void *arg);
+void layer_each_dir(const struct layer *l, void (*visit)(struct map_node *node, void *arg), void *arg);
+
 /* Calls visit for each entry, in no order; parent is the directory's number. */
 void layer_each_entry(const struct layer *l, void (*visit)(uint64_t parent, const struct layer_entry *entry, void *arg),
                       void *arg);
 
 /* The layer is never written to again: its journal is closed. */
 void layer_seal(struct layer *l);
+
+/*
+ * Of a sealed layer that was opened and not replayed: fills it from its table, and seals it. 0, or -errno: there is none that
+ * belongs to the `sealed` bytes of its journal, and the layer is to be replayed.
+ */
+int layer_load_table(struct layer *l, uint64_t sealed);
+
+/* Writes the table of a sealed layer, if it was not loaded from one. 0 or -errno: then there is none, or an old one. */
+int layer_save_table(const struct layer *l, uint64_t sealed);
+
+uint64_t layer_n_inodes(const struct layer *l);
 
 /* Inodes and tombstones: what `list` calls changes. */
 uint64_t layer_changes(const struct layer *l);

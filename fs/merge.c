@@ -137,11 +137,11 @@ static int join_files(struct session *s, const struct layer *lower, const struct
 		r = layer_append_journal(s->layersfd, joined, upper->id,
 		                         upper_len ? upper_len : journal_size(upper->journal));
 	session_mark(s); /* bytes go into files that are in use, where only a sweep would find them */
-	map_each(&lower->inodes, link_content, &links);
+	layer_each_inode(lower, link_content, &links);
 	links.from = upper;
 	links.above = NULL;
 	links.lower = lower;
-	map_each(&upper->inodes, link_content, &links);
+	layer_each_inode(upper, link_content, &links);
 	return r < 0 ? r : links.result;
 }
 
@@ -236,7 +236,9 @@ int merge_layers(struct store *store)
 	uint32_t upper;
 	int r = 1;
 
+	store->session.only_replay = true;
 	while (r > 0 && (upper = find_pair(&store->session.manifest)) != 0)
 		r = merge_one(store, upper);
+	store->session.only_replay = false;
 	return r < 0 ? r : 0;
 }

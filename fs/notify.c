@@ -106,8 +106,8 @@ static void collect_dir(struct map_node *node, void *arg)
 static void collect_layers(struct collect *c, struct layer **layers, unsigned int n)
 {
 	for (unsigned int i = 0; i < n; i++) {
-		map_each(&layers[i]->dirs, collect_dir, c);
-		map_each(&layers[i]->inodes, collect_inode, c);
+		layer_each_dir(layers[i], collect_dir, c);
+		layer_each_inode(layers[i], collect_inode, c);
 	}
 }
 

@@ -106,7 +106,7 @@ static void look_at(struct map_node *node, void *arg)
 static int find_short(const struct session *s, const struct layer *l, struct short_files *out)
 {
 	*out = (struct short_files){.session = s, .layer = l};
-	map_each(&l->inodes, look_at, out);
+	layer_each_inode(l, look_at, out);
 	return out->result;
 }
 
@@ -269,7 +269,7 @@ int recovery_sweep(struct session *s)
 	r = io_open_dir(s->layersfd, path, &dir);
 	if (r < 0)
 		return r;
-	map_each(&top->inodes, punch, s);
+	layer_each_inode(top, punch, s);
 	while ((entry = readdir(dir))) {
 		char *end;
 		unsigned long long ino = strtoull(entry->d_name, &end, 10);

@@ -435,6 +435,8 @@ static int finish(struct server *s, bool started)
 			r = session_sync(&s->store->session);
 		if (r < 0)
 			log_errno(&s->log, r, "%s: not everything is on disk", s->options->session);
+		else if (s->store->loaded && !s->options->throw_away && !s->options->read_only)
+			session_save_tables(&s->store->session);
 		tree_fini(&s->tree);
 	}
 	if (s->fuse)

@@ -221,7 +221,7 @@ static int replay_layer(struct session *s, struct stack *stack, uint64_t sealed)
 	if (r < 0)
 		return r;
 	if (l->n_unsettled > 0)
-		map_each(&l->inodes, sort_out, &after);
+		layer_each_inode(l, sort_out, &after);
 	r = after.result;
 	for (size_t i = 0; r == 0 && i < after.n_dirty; i++)
 		r = recover_dirty(s, l, after.dirty[i]);
@@ -244,6 +244,13 @@ static int chain_length(const struct manifest *m, uint32_t top)
 	return n;
 }
 
+/* After a power cut the parts of a layer need a look each; and who repairs or judges looks at the journal. */
+static bool table_will_do(const struct session *s, const struct manifest_layer *ml)
+{
+	return ml->sealed && ml->changes >= s->table_min && s->purpose == SESSION_SERVE && !s->host_cut &&
+	       !s->only_replay;
+}
+
 static int load_layer(struct session *s, const struct manifest_layer *ml, const struct stack *have, struct stack *out)
 {
 	struct layer *l = have ? stack_layer(have, ml->id) : NULL;
@@ -258,7 +265,19 @@ static int load_layer(struct session *s, const struct manifest_layer *ml, const 
 	if (r < 0)
 		return r;
 	out->layers[out->n++] = l;
+	if (table_will_do(s, ml) && layer_load_table(l, ml->sealed) == 0)
+		return 0;
 	return replay_layer(s, out, ml->sealed);
+}
+
+void session_save_tables(const struct session *s)
+{
+	for (unsigned int i = 0; i < s->stack.n; i++) {
+		const struct layer *l = s->stack.layers[i];
+
+		if (l->sealed && layer_changes(l) >= s->table_min)
+			layer_save_table(l, manifest_layer(&s->manifest, l->id)->sealed);
+	}
 }
 
 int session_load(struct session *s, const struct manifest *m, uint32_t top, const struct stack *have, struct stack *out)

@@ -23,6 +23,8 @@ enum session_purpose {
 
 enum { SESSION_COPY_WHOLE = 1 << 20, SESSION_COPY_UNIT = 1 << 16 };
 
+enum { SESSION_TABLE_MIN = 20000 };
+
 /* How files are copied up. */
 struct session_copying {
 	uint64_t whole; /* bytes: longer files are copied in parts, where the host cannot share blocks */
@@ -45,6 +47,8 @@ struct session {
 	struct quota quota;
 	struct removals *removals; /* NULL: content goes at once, and not on another thread. Borrowed */
 	struct session_copying copying;
+	uint64_t table_min; /* sealed layers of so many changes get a table */
+	bool only_replay;   /* tables are not believed: the journals are about to be copied */
 	uint64_t next_ino, next_serial;
 	uint64_t dirty[SESSION_DIRTY_MAX];
 	unsigned int n_dirty;
@@ -57,6 +61,9 @@ struct session {
  */
 int session_load(struct session *s, const struct manifest *m, uint32_t top, const struct stack *have,
                  struct stack *out);
+
+/* Writes tables of large sealed layers that have none, as far as it can. Nothing may change meanwhile. */
+void session_save_tables(const struct session *s);
 
 /* Looks who had the session last, before anything is loaded. */
 void session_look_back(struct session *s);

@@ -238,7 +238,7 @@ int session_parts_synced(struct session *s)
 		return 0;
 	before = journal_size(top->journal);
 
-	map_each(&top->inodes, tell_synced, &synced);
+	layer_each_inode(top, tell_synced, &synced);
 	if (synced.result == 0 && journal_size(top->journal) > before)
 		synced.result = journal_sync(top->journal);
 	return synced.result;

@@ -327,6 +327,7 @@ int store_open(const struct store_options *o, struct store **out)
 	store->session.layersfd = -1;
 	store->session.log = o->log ? *o->log : (struct log){0};
 	store->session.copying = o->copying;
+	store->session.table_min = o->table_min ? o->table_min : SESSION_TABLE_MIN;
 	if (!o->copying.whole)
 		store->session.copying.whole = SESSION_COPY_WHOLE;
 	if (!o->copying.unit)

@@ -29,6 +29,7 @@ struct store_options {
 	const struct log *log;
 	unsigned int max_files;         /* descriptors to keep open */
 	struct session_copying copying; /* zeros: as is best */
+	uint64_t table_min;             /* changes of a sealed layer that gets a table; 0: as is best */
 	bool look;                      /* without a base: nothing on disk is changed, not even the lock's pid */
 	bool live; /* with look: beside a daemon, without the lock; sealed layers hold still all the same */
 };

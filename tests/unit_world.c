@@ -43,6 +43,7 @@ int world_try_open(struct world *w)
 		.base = w->base,
 		.log = &w->place.log,
 		.max_files = 16,
+		.table_min = 1,
 		.copying = {.whole = w->copy_whole ? w->copy_whole : WORLD_COPY_WHOLE,
 	                    .unit = WORLD_COPY_UNIT,
 	                    .no_reflink = true},
@@ -75,6 +76,8 @@ void world_close(struct world *w)
 {
 	if (w->store)
 		expect_status(session_sync(&w->store->session), 0, "syncing");
+	if (w->store && w->store->loaded && w->closed++ % 2 == 0)
+		session_save_tables(&w->store->session);
 	world_crash(w);
 }
 

@@ -16,6 +16,7 @@ struct world {
 	struct place place; /* base/ and session/ are in it */
 	char base[160], session[160];
 	uint64_t copy_whole; /* 0: WORLD_COPY_WHOLE */
+	unsigned int closed; /* how often: every other time sealed layers get tables, so that tests go both ways */
 	struct store *store; /* NULL: closed */
 	struct tree tree;
 };
