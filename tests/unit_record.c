@@ -8,6 +8,7 @@
 
 #include "format.h"
 #include "unit.h"
+#include "unit_inode.h"
 
 static const struct inode full = {
 	.ino = 77,
@@ -42,22 +43,6 @@ static void fill(struct record *record)
 	record_partial(record, 8, INT64_MAX);
 	record_part(record, 8, 4096, 8192);
 	record_below(record, 8, 5000);
-}
-
-static void expect_same_inode(const struct inode *got, const struct inode *want)
-{
-	assert_int_equal(got->ino, want->ino);
-	assert_int_equal(got->mode, want->mode);
-	assert_int_equal(got->uid, want->uid);
-	assert_int_equal(got->gid, want->gid);
-	assert_int_equal(got->nlink, want->nlink);
-	assert_int_equal(got->rdev, want->rdev);
-	assert_int_equal(got->size, want->size);
-	assert_int_equal(got->blocks, want->blocks);
-	assert_memory_equal(&got->atime, &want->atime, sizeof(want->atime));
-	assert_memory_equal(&got->mtime, &want->mtime, sizeof(want->mtime));
-	assert_memory_equal(&got->ctime, &want->ctime, sizeof(want->ctime));
-	assert_int_equal(got->parent, want->parent);
 }
 
 static void what_is_encoded_is_decoded(void **state)
