@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check_table.h"
 #include "cleanup.h"
 #include "io.h"
 #include "session.h"
@@ -221,5 +222,7 @@ int check_content(const struct check_content *c)
 		return log_errno(c->log, r, "%s/layers/%s", c->label, name);
 	check_names(c, dir);
 	check_sealed_end(c, dirfd(dir));
-	return check_content_dir(c, dirfd(dir));
+	if (c->listed->sealed)
+		r = check_table(c->findings, c->label, c->layer, c->listed->sealed);
+	return r < 0 ? r : check_content_dir(c, dirfd(dir));
 }

@@ -18,7 +18,7 @@ struct check_content {
 /*
  * Notes content files that are missing, of another size than their inodes, without the parts that records tell or without a
  * file below that has the others, or named by no record, strange files
- * in the layer's folder, and a journal that goes on behind its sealed end. 0, or an error that keeps anybody
+ * in the layer's folder, a journal that goes on behind its sealed end, and a table that tells something else. 0, or an error that keeps anybody
  * from looking, written to log.
  */
 int check_content(const struct check_content *c);

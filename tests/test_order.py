@@ -17,7 +17,7 @@ index index_compare index_build scan journal content removals handles manifest c
 layer_dir layer_table layer_table_write layer layer_change base stack quota session session_part session_write recovery
 pin tree tree_attr tree_dir tree_file tree_read tree_sync tree_rename
 store_base store_lock merge store snapshot users
-finding findings check_index check_base check_tree check_content check_mend check_session check verify
+finding findings check_index check_base check_tree check_table check_content check_mend check_session check verify
 import_report import_member import_acl import_meter import_source import_gzip import_file import_target_own import_target import_remove import_layer
 import_place import_stream import_archive import_blobs import_image import_dir import
 mounts request control_socket control

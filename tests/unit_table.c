@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "check_table.h"
 #include "checksum.h"
 #include "format.h"
 #include "layer.h"
@@ -379,6 +380,73 @@ static void a_table_of_anything_else_is_none(void **state)
 	free(table);
 }
 
+static size_t findings_of(struct world *w)
+{
+	struct findings findings = {0};
+	struct stack replayed;
+	size_t n;
+
+	load(w, true, &replayed);
+	expect_status(check_table(&findings, w->session, replayed.layers[0],
+	                          manifest_layer(&w->store->session.manifest, 1)->sealed),
+	              0, "checking");
+	session_unload(&replayed, NULL);
+	for (size_t i = 0; i < findings.n; i++)
+		assert_string_equal(findings.list[i].shown.kind, "table");
+	n = findings.n;
+	findings_fini(&findings);
+	return n;
+}
+
+#define INODE(member) (sizeof(struct disk_table_header) + offsetof(struct disk_table_inode, member))
+
+static void a_check_sees_a_table_that_is_whole_and_not_true(void **state)
+{
+	struct world *w = *state;
+	const char *path = small_layer(w);
+	size_t len;
+	unsigned char *table = place_get(w->place.fd, path, &len);
+	const struct disk_table_header *h = (const struct disk_table_header *)table;
+	size_t dirs = sizeof(*h) + from_le64(h->n_inodes) * sizeof(struct disk_table_inode);
+	size_t entries = dirs + from_le64(h->n_dirs) * sizeof(struct disk_table_dir);
+	size_t bytes = entries + from_le64(h->n_entries) * sizeof(struct disk_table_entry);
+	const size_t lies[] = {
+		INODE(mode),
+		INODE(uid),
+		INODE(gid),
+		INODE(nlink),
+		INODE(rdev),
+		INODE(size),
+		INODE(atime),
+		INODE(mtime),
+		INODE(ctime),
+		INODE(parent),
+		INODE(below),
+		INODE(content_layer),
+		dirs,
+		entries + offsetof(struct disk_table_entry, ino),
+		entries + offsetof(struct disk_table_entry, cookie),
+		entries + offsetof(struct disk_table_entry, hash),
+		bytes,
+		len - 1,
+	};
+
+	assert_int_equal(findings_of(w), 0);
+	for (size_t i = 0; i < ARRAY_LEN(lies); i++) {
+		table[lies[i]]++;
+		make_checksums_right(table, len);
+		place_put(w->place.fd, path, table, len);
+		if (findings_of(w) != 1)
+			fail_msg("byte %zu of %zu, lie %zu: not found", lies[i], len, i);
+		table[lies[i]]--;
+	}
+	make_checksums_right(table, len);
+	table[len - 1]++; /* no mount believes it now */
+	place_put(w->place.fd, path, table, len);
+	assert_int_equal(findings_of(w), 0);
+	free(table);
+}
+
 static void a_directory_of_many_names_is_mapped(void **state)
 {
 	struct world *w = *state;
@@ -452,6 +520,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_table_that_points_anywhere_reads_nothing_outside_itself, setup,
 	                                        world_teardown),
 		cmocka_unit_test_setup_teardown(a_table_of_anything_else_is_none, setup, world_teardown),
+		cmocka_unit_test_setup_teardown(a_check_sees_a_table_that_is_whole_and_not_true, setup, world_teardown),
 		cmocka_unit_test_setup_teardown(a_directory_of_many_names_is_mapped, setup, world_teardown),
 		cmocka_unit_test_setup_teardown(layers_are_not_joined_by_their_tables, setup, world_teardown),
 		cmocka_unit_test_setup_teardown(only_large_sealed_layers_get_a_table, setup, world_teardown),

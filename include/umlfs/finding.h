@@ -9,6 +9,7 @@ struct finding {
 	 *     index, base       the base's metadata; the base's files against it
 	 *     manifest          the session's list of layers
 	 *     journal           a layer's records
+	 *     table             a layer's table, against its journal
 	 *     content           a layer's content files
 	 *     stray             a file that belongs to nothing
 	 *     entry, directory  a name; a directory's place in the tree
