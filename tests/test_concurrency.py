@@ -280,12 +280,14 @@ def churn(count):
 
 def test_files_that_are_gone_leave_nothing_in_the_daemon(here):
     """Were an inode not let go of, its content file would stay; were a record, memory would grow."""
+    contents = len(here.contents())
     here.within(churn, 500)
     fds, kib = facts_of(here.mount.pid)
-    contents = len(here.contents())
     here.within(churn, 3000)
     after = facts_of(here.mount.pid)
-    assert len(here.contents()) <= contents + 2
+    end = time.monotonic() + PATIENCE
+    while len(here.contents()) > contents + 2:  # they go behind the scenes
+        assert time.monotonic() < end
     assert after[0] <= fds + 2
     assert_few_descriptors(here.mount.pid)
     assert after[1] - kib < 128     # KiB: a record of each would be 500
