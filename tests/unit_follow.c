@@ -90,7 +90,7 @@ static enum twin_next follow_client(void *arg, bool gives_way)
 	for (int looks = 0; looks < LOOKS && !seen->passed;) {
 		int64_t looked = f.looked;
 
-		seen->passed = follow_turn(&f, seen->client, seen->reads ? seen->turns[true] : 0);
+		seen->passed = follow_turn(&f, seen->client, seen->reads ? seen->turns[true] + 1 : 0);
 		seen->turns[gives_way]++;
 		looks += f.looked != looked;
 	}
