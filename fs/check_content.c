@@ -179,19 +179,30 @@ static int check_content_dir(const struct check_content *c, int layerfd)
 	return r < 0 ? r : check_missing(c, dirfd(dir));
 }
 
-/* The layer's folder holds a journal and the content. */
+/* What the layer's folder holds, and what a table is while it is written. */
+static void check_name(const struct check_content *c, const char *name)
+{
+	static const char *const holds[] = {".", "..", "journal", "content", "table"};
+	char leftover[32];
+
+	for (size_t i = 0; i < sizeof(holds) / sizeof(holds[0]); i++) {
+		if (strcmp(name, holds[i]) == 0)
+			return;
+	}
+	snprintf(leftover, sizeof(leftover), "layers/%u/table.new", c->layer->id);
+	if (strcmp(name, "table.new") == 0)
+		findings_leftover(c->findings, c->label, leftover);
+	else
+		findings_add(c->findings, "stray", findings_where("%s/layers/%u/%s", c->label, c->layer->id, name),
+		             "is not umlfs's: a layer holds a journal, content and perhaps a table");
+}
+
 static void check_names(const struct check_content *c, DIR *dir)
 {
 	struct dirent *entry;
 
-	while ((entry = readdir(dir))) {
-		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
-		    strcmp(entry->d_name, "journal") != 0 && strcmp(entry->d_name, "content") != 0 &&
-		    strcmp(entry->d_name, "table") != 0)
-			findings_add(c->findings, "stray",
-			             findings_where("%s/layers/%u/%s", c->label, c->layer->id, entry->d_name),
-			             "is not umlfs's: a layer holds a journal and content");
-	}
+	while ((entry = readdir(dir)))
+		check_name(c, entry->d_name);
 }
 
 static void check_sealed_end(const struct check_content *c, int layerfd)
@@ -213,6 +224,7 @@ static void check_sealed_end(const struct check_content *c, int layerfd)
 int check_content(const struct check_content *c)
 {
 	cleanup_dir DIR *dir = NULL;
+	struct layer_table_key key = {.sealed = c->listed->sealed, .under = stack_numbers(c->stack, c->stack->n - 1)};
 	char name[16];
 	int r;
 
@@ -223,6 +235,8 @@ int check_content(const struct check_content *c)
 	check_names(c, dir);
 	check_sealed_end(c, dirfd(dir));
 	if (c->listed->sealed)
-		r = check_table(c->findings, c->label, c->layer, c->listed->sealed);
-	return r < 0 ? r : check_content_dir(c, dirfd(dir));
+		r = check_table(c->findings, c->label, c->layer, &key);
+	if (r < 0)
+		return log_errno(c->log, r, "%s/layers/%s/table", c->label, name);
+	return check_content_dir(c, dirfd(dir));
 }

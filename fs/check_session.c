@@ -235,14 +235,8 @@ static void check_leftovers(struct look *k)
 	static const char *const names[] = {"manifest.new", "base.index.new"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		struct found *found;
-
-		if (faccessat(k->store->session.dirfd, names[i], F_OK, AT_SYMLINK_NOFOLLOW) < 0)
-			continue;
-		found = findings_add(k->findings, "stray", findings_where("%s/%s", k->label, names[i]),
-		                     "left by a process that died before it was done");
-		found_mend(found, MEND_REMOVE_FILE);
-		found->name = strdup(names[i]);
+		if (faccessat(k->store->session.dirfd, names[i], F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+			findings_leftover(k->findings, k->label, names[i]);
 	}
 }
 

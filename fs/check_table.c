@@ -45,21 +45,13 @@ static bool same_inode(const struct layer_inode *a, const struct layer_inode *b)
 	       same_parts(a->part, b->part);
 }
 
-/* An inode that has been let go of is not in the table of the daemon that did so. */
-static bool may_be_missing(const struct layer *replayed, uint64_t ino)
-{
-	const struct layer_inode *inode = layer_inode(replayed, ino);
-
-	return inode && inode->attr.nlink == 0;
-}
-
 static void compare_inode(struct map_node *node, void *arg)
 {
 	const struct layer_inode *want = (const struct layer_inode *)node;
 	struct compare *c = arg;
 	const struct layer_inode *got = layer_inode(c->mapped, want->attr.ino);
 
-	if (got ? !same_inode(got, want) : !may_be_missing(c->replayed, want->attr.ino))
+	if (got ? !same_inode(got, want) : want->attr.nlink > 0)
 		c->differ = true;
 }
 
@@ -85,6 +77,14 @@ static bool has_all(const struct layer_dir *all, const struct layer_dir *of)
 	return true;
 }
 
+/* What has been let go of is not in the table of the daemon that did so, nor are its names. */
+static bool may_be_missing(const struct layer *replayed, uint64_t ino)
+{
+	const struct layer_inode *inode = layer_inode(replayed, ino);
+
+	return inode && inode->attr.nlink == 0;
+}
+
 static void compare_dir(struct map_node *node, void *arg)
 {
 	const struct layer_dir *want = (const struct layer_dir *)node;
@@ -107,7 +107,7 @@ static void expect_dir(struct map_node *node, void *arg)
 
 static bool differ(const struct layer *replayed, const struct layer *mapped)
 {
-	struct compare c = {.replayed = replayed, .mapped = mapped};
+	struct compare c = {.replayed = replayed, .mapped = mapped, .differ = mapped->ino_end < replayed->ino_end};
 
 	layer_each_inode(replayed, compare_inode, &c);
 	layer_each_inode(mapped, expect_inode, &c);
@@ -116,7 +116,8 @@ static bool differ(const struct layer *replayed, const struct layer *mapped)
 	return c.differ;
 }
 
-int check_table(struct findings *findings, const char *label, const struct layer *replayed, uint64_t sealed)
+int check_table(struct findings *findings, const char *label, const struct layer *replayed,
+                const struct layer_table_key *key)
 {
 	const struct log silent = {0};
 	struct layer *mapped;
@@ -125,7 +126,7 @@ int check_table(struct findings *findings, const char *label, const struct layer
 
 	if (r < 0)
 		return r;
-	if (layer_load_table(mapped, sealed) == 0 && differ(replayed, mapped)) {
+	if (layer_load_table(mapped, key) == 0 && differ(replayed, mapped)) {
 		found = findings_add(findings, "table", findings_where("%s/layers/%u/table", label, replayed->id),
 		                     "tells something else than the journal beside it: mounts show what it tells");
 		found_mend(found, MEND_REMOVE_FILE);

@@ -5,7 +5,8 @@
 #include "layer.h"
 
 /*
- * Notes a table that a mount would believe, and that shows anything else than the replayed layer, whose journal has `sealed` bytes.
- * label: how findings call the session. 0 or -ENOMEM.
+ * Notes a table that is whole and belongs to the key, and shows anything else than the replayed layer. label: how findings
+ * call the session. 0 or -errno.
  */
-int check_table(struct findings *findings, const char *label, const struct layer *replayed, uint64_t sealed);
+int check_table(struct findings *findings, const char *label, const struct layer *replayed,
+                const struct layer_table_key *key);

@@ -60,8 +60,12 @@ int crash_prepare(int device, int unmounter)
 		return -errno;
 	device_fd = device;
 	unmounter_fd = unmounter;
-	for (size_t i = 0; i < NUMBERS; i++)
+	for (size_t i = 0; i < NUMBERS; i++) {
 		sigaction(numbers[i], &action, &before[i]);
+		if (before[i].sa_handler == SIG_IGN)
+			before[i].sa_handler =
+				SIG_DFL; /* inherited: it would let the process live on without its mount */
+	}
 	return 0;
 }
 

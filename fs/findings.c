@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static void release(struct found *found)
 {
@@ -54,6 +55,15 @@ struct found *findings_add(struct findings *f, const char *kind, char *where, co
 	}
 	f->list[f->n] = found;
 	return &f->list[f->n++];
+}
+
+void findings_leftover(struct findings *f, const char *label, const char *name)
+{
+	struct found *found = findings_add(f, "stray", findings_where("%s/%s", label, name),
+	                                   "left by a process that died before it was done");
+
+	found_mend(found, MEND_REMOVE_FILE);
+	found->name = strdup(name);
 }
 
 void findings_fini(struct findings *f)

@@ -32,13 +32,14 @@
  * is here in part, it has those parts that the journal tells, in their places, and everything from a length on that the
  * journal tells too; what lies between is a hole, and read from the layers below.
  *
- * TABLE (session/layers/N/table): what replaying the journal of a sealed layer gives, to be mapped instead. It may be missing, and
- * one that does not match its checksum or its journal counts as missing.
+ * TABLE (session/layers/N/table): what replaying the journal of a sealed layer gives, to be mapped instead. It may be missing,,
+ * and one that does not match its checksum, its journal or the layers below counts as missing: rows name the layer that has a
+ * file's content, and layers that are joined get another number.
  *
  *     disk_table_header | inodes | dirs | entries | bytes
  *
  *   inodes    n_inodes rows, sorted by number
- *   dirs      n_dirs rows, sorted by number: the directories in which the layer has names
+ *   dirs      n_dirs rows, sorted by number: the directories in which the layer has names, or had
  *   entries   n_entries rows: those of the first directory by growing cookie, then those of the next
  *   bytes     what rows point to: names; of an inode its target, its set of xattrs (see xattr_set.h), its disk_table_part and
  *             the ranges of that, each a pair of le64, those that are here and then those that may not be on disk
@@ -129,7 +130,7 @@ enum {
 	FORMAT_JOURNAL_OLDEST = 1, /* that is still read */
 	FORMAT_JOURNAL_PARTS = 2,  /* the first that has files in part */
 	FORMAT_MANIFEST_VERSION = 1,
-	FORMAT_TABLE_VERSION = 1,
+	FORMAT_TABLE_VERSION = 2,
 };
 
 enum {
@@ -223,6 +224,7 @@ struct disk_table_header {
 	struct le32 layer;                       /* the layer's number */
 	struct le64 first_ino;                   /* the first number that is not the base's */
 	struct le64 journal_len, journal;        /* bytes of the sealed journal, and its fingerprint: see journal.h */
+	struct le64 under;                       /* which layers it stands on: see stack_numbers() */
 	struct le64 n_inodes, n_dirs, n_entries; /* rows */
 	struct le64 bytes_len;                   /* bytes of the last section */
 	struct le64 ino_end, tombstones, unsettled; /* sums over the layer: see struct layer */

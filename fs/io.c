@@ -354,7 +354,8 @@ int io_replace_file(int dirfd, const char *name, const void *bytes, size_t len)
 
 	if (snprintf(temporary, sizeof(temporary), "%s.new", name) >= (int)sizeof(temporary))
 		return -ENAMETOOLONG;
-	fd = openat(dirfd, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	unlinkat(dirfd, temporary, 0); /* of a process that died; or it is no file at all */
+	fd = openat(dirfd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
 	r = io_write_all(fd, bytes, len, 0);

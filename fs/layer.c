@@ -1,6 +1,6 @@
 /*
  * layer: owns one session layer: its maps in memory, its journal and its content folder.
- * Invariant: the maps hold exactly what replaying the journal gives (but for inodes that nothing can reach any more).
+ * Invariant: the maps, or the table in their place, hold exactly what replaying the journal gives (but for inodes that nothing can reach any more).
  * Called by stack and session.
  */
 #include "layer.h"
@@ -236,23 +236,23 @@ void layer_each_entry(const struct layer *l, void (*visit)(uint64_t parent, cons
 	layer_each_dir(l, each_of_dir, &each);
 }
 
-int layer_load_table(struct layer *l, uint64_t sealed)
+int layer_load_table(struct layer *l, const struct layer_table_key *key)
 {
 	cleanup_fd int dirfd = open_dir(l->layersfd, l->id);
-	int r = dirfd < 0 ? dirfd : layer_table_open(l, dirfd, sealed);
+	int r = dirfd < 0 ? dirfd : layer_table_open(l, dirfd, key);
 
 	if (r == 0)
 		layer_seal(l);
 	return r;
 }
 
-int layer_save_table(const struct layer *l, uint64_t sealed)
+int layer_save_table(const struct layer *l, const struct layer_table_key *key)
 {
 	cleanup_fd int dirfd = l->table ? -1 : open_dir(l->layersfd, l->id);
 
 	if (l->table)
 		return 0;
-	return dirfd < 0 ? dirfd : layer_table_write(l, dirfd, sealed);
+	return dirfd < 0 ? dirfd : layer_table_write(l, dirfd, key);
 }
 
 uint64_t layer_n_inodes(const struct layer *l)

@@ -106,7 +106,7 @@ const struct layer_inode *layer_inode(const struct layer *l, uint64_t ino);
 enum find layer_find(const struct layer *l, uint64_t parent, const char *name, size_t len, uint64_t *ino_out);
 const struct layer_dir *layer_dir(const struct layer *l, uint64_t ino);
 
-/* Calls visit for each inode, or each directory that has entries here, in no order. */
+/* Calls visit for each inode, or each directory that has or had entries here, in no order. */
 void layer_each_inode(const struct layer *l, void (*visit)(struct map_node *node, void *arg), void *arg);
 void layer_each_dir(const struct layer *l, void (*visit)(struct map_node *node, void *arg), void *arg);
 
@@ -117,14 +117,20 @@ void layer_each_entry(const struct layer *l, void (*visit)(uint64_t parent, cons
 /* The layer is never written to again: its journal is closed. */
 void layer_seal(struct layer *l);
 
+/* What the table of a sealed layer belongs to: so many bytes of its journal, and the layers below. */
+struct layer_table_key {
+	uint64_t sealed;
+	uint64_t under; /* their stack_numbers() */
+};
+
 /*
  * Of a sealed layer that was opened and not replayed: fills it from its table, and seals it. 0, or -errno: there is none that
- * belongs to the `sealed` bytes of its journal, and the layer is to be replayed.
+ * belongs to the key, and the layer is to be replayed.
  */
-int layer_load_table(struct layer *l, uint64_t sealed);
+int layer_load_table(struct layer *l, const struct layer_table_key *key);
 
 /* Writes the table of a sealed layer, if it was not loaded from one. 0 or -errno: then there is none, or an old one. */
-int layer_save_table(const struct layer *l, uint64_t sealed);
+int layer_save_table(const struct layer *l, const struct layer_table_key *key);
 
 uint64_t layer_n_inodes(const struct layer *l);
 
@@ -186,7 +192,7 @@ static inline bool layer_unsettled(const struct layer_inode *inode)
 	return inode->attr.nlink == 0 || inode->attr.dirty;
 }
 
-/* For the layer_*.c files: adds an inode to what the layer holds, or (sign -1) takes it out, as it is at this moment. */
+/* For the layer_*.c files and replay: adds an inode to what the layer holds, or (sign -1) takes it out, as it is at this moment. */
 void layer_count(struct layer *l, const struct layer_inode *inode, int sign);
 
 /*

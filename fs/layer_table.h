@@ -1,9 +1,10 @@
 /*
  * layer_table: what a sealed layer holds, mapped from layers/N/table instead of replayed (format.h has the bytes).
  *
- * A table is a copy of what the journal says and never believed against it: one that is missing, damaged, newer, or of
- * another journal is as good as none. What is asked for comes into memory then, an inode by itself, a directory's names
- * together; that cannot fail, since the address space for everything is taken when the table is opened.
+ * A table is a copy of what the journal says: one that is missing, damaged, of another version, of another journal, or made on
+ * other layers is as good as none. That a whole one says the same, `umlfs check` looks at. What is asked for comes into memory
+ * then, an inode by itself, a directory's names together; that cannot fail, since the address space for everything is taken
+ * when the table is opened.
  */
 #pragma once
 
@@ -11,11 +12,8 @@
 
 struct layer_table;
 
-/*
- * Fills the empty layer l from dirfd/table, when it belongs to the first `sealed` bytes of dirfd/journal: 0. Else the layer stays
- * empty: -ENOENT, -EUCLEAN, or another -errno.
- */
-int layer_table_open(struct layer *l, int dirfd, uint64_t sealed);
+/* Fills the empty layer l from dirfd/table, when it belongs to the key: 0. Else l stays empty: -ENOENT, -EUCLEAN, or another -errno. */
+int layer_table_open(struct layer *l, int dirfd, const struct layer_table_key *key);
 void layer_table_free(struct layer_table *t);
 
 /* What the layer has, or NULL. Valid until layer_table_free(). */
@@ -28,8 +26,5 @@ struct layer_dir *layer_table_dir_at(struct layer_table *t, uint64_t row);
 
 uint64_t layer_table_n_inodes(const struct layer_table *t);
 
-/*
- * layer_table_write.c: writes dirfd/table of a sealed layer whose journal has so many bytes there, in one step. Nothing is
- * synced. 0 or -errno: then there is none, or the old one.
- */
-int layer_table_write(const struct layer *l, int dirfd, uint64_t sealed);
+/* layer_table_write.c: writes dirfd/table of a sealed layer in one step. Nothing is synced. 0 or -errno: then there is none, or the old one. */
+int layer_table_write(const struct layer *l, int dirfd, const struct layer_table_key *key);

@@ -1,7 +1,7 @@
 /*
  * layer_table_write: owns the bytes of a table while they are put together.
  * Invariant: what is written is what the layer holds, in the order of numbers and cookies; it replaces an old table in one step.
- * Called by session.
+ * Called by layer.
  */
 #include "layer_table.h"
 
@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include "checksum.h"
 #include "cleanup.h"
@@ -182,15 +183,16 @@ static void fill_body(struct build *b, unsigned char *body)
 	}
 }
 
-static void fill_header(const struct build *b, const struct layer *l, uint64_t sealed, uint64_t fingerprint,
-                        struct disk_table_header *out, size_t body_len)
+static void fill_header(const struct build *b, const struct layer *l, const struct layer_table_key *key,
+                        uint64_t fingerprint, struct disk_table_header *out, size_t body_len)
 {
 	*out = (struct disk_table_header){
 		.version = le32(FORMAT_TABLE_VERSION),
 		.layer = le32(l->id),
 		.first_ino = le64(l->first_ino),
-		.journal_len = le64(sealed),
+		.journal_len = le64(key->sealed),
 		.journal = le64(fingerprint),
+		.under = le64(key->under),
 		.n_inodes = le64(b->n_inodes),
 		.n_dirs = le64(b->n_dirs),
 		.n_entries = le64(b->n_entries),
@@ -208,7 +210,15 @@ static void fill_header(const struct build *b, const struct layer *l, uint64_t s
 	out->checksum = le64(checksum64(out, offsetof(struct disk_table_header, checksum), 0));
 }
 
-static int write_table(struct build *b, const struct layer *l, int dirfd, uint64_t sealed)
+/* A copy must not take the last room: what comes next may be no copy. */
+static bool has_room(int dirfd, uint64_t len)
+{
+	struct statvfs st;
+
+	return fstatvfs(dirfd, &st) == 0 && (uint64_t)st.f_bavail * st.f_frsize / 4 > len;
+}
+
+static int write_table(struct build *b, const struct layer *l, int dirfd, const struct layer_table_key *key)
 {
 	size_t len = b->n_inodes * sizeof(struct disk_table_inode) + b->n_dirs * sizeof(struct disk_table_dir) +
 	             b->n_entries * sizeof(struct disk_table_entry) + b->bytes_len;
@@ -219,21 +229,23 @@ static int write_table(struct build *b, const struct layer *l, int dirfd, uint64
 
 	if (!bytes)
 		return -ENOMEM;
-	r = journal_fingerprint(dirfd, sealed, &fingerprint);
+	r = journal_fingerprint(dirfd, key->sealed, &fingerprint);
 	if (r < 0)
 		return r;
+	if (!has_room(dirfd, sizeof(*table) + len))
+		return -ENOSPC;
 	fill_body(b, (unsigned char *)(table + 1));
-	fill_header(b, l, sealed, fingerprint, table, len);
+	fill_header(b, l, key, fingerprint, table, len);
 	return io_replace_file(dirfd, "table", table, sizeof(*table) + len);
 }
 
-int layer_table_write(const struct layer *l, int dirfd, uint64_t sealed)
+int layer_table_write(const struct layer *l, int dirfd, const struct layer_table_key *key)
 {
 	struct build b = {0};
 	int r = gather(l, &b);
 
 	if (r == 0)
-		r = write_table(&b, l, dirfd, sealed);
+		r = write_table(&b, l, dirfd, key);
 	free(b.inodes);
 	free(b.dirs);
 	return r;

@@ -8,12 +8,15 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "content.h"
 #include "worker.h"
 
 /* One hand-over costs about as much as one removal; and who waits for all of them shall not wait long. */
 enum { BATCHES = 8, BATCH = 64 };
+
+enum { GATHERING = 10 }; /* ms: so long a batch waits for more */
 
 struct batch {
 	struct job job;
@@ -30,6 +33,7 @@ struct removals {
 	int layersfd;
 	struct worker *worker;
 	struct batch *filling, *free;
+	int64_t begun; /* ms: when the one being filled was empty */
 	unsigned int given;
 	struct batch batches[BATCHES];
 };
@@ -62,7 +66,7 @@ void removals_free(struct removals *r)
 	free(r);
 }
 
-/* What cannot be removed stays until the layer goes, or until a mount finds it. */
+/* What cannot be removed stays until the layer goes, or `umlfs check --repair` finds it. */
 static void remove_files(struct job *job)
 {
 	const struct batch *b = (const struct batch *)job;
@@ -81,12 +85,21 @@ static void removed(struct job *job)
 	b->owner->given--;
 }
 
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 static bool begin_batch(struct removals *r)
 {
 	r->filling = r->free;
 	if (!r->filling)
 		return false;
 	r->free = r->filling->next;
+	r->begun = now_ms();
 	return true;
 }
 
@@ -104,9 +117,14 @@ bool removals_add(struct removals *r, uint32_t layer, uint64_t ino)
 	return true;
 }
 
-bool removals_gathering(const struct removals *r)
+int removals_due(const struct removals *r)
 {
-	return r->filling;
+	int64_t age;
+
+	if (!r->filling)
+		return -1;
+	age = now_ms() - r->begun;
+	return age < GATHERING ? (int)(GATHERING - age) : 0;
 }
 
 void removals_push(struct removals *r)

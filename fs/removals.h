@@ -1,8 +1,8 @@
 /*
  * removals: takes content files that nobody reaches any more off the disk, on a thread of its own.
  *
- * A host needs 5 to 30 us for a small file, and as many milliseconds for a large one. All functions are for one thread, the
- * caller's; until removals_wait() the files may still be there, and hold their room.
+ * A host needs 5 to 30 us for a small file, and as many milliseconds for a large one. All functions are for one thread at a
+ * time; until removals_wait() the files may still be there, and hold their room.
  */
 #pragma once
 
@@ -20,8 +20,8 @@ void removals_free(struct removals *r);
 /* False when too many wait already: the caller removes this one itself. */
 bool removals_add(struct removals *r, uint32_t layer, uint64_t ino);
 
-/* True when some wait for more to come before they are handed to the thread. */
-bool removals_gathering(const struct removals *r);
+/* Milliseconds until those that wait for more to come are to be handed to the thread; 0: now, -1: none wait. */
+int removals_due(const struct removals *r);
 
 /* Hands them over. */
 void removals_push(struct removals *r);

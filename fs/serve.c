@@ -37,7 +37,6 @@ enum {
 	FILES_MAX = 256,                   /* content descriptors kept open */
 	FILES_SPARE = 64 + FUSE_OPS_FILES, /* left for everything else when the limit is low */
 	REQUESTS_AT_ONCE = 64,             /* FUSE requests before the loop looks at anything else */
-	REMOVALS_MS = 10,                  /* without a request, and removals are not gathered any longer */
 	EVENTS = 16,
 };
 
@@ -354,11 +353,12 @@ static void serve_event(struct server *s, int fd)
 		serve_control_ready(s->control, fd);
 }
 
-/* Waits until something is to be done, which without an event are the removals. How many events. */
+/* Waits for events, and hands over the removals when it is time. How many events. */
 static int wait_for_events(struct server *s, struct epoll_event events[EVENTS])
 {
 	struct removals *removals = s->store->session.removals;
-	int n = epoll_wait(s->epoll, events, EVENTS, removals_gathering(removals) ? REMOVALS_MS : -1);
+	int due = removals_due(removals);
+	int n = due == 0 ? 0 : epoll_wait(s->epoll, events, EVENTS, due);
 
 	if (n == 0)
 		removals_push(removals);

@@ -87,7 +87,7 @@ int session_apply(struct session *s)
 	if (s->record.frees && owed < top->owed)
 		owed = 0; /* this is what it was kept for */
 	r = journal_append(top->journal, s->next_serial, s->record.bytes, s->record.len, s->record.frees, owed);
-	if (r == -ENOSPC && session_finish_removals(s))
+	if ((r == -ENOSPC || r == -EDQUOT) && session_finish_removals(s))
 		r = journal_append(top->journal, s->next_serial, s->record.bytes, s->record.len, s->record.frees, owed);
 	if (r == 0)
 		layer_commit(top, changes, (unsigned int)n, s->next_serial++);
@@ -225,7 +225,9 @@ static int replay_layer(struct session *s, struct stack *stack, uint64_t sealed)
 	r = after.result;
 	for (size_t i = 0; r == 0 && i < after.n_dirty; i++)
 		r = recover_dirty(s, l, after.dirty[i]);
-	/* A sealed layer's inodes without names stay: a layer above may change or link one that was open at the time. */
+	/* A sealed layer's inodes without names stay, and take no room: a layer above may change or link one that was open then. */
+	for (size_t i = 0; r == 0 && sealed && i < after.n_dead; i++)
+		layer_count(l, layer_inode(l, after.dead[i]), -1);
 	for (size_t i = 0; r == 0 && !l->sealed && s->purpose == SESSION_SERVE && i < after.n_dead; i++)
 		forget(s, l, after.dead[i]);
 	free(after.dead);
@@ -254,6 +256,7 @@ static bool table_will_do(const struct session *s, const struct manifest_layer *
 static int load_layer(struct session *s, const struct manifest_layer *ml, const struct stack *have, struct stack *out)
 {
 	struct layer *l = have ? stack_layer(have, ml->id) : NULL;
+	struct layer_table_key key = {.sealed = ml->sealed, .under = stack_numbers(out, out->n)};
 	int r;
 
 	if (l) {
@@ -265,7 +268,7 @@ static int load_layer(struct session *s, const struct manifest_layer *ml, const 
 	if (r < 0)
 		return r;
 	out->layers[out->n++] = l;
-	if (table_will_do(s, ml) && layer_load_table(l, ml->sealed) == 0)
+	if (table_will_do(s, ml) && layer_load_table(l, &key) == 0)
 		return 0;
 	return replay_layer(s, out, ml->sealed);
 }
@@ -274,9 +277,11 @@ void session_save_tables(const struct session *s)
 {
 	for (unsigned int i = 0; i < s->stack.n; i++) {
 		const struct layer *l = s->stack.layers[i];
+		const struct manifest_layer *ml = manifest_layer(&s->manifest, l->id);
+		struct layer_table_key key = {.sealed = ml->sealed, .under = stack_numbers(&s->stack, i)};
 
-		if (l->sealed && layer_changes(l) >= s->table_min)
-			layer_save_table(l, manifest_layer(&s->manifest, l->id)->sealed);
+		if (l->sealed && ml->changes >= s->table_min)
+			layer_save_table(l, &key);
 	}
 }
 

@@ -58,6 +58,7 @@ static int add_top(struct session *s, struct manifest *m, uint32_t parent)
 	m->top = m->next_layer++;
 	m->next_ino = s->next_ino;
 	m->next_serial = s->next_serial;
+	session_finish_removals(s); /* on a full disk that is the room for it */
 	return layer_create(s->layersfd, m->top);
 }
 

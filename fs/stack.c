@@ -7,6 +7,9 @@
 
 #include <errno.h>
 
+#include "checksum.h"
+#include "format.h"
+
 struct layer *stack_layer(const struct stack *s, uint32_t id)
 {
 	for (unsigned int i = s->n; i-- > 0;) {
@@ -14,6 +17,18 @@ struct layer *stack_layer(const struct stack *s, uint32_t id)
 			return s->layers[i];
 	}
 	return NULL;
+}
+
+uint64_t stack_numbers(const struct stack *s, unsigned int n)
+{
+	uint64_t sum = 0;
+
+	for (unsigned int i = 0; i < n; i++) {
+		struct le32 id = le32(s->layers[i]->id);
+
+		sum = checksum64(&id, sizeof(id), sum);
+	}
+	return sum;
 }
 
 int stack_inode(const struct stack *s, uint64_t ino, struct inode *out)
@@ -29,16 +44,29 @@ int stack_inode(const struct stack *s, uint64_t ino, struct inode *out)
 	return index_inode(s->base->index, ino, out);
 }
 
+static bool has_content_of(const struct stack *s, const struct inode *inode)
+{
+	return inode->content_layer == CONTENT_BASE || inode->content_layer == CONTENT_NONE ||
+	       stack_layer(s, inode->content_layer);
+}
+
 int stack_inode_under(const struct stack *s, uint32_t id, uint64_t ino, struct inode *out)
 {
 	struct stack under = *s;
+	struct inode found;
+	int r;
 
 	while (under.n > 0 && under.layers[under.n - 1]->id != id)
 		under.n--;
 	if (under.n == 0)
 		return -EUCLEAN;
 	under.n--;
-	return stack_inode(&under, ino, out);
+	r = stack_inode(&under, ino, &found);
+	if (r == 0 && S_ISREG(found.mode) && !has_content_of(&under, &found))
+		r = -EUCLEAN;
+	if (r == 0)
+		*out = found;
+	return r;
 }
 
 int stack_find(const struct stack *s, uint64_t parent, const char *name, size_t len, uint64_t *ino_out)

@@ -28,9 +28,15 @@ static inline struct stack stack_below(const struct stack *s)
 /* The layer of this number, NULL when it is not in the stack. */
 struct layer *stack_layer(const struct stack *s, uint32_t id);
 
+/* Tells the lowest n layers from any others: they have these numbers, in this order. */
+uint64_t stack_numbers(const struct stack *s, unsigned int n);
+
 int stack_inode(const struct stack *s, uint64_t ino, struct inode *out); /* 0, -ESTALE, -EUCLEAN */
 
-/* The same as it is from under the layer of this number, which must be in the stack. */
+/*
+ * The same as it is from under the layer of this number, which must be in the stack. A file whose content is in no layer there
+ * is damage, too: so who looks for its parts comes to an end.
+ */
 int stack_inode_under(const struct stack *s, uint32_t id, uint64_t ino, struct inode *out);
 
 /* 0, -ENOENT, -EUCLEAN. Whether parent is a directory is not looked at. */

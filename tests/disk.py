@@ -10,12 +10,12 @@ from umlfs_cli import ids
 class Disk:
     """A small file system at place/disk, the place's user's: how full it is can be chosen. Place unmounts it."""
 
-    def __init__(self, place, size, kind='tmpfs'):
+    def __init__(self, place, size, kind='tmpfs', more=''):
         self.place, self.path, self.ballast = place, place / 'disk', place / 'disk/ballast'
         os.mkdir(self.path)
         uid, gid = ids(place.user)
         if kind == 'tmpfs':
-            subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={size},uid={uid},gid={gid},mode=755', 'tmpfs', self.path],
+            subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={size},uid={uid},gid={gid},mode=755{more}', 'tmpfs', self.path],
                            check=True)
             return
         with open(place / 'image', 'wb') as stream:

@@ -15,6 +15,7 @@ from umlfs_cli import differences
 LEFTOVERS = {
     'manifest.new': ('stray', '/manifest.new', lambda session, path: overwrite(path, b'umlfs manifest 1\n')),
     'base.index.new': ('stray', '/base.index.new', lambda session, path: overwrite(path, b'')),
+    'table.new': ('stray', '/layers/1/table.new', lambda session, path: overwrite(path, b'')),
     'dropped layer': ('stray', '/layers/77', lambda session, path: shutil.copytree(session / 'layers/1', path)),
     'content': ('content', '/layers/3/content/4321', lambda session, path: overwrite(path, b'copied up')),
     'content of a snapshot': ('content', '/layers/1/content/4321', lambda session, path: overwrite(path, b'')),

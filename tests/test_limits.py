@@ -123,6 +123,19 @@ def test_room_comes_back(mounted, how):
     assert mounted.do(write, mounted / 'again', 3 * MIB) == 3 * MIB
 
 
+def test_what_was_removed_before_a_snapshot_takes_no_room_afterwards(place, base):
+    mounted = place.mount(base, words=LIMITS)
+    mounted.do(write, mounted / 'new', 3 * MIB)
+    mounted.umount()
+    mounted = place.mount(base, words=LIMITS)
+    mounted.do(os.unlink, mounted / 'new')
+    place.run('snapshot', mounted.session, 'one')
+    mounted.umount()
+    mounted = place.mount(base, words=LIMITS)
+    assert room(mounted)[0] == SIZE
+    assert mounted.do(write, mounted / 'again', 3 * MIB) == 3 * MIB
+
+
 def test_an_open_file_keeps_its_room_until_it_is_closed(mounted):
     def unlink_and_look():
         fd = os.open(mounted / 'new', os.O_RDWR)

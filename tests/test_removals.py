@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from calls import outcome
 from checks import Checked
 from disk import Disk
 from held import HELD_USERS, PATIENCE, held_mount
@@ -81,8 +82,14 @@ def test_more_removals_than_may_wait_are_done_at_once(held):
     assert contents(held) == []
 
 
-def status(held):
-    held.place.run('status', held.mount.session)
+def test_content_goes_though_requests_keep_coming(held):
+    write(held.path('file'))
+    os.unlink(held.path('file'))
+    requests = 0
+    while contents(held):
+        assert requests < 50_000
+        requests += 1
+        assert not os.path.exists(held.path(f'absent-{requests}'))
 
 
 def snapshot(held):
@@ -130,11 +137,36 @@ def test_what_a_killed_daemon_did_not_remove_the_next_one_does(held):
 
 
 def test_room_that_is_being_made_is_not_missing(held_on_small_disk):
-    """Data and names on a disk that is full until the removal is done."""
+    """Data on a disk that is full until the removal is done."""
     held = held_on_small_disk
     for number in range(ROUNDS):
         write(held.path(f'large-{number}'), 5 * MIB)
         os.unlink(held.path(f'large-{number}'))
+
+
+@pytest.fixture(params=HELD_USERS)
+def held_on_few_inodes(request):
+    if not ROOT:
+        pytest.skip('needs root, to mount a small file system')
+    with held_mount(request.param, MEMBERS, lambda place: Disk(place, 64 * MIB, more=',nr_inodes=80')) as made:
+        made.place.noisy = True
+        yield made
+
+
+@pytest.mark.parametrize('what', [snapshot, reset])
+def test_a_layer_can_be_made_of_what_is_being_removed(held_on_few_inodes, what):
+    held = held_on_few_inodes
+    made = 0
+    while outcome(write, held.path(f'file-{made}')) is None:
+        made += 1
+    held.hold('removals')
+    for number in range(20):
+        os.unlink(held.path(f'file-{number}'))
+    held.expect(b'u')
+    asking = held.begin(what, held)
+    assert concurrent.futures.wait([asking], 0.3).not_done
+    held.let_go(20)
+    asking.result(PATIENCE)
 
 
 def fill(directory, size):

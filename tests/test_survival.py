@@ -401,24 +401,29 @@ def kill(pid, seed):
     kill_and_wait(pid)
 
 
-def abort(pid, seed):
-    kill_and_wait(pid, signal.SIGABRT)
+CRASHES = [signal.SIGABRT, signal.SIGSEGV, signal.SIGILL, signal.SIGFPE]
+WITHOUT_REPORTS = 'handle_segv=0:handle_sigill=0:handle_sigfpe=0:' + os.environ.get('ASAN_OPTIONS', '')    # a log stays clean
 
 
-def abort_apart(pid, seed):
+def crash(pid, seed):
+    kill_and_wait(pid, CRASHES[seed % len(CRASHES)])
+
+
+def crash_apart(pid, seed):
     """In a thread that shares no descriptors with the others: it has two."""
     apart = [int(tid) for tid in os.listdir(f'/proc/{pid}/task') if len(os.listdir(f'/proc/{pid}/task/{tid}/fd')) == 2]
     assert len(apart) == 2
-    assert ctypes.CDLL(None).tgkill(pid, apart[seed % 2], signal.SIGABRT) == 0
+    assert ctypes.CDLL(None).tgkill(pid, apart[seed % 2], CRASHES[seed // 2 % len(CRASHES)]) == 0
     assert wait_pid(pid), f'process {pid} does not end'
 
 
-@pytest.mark.parametrize('end', [kill, abort, abort_apart], ids=['killed', 'dumping core', 'dumping core in a thread apart'])
-def test_nobody_waits_for_a_daemon_that_dies_while_it_tells_the_kernel_of_a_reset(place, end):
+@pytest.mark.parametrize('end', [kill, crash, crash_apart], ids=['killed', 'dumping core', 'dumping core in a thread apart'])
+def test_nobody_waits_for_a_daemon_that_dies_while_it_tells_the_kernel_of_a_reset(place, monkeypatch, end):
     """Clients hold the directory's lock nearly all the time, and so what tells the kernel waits for it when the signal comes.
 
     Before a core is dumped the kernel waits for all threads, with the daemon's descriptors open.
     """
+    monkeypatch.setenv('ASAN_OPTIONS', WITHOUT_REPORTS)
     base = place.imported_base()
     for seed in share(10):
         mounted = place.mount(base)
@@ -435,6 +440,19 @@ def test_nobody_waits_for_a_daemon_that_dies_while_it_tells_the_kernel_of_a_rese
         for process in processes:
             process.wait(PATIENCE)
         place.run('umount', mounted.session)
+
+
+@pytest.mark.parametrize('number', CRASHES)
+def test_a_crash_ends_a_daemon_that_inherited_the_signal_as_ignored(place, monkeypatch, number):
+    monkeypatch.setenv('ASAN_OPTIONS', WITHOUT_REPORTS)
+    signal.signal(number, signal.SIG_IGN)
+    try:
+        mounted = place.mount(place.imported_base())
+    finally:
+        signal.signal(number, signal.SIG_DFL)
+    pid = mounted.pid
+    kill_and_wait(pid, number)
+    place.run('umount', mounted.session)
 
 
 if __name__ == '__main__':

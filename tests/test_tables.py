@@ -9,8 +9,10 @@ import shutil
 import pytest
 
 from checks import Checked
-from umlfs_cli import differences, kill_and_wait
+from disk import Disk
+from umlfs_cli import differences, kill_and_wait, needs_root
 
+MIB = 1 << 20
 MANY = 20_100    # more than the changes from which on a layer gets a table
 
 
@@ -30,17 +32,25 @@ def make_changes(top):
             stream.write(b'more')
 
 
+def put(path, text):
+    with open(path, 'w', encoding='utf-8') as stream:
+        stream.write(text)
+
+
 def modes(directory):
     with os.scandir(directory) as entries:
         return {entry.name: (entry.inode(), entry.stat().st_mode, entry.stat().st_size) for entry in entries}
 
 
 class Tabled:
-    """A mount whose session has a large snapshot "one"; seen: what that shows."""
+    """A mount whose session has a large snapshot "one", on small ones; seen: what that shows."""
 
-    def __init__(self, place):
+    def __init__(self, place, below=()):
         self.place, self.base = place, place.imported_base()
         mounted = self.mounted = place.mount(self.base)
+        for name in below:
+            mounted.do(put, mounted / 'etc/hostname', name)
+            place.run('snapshot', mounted.session, name)
         mounted.do(make_changes, mounted.path)
         place.run('snapshot', mounted.session, 'one')
         self.session, self.seen = mounted.session, self.look()
@@ -122,6 +132,20 @@ def test_changes_snapshots_and_resets_on_top_of_one(tabled):
     tabled.leaves_nothing()
 
 
+def test_snapshots_below_one_are_joined(place):
+    """It tells whose content a file has that it does not write itself: a layer's number, which a joined layer has not."""
+    tabled = Tabled(place, below=('first', 'second'))
+    tabled.umount()
+    assert tabled.tables() == ['3']
+    place.run('delete', tabled.session, 'first')
+    for maps in ([], ['3']):
+        tabled.mount()
+        assert tabled.maps() == maps
+        tabled.expect(tabled.seen)
+        tabled.umount()
+        tabled.leaves_nothing()
+
+
 def flip(path, where):
     with open(path, 'r+b') as stream:
         stream.seek(where, os.SEEK_END if where < 0 else os.SEEK_SET)
@@ -170,9 +194,41 @@ def test_a_mount_that_only_reads_uses_a_table_and_writes_none(tabled):
     tabled.leaves_nothing()
 
 
+def make_and_remove(path):
+    for number in range(MANY):
+        os.mknod(f'{path}/gone')
+        os.unlink(f'{path}/gone')
+    os.mkdir(f'{path}/made')
+
+
 def test_a_small_snapshot_has_none(place):
+    """However long its journal is: after a replay too, which finds what has been let go of."""
     mounted = place.mount(place.imported_base())
-    mounted.do(os.mkdir, mounted / 'made')
+    mounted.do(make_and_remove, mounted.path)
     place.run('snapshot', mounted.session, 'one')
+    for _ in range(2):
+        mounted.umount()
+        assert not os.path.exists(f'{mounted.session}/layers/1/table')
+        mounted = place.mount(place / 'base', session=mounted.session)
+
+
+def test_what_is_in_the_place_of_an_unfinished_one_goes(tabled):
+    os.mkfifo(f'{tabled.session}/layers/1/table.new')
+    tabled.umount()
+    assert tabled.tables() == ['1']
+    tabled.leaves_nothing()
+
+
+@needs_root
+def test_one_does_not_take_the_last_room(place):
+    disk = Disk(place, 24 * MIB)
+    place.noisy = True
+    mounted = place.mount(place.imported_base(), session=disk / 'session')
+    mounted.do(make_changes, mounted.path)
+    place.run('snapshot', mounted.session, 'one')
+    disk.fill(8 * MIB)
     mounted.umount()
     assert not os.path.exists(f'{mounted.session}/layers/1/table')
+    disk.free()
+    place.mount(place / 'base', session=mounted.session).umount()
+    assert os.path.exists(f'{mounted.session}/layers/1/table')

@@ -79,15 +79,30 @@ static void what_is_gathered_goes_when_it_is_pushed(void **state)
 	struct pollfd ended = {.fd = removals_fd(w->removals), .events = POLLIN};
 
 	put(w, 1);
-	assert_false(removals_gathering(w->removals));
+	assert_int_equal(removals_due(w->removals), -1);
 	assert_true(removals_add(w->removals, LAYER, 1));
-	assert_true(removals_gathering(w->removals));
+	assert_in_range(removals_due(w->removals), 0, 10);
 	removals_push(w->removals);
-	assert_false(removals_gathering(w->removals));
+	assert_int_equal(removals_due(w->removals), -1);
 	assert_int_equal(poll(&ended, 1, -1), 1);
 	removals_ready(w->removals);
 	assert_false(has(w, 1));
 	assert_false(removals_wait(w->removals));
+}
+
+static void what_is_gathered_is_due_soon_though_more_comes(void **state)
+{
+	struct world *w = *state;
+	int last = 10, due;
+
+	assert_true(removals_add(w->removals, LAYER, 1));
+	while ((due = removals_due(w->removals)) != 0) {
+		assert_in_range(due, 1, last);
+		if (due < last)
+			assert_true(removals_add(w->removals, LAYER, 1));
+		last = due;
+	}
+	assert_true(removals_wait(w->removals));
 }
 
 /* How many are taken before none is, when nobody asks what has ended. */
@@ -147,6 +162,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(who_waits_finds_all_gone_and_nothing_else, start, end),
 		cmocka_unit_test_setup_teardown(what_is_gathered_goes_when_it_is_pushed, start, end),
+		cmocka_unit_test_setup_teardown(what_is_gathered_is_due_soon_though_more_comes, start, end),
 		cmocka_unit_test_setup_teardown(more_are_refused_than_may_wait_until_some_have_ended, start, end),
 		cmocka_unit_test_setup_teardown(the_end_waits_for_all, start, end),
 		cmocka_unit_test_setup_teardown(what_is_not_there_is_no_error, start, end),

@@ -361,6 +361,7 @@ static void a_table_of_anything_else_is_none(void **state)
 		offsetof(struct disk_table_header, magic),       offsetof(struct disk_table_header, version),
 		offsetof(struct disk_table_header, layer),       offsetof(struct disk_table_header, first_ino),
 		offsetof(struct disk_table_header, journal_len), offsetof(struct disk_table_header, journal),
+		offsetof(struct disk_table_header, under),
 	};
 	struct world *w = *state;
 	const char *path = small_layer(w);
@@ -383,13 +384,13 @@ static void a_table_of_anything_else_is_none(void **state)
 static size_t findings_of(struct world *w)
 {
 	struct findings findings = {0};
+	struct layer_table_key key = {0};
 	struct stack replayed;
 	size_t n;
 
 	load(w, true, &replayed);
-	expect_status(check_table(&findings, w->session, replayed.layers[0],
-	                          manifest_layer(&w->store->session.manifest, 1)->sealed),
-	              0, "checking");
+	key.sealed = manifest_layer(&w->store->session.manifest, 1)->sealed;
+	expect_status(check_table(&findings, w->session, replayed.layers[0], &key), 0, "checking");
 	session_unload(&replayed, NULL);
 	for (size_t i = 0; i < findings.n; i++)
 		assert_string_equal(findings.list[i].shown.kind, "table");
@@ -469,6 +470,34 @@ static void a_directory_of_many_names_is_mapped(void **state)
 	expect_same_layers(w);
 }
 
+/* A row has the number of the layer whose content it shows, and that one is joined with another while nobody writes a new table. */
+static void a_table_on_layers_that_were_joined_is_none(void **state)
+{
+	static const struct op steps[] = {
+		{OP_WRITE, "n1", NULL, 1, 0, 3000}, {OP_WRITE, "n0", NULL, 2, WORLD_COPY_UNIT, 10},
+		{OP_MKDIR, "new", NULL, 0, 0, 0},   {OP_CHMOD, "n1", NULL, 0711, 0, 0},
+		{OP_CHMOD, "n0", NULL, 0711, 0, 0},
+	};
+	static const char *const names[] = {NULL, "a", "b", NULL, "c"}; /* after each step */
+	struct world *w = *state;
+	char *seen;
+
+	for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+		assert_int_equal(op_tree(w, &steps[i]), 0);
+		if (names[i])
+			world_snapshot(w, names[i]);
+	}
+	seen = dump_world(w, DUMP_ALL);
+	save_replayed(w);
+	world_delete(w, "a");
+	for (unsigned int turn = 0; turn < 3; turn++) {
+		w->closed = turn; /* without new tables, and with them */
+		world_reopen(w);
+		dump_expect_world(w, DUMP_ALL, seen, "on joined layers");
+	}
+	free(seen);
+}
+
 /* Whose journal is damaged where nobody looks who maps it: what would be joined is not whole. */
 static void layers_are_not_joined_by_their_tables(void **state)
 {
@@ -523,6 +552,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_check_sees_a_table_that_is_whole_and_not_true, setup, world_teardown),
 		cmocka_unit_test_setup_teardown(a_directory_of_many_names_is_mapped, setup, world_teardown),
 		cmocka_unit_test_setup_teardown(layers_are_not_joined_by_their_tables, setup, world_teardown),
+		cmocka_unit_test_setup_teardown(a_table_on_layers_that_were_joined_is_none, setup, world_teardown),
 		cmocka_unit_test_setup_teardown(only_large_sealed_layers_get_a_table, setup, world_teardown),
 	};
 
