@@ -31,8 +31,10 @@ static size_t add_plus(struct listing *l, const char *name, const struct stack_e
 		return 0;
 	}
 	fuse_ops_stat(&inode, &entry.attr);
-	if (!is_dot)
+	if (!is_dot) {
 		entry.ino = inode.ino;
+		entry.generation = pin_generation(&l->ops->tree->pins, inode.ino);
+	}
 	len = fuse_add_direntry_plus(l->req, l->ops->buffer + l->used, room, name, &entry, (off_t)from->cookie);
 	if (len <= room && !is_dot)
 		l->result = tree_hold(l->ops->tree, inode.ino);

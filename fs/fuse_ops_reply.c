@@ -78,6 +78,7 @@ void fuse_ops_reply_entry(fuse_req_t req, struct fuse_ops *ops, int r, const str
 		return;
 	}
 	entry.ino = inode->ino;
+	entry.generation = pin_generation(&ops->tree->pins, inode->ino);
 	fuse_ops_stat(inode, &entry.attr);
 	if (fuse_reply_entry(req, &entry) == -ENOENT)
 		tree_release(ops->tree, inode->ino, 1); /* the caller was interrupted and knows nothing of it */

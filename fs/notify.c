@@ -28,7 +28,7 @@ struct notify {
 };
 
 struct collect {
-	const struct tree *tree;
+	struct tree *tree;
 	struct notify *notify;
 	int result;
 };
@@ -71,13 +71,20 @@ static bool is_known(const struct tree *t, uint64_t ino)
 	return stack_inode(&t->session->stack, ino, &inode) == 0;
 }
 
+/*
+ * The kernel marks a directory that was removed as dead for as long as it holds it: one that the reset brings back has to be
+ * another one for it.
+ */
 static void collect_inode(struct map_node *node, void *arg)
 {
-	uint64_t ino = ((const struct layer_inode *)node)->attr.ino;
+	const struct inode *was = &((const struct layer_inode *)node)->attr;
 	struct collect *c = arg;
 
-	if (c->result == 0 && is_known(c->tree, ino))
-		c->result = add(c->notify, ino, 0, "", 0);
+	if (c->result < 0 || !is_known(c->tree, was->ino))
+		return;
+	c->result = add(c->notify, was->ino, 0, "", 0);
+	if (c->result == 0 && S_ISDIR(was->mode) && was->nlink == 0)
+		c->result = pin_renew(&c->tree->pins, was->ino);
 }
 
 /* The inode that an entry had, when there is no such inode any more. */
@@ -111,7 +118,7 @@ static void collect_layers(struct collect *c, struct layer **layers, unsigned in
 	}
 }
 
-int notify_collect(const struct tree *t, const struct snapshot_change *change, struct notify **out)
+int notify_collect(struct tree *t, const struct snapshot_change *change, struct notify **out)
 {
 	struct collect c = {.tree = t, .notify = calloc(1, sizeof(struct notify))};
 

@@ -14,7 +14,7 @@ struct fuse_session;
 struct notify;
 
 /* What the kernel may hold of the layers that went and came. Only what it has looked up is collected. */
-int notify_collect(const struct tree *t, const struct snapshot_change *change, struct notify **out);
+int notify_collect(struct tree *t, const struct snapshot_change *change, struct notify **out);
 
 /* The kernel asks again before it believes a name, an attribute or a page. Cheap; the reset has happened when it returns. */
 void notify_expire(const struct notify *n, struct fuse_session *fuse);

@@ -17,6 +17,11 @@ struct page {
 	uint64_t counts[PER_PAGE];
 };
 
+struct renewed {
+	struct map_node node; /* hash: ino */
+	uint64_t ino, generation;
+};
+
 static struct page *find_page(const struct pins *pins, uint64_t ino)
 {
 	uint64_t number = ino / PER_PAGE;
@@ -47,6 +52,25 @@ int pin_get(struct pins *pins, uint64_t ino)
 	return 0;
 }
 
+static struct renewed *find_renewed(const struct pins *pins, uint64_t ino)
+{
+	struct map_node *node = pins->renewed.n > 0 ? map_first(&pins->renewed, map_hash_u64(ino)) : NULL;
+
+	while (node && ((struct renewed *)node)->ino != ino)
+		node = map_next(node);
+	return (struct renewed *)node;
+}
+
+static void forget_renewed(struct pins *pins, uint64_t ino)
+{
+	struct renewed *found = find_renewed(pins, ino);
+
+	if (!found)
+		return;
+	map_remove(&pins->renewed, &found->node);
+	free(found);
+}
+
 int pin_put(struct pins *pins, uint64_t ino, uint64_t n)
 {
 	struct page *page = find_page(pins, ino);
@@ -57,6 +81,7 @@ int pin_put(struct pins *pins, uint64_t ino, uint64_t n)
 	*count -= n < *count ? n : *count;
 	if (*count > 0)
 		return 0;
+	forget_renewed(pins, ino);
 	if (--page->n_held == 0) {
 		map_remove(&pins->pages, &page->node);
 		free(page);
@@ -71,13 +96,41 @@ uint64_t pin_count(const struct pins *pins, uint64_t ino)
 	return page ? page->counts[ino % PER_PAGE] : 0;
 }
 
-static void free_page(struct map_node *node, void *arg)
+int pin_renew(struct pins *pins, uint64_t ino)
+{
+	struct renewed *found = find_renewed(pins, ino);
+	int r;
+
+	if (!found) {
+		r = map_reserve(&pins->renewed, 1);
+		if (r < 0)
+			return r;
+		found = calloc(1, sizeof(*found));
+		if (!found)
+			return -ENOMEM;
+		found->ino = ino;
+		map_add(&pins->renewed, &found->node, map_hash_u64(ino));
+	}
+	found->generation++;
+	return 0;
+}
+
+uint64_t pin_generation(const struct pins *pins, uint64_t ino)
+{
+	const struct renewed *found = find_renewed(pins, ino);
+
+	return found ? found->generation : 0;
+}
+
+static void free_node(struct map_node *node, void *arg)
 {
 	free(node);
 }
 
 void pin_fini(struct pins *pins)
 {
-	map_each(&pins->pages, free_page, NULL);
+	map_each(&pins->pages, free_node, NULL);
 	map_fini(&pins->pages);
+	map_each(&pins->renewed, free_node, NULL);
+	map_fini(&pins->renewed);
 }

@@ -10,6 +10,7 @@
 
 struct pins {
 	struct map pages;
+	struct map renewed; /* few: see pin_renew() */
 };
 
 /* One more hold: 0, -ENOMEM. */
@@ -20,5 +21,12 @@ int pin_put(struct pins *pins, uint64_t ino, uint64_t n);
 
 /* How often it is held. */
 uint64_t pin_count(const struct pins *pins, uint64_t ino);
+
+/*
+ * A held inode that the kernel takes for dead is to be another one for it from now on, until it is held no more: 0, -ENOMEM.
+ * pin_generation() tells the kernel so, as the generation of struct fuse_entry_out (linux/fuse.h).
+ */
+int pin_renew(struct pins *pins, uint64_t ino);
+uint64_t pin_generation(const struct pins *pins, uint64_t ino);
 
 void pin_fini(struct pins *pins);

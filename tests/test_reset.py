@@ -2,10 +2,11 @@
 
 import os
 import re
+import shutil
 
 import pytest
 
-from calls import overwrite
+from calls import overwrite, read_file
 from holders import USES, holder, uses_of
 from umlfs_cli import PATIENCE, differences
 
@@ -37,6 +38,23 @@ def test_a_forced_reset_says_estale_to_who_holds_what_is_gone(place, base, use):
         said = process.communicate('go\n', PATIENCE)[0]
         assert 'Stale file handle' in said and 'old bytes' not in said, said
     assert not mounted.do(os.path.lexists, mounted / 'new')
+
+
+@pytest.mark.parametrize('use', ['exec 3<"$1/etc/hostname"', 'cd "$1/etc"'], ids=['file', 'cwd'])
+def test_a_removed_directory_is_alive_again_after_a_forced_reset(place, base, use):
+    """The kernel took it for dead, and has it still, because somebody is in there."""
+    mounted = place.mount(base)
+    before = mounted.dump()
+    with holder(place, use, mounted.path) as process:
+        mounted.do(shutil.rmtree, mounted / 'etc')
+        place.run('reset', '--force', mounted.session)
+        assert differences(mounted.dump(), before) == []
+        mounted.do(overwrite, mounted / 'etc/new', b'new')
+        assert 'new' in mounted.do(os.listdir, mounted / 'etc')
+        process.communicate('go\n', PATIENCE)
+    assert 'new' in mounted.do(os.listdir, mounted / 'etc')
+    mounted.do(os.rename, mounted / 'etc', mounted / 'moved')
+    assert mounted.do(read_file, mounted / 'moved/new') == b'new'
 
 
 def test_a_forced_reset_shows_the_present_to_who_holds_what_stays(place, base):

@@ -94,7 +94,7 @@ static void reserve_covers_what_is_added_after_it(void **state)
 static void pins_count_each_inode_by_itself(void **state)
 {
 	static const uint64_t inos[] = {1, 2, 127, 128, 129, 255, 256, UINT32_MAX, UINT64_MAX};
-	struct pins pins = {{0}};
+	struct pins pins = {.pages = {0}};
 
 	for (size_t i = 0; i < ARRAY_LEN(inos); i++) {
 		assert_int_equal(pin_count(&pins, inos[i]), 0);
@@ -116,7 +116,7 @@ static void pins_count_each_inode_by_itself(void **state)
 
 static void a_hold_that_is_not_there_is_not_let_go(void **state)
 {
-	struct pins pins = {{0}};
+	struct pins pins = {.pages = {0}};
 
 	assert_int_equal(pin_put(&pins, 7, 1), 0);
 	assert_int_equal(pin_get(&pins, 7), 0);
@@ -125,6 +125,27 @@ static void a_hold_that_is_not_there_is_not_let_go(void **state)
 	assert_int_equal(pin_put(&pins, 7, 1000), 1);
 	assert_int_equal(pin_put(&pins, 7, 1), 0);
 	assert_int_equal(pin_get(&pins, 9), 0); /* freed by pin_fini() */
+	pin_fini(&pins);
+}
+
+static void a_held_inode_is_another_one_when_renewed_until_it_is_let_go(void **state)
+{
+	struct pins pins = {.pages = {0}};
+
+	assert_int_equal(pin_generation(&pins, 7), 0);
+	assert_int_equal(pin_get(&pins, 7), 0);
+	assert_int_equal(pin_renew(&pins, 7), 0);
+	assert_int_equal(pin_generation(&pins, 7), 1);
+	assert_int_equal(pin_get(&pins, 7), 0);
+	assert_int_equal(pin_renew(&pins, 7), 0);
+	assert_int_equal(pin_generation(&pins, 7), 2);
+	assert_int_equal(pin_generation(&pins, 8), 0);
+	assert_int_equal(pin_put(&pins, 7, 1), 0);
+	assert_int_equal(pin_generation(&pins, 7), 2);
+	assert_int_equal(pin_put(&pins, 7, 1), 1);
+	assert_int_equal(pin_generation(&pins, 7), 0);
+	assert_int_equal(pin_get(&pins, 9), 0);
+	assert_int_equal(pin_renew(&pins, 9), 0); /* freed by pin_fini() */
 	pin_fini(&pins);
 }
 
@@ -155,6 +176,7 @@ int main(void)
 		cmocka_unit_test(reserve_covers_what_is_added_after_it),
 		cmocka_unit_test(numbers_at_any_distance_spread_and_neighbours_stay_together),
 		cmocka_unit_test(pins_count_each_inode_by_itself),
+		cmocka_unit_test(a_held_inode_is_another_one_when_renewed_until_it_is_let_go),
 		cmocka_unit_test(a_hold_that_is_not_there_is_not_let_go),
 	};
 
