@@ -45,7 +45,7 @@ def measure_once(work, place, space, number):
 
 def measure_places(work, everywhere, space, rounds, results):
     values = {place.name: [] for place in everywhere}
-    problems, requests = {name: "takes over ten minutes" for name in work.too_slow}, {}
+    problems, requests = {name: "OVER 10 MIN" for name in work.too_slow}, {}
     for number in range(min(rounds, work.rounds_max)):
         for place in everywhere:
             if place.name in problems:
