@@ -3,6 +3,7 @@
 The daemon writes tables when it ends. One that is missing, damaged or of something else is as good as none.
 """
 
+import errno
 import os
 import shutil
 
@@ -10,7 +11,7 @@ import pytest
 
 from checks import Checked
 from disk import Disk
-from umlfs_cli import differences, kill_and_wait, needs_root
+from umlfs_cli import differences, kill_and_wait, needs_root, wait_pid
 
 MIB = 1 << 20
 MANY = 20_100    # more than the changes from which on a layer gets a table
@@ -199,6 +200,24 @@ def make_and_remove(path):
         os.mknod(f'{path}/gone')
         os.unlink(f'{path}/gone')
     os.mkdir(f'{path}/made')
+
+
+def test_one_that_is_cut_short_while_it_is_mapped_ends_the_mount(tabled):
+    tabled.umount()
+    mounted, table = tabled.mount(), f'{tabled.session}/layers/1/table'
+    tabled.place.noisy = True
+    pid = mounted.pid
+    os.truncate(table, 4096)
+    with pytest.raises(OSError) as failed:
+        mounted.do(modes, mounted / 'many')
+    assert failed.value.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    assert wait_pid(pid)
+    line, = mounted.log().splitlines()
+    assert line.startswith(f'umlfs: {table}: cut short'), line
+    tabled.place.run('umount', tabled.session)
+    tabled.mount()
+    assert tabled.maps() == []
+    tabled.expect(tabled.seen)
 
 
 def test_a_small_snapshot_has_none(place):
