@@ -399,9 +399,15 @@ static ssize_t say(int fd, struct iovec *iov, int count, void *userdata)
 	return writev(fd, iov, count);
 }
 
+static ssize_t send_spliced(int from, off_t *from_offset, int to, off_t *to_offset, size_t len, unsigned int flags,
+                            void *userdata)
+{
+	return splice(from, from_offset, to, to_offset, len, flags);
+}
+
 static int listen_in(struct fuse_session *session)
 {
-	static const struct fuse_custom_io io = {.writev = say, .read = hear};
+	static const struct fuse_custom_io io = {.writev = say, .read = hear, .splice_send = send_spliced};
 
 	return fuse_session_custom_io(session, &io, fuse_session_fd(session));
 }

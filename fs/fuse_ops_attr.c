@@ -86,6 +86,7 @@ void fuse_ops_negotiate(struct fuse_conn_info *conn, bool posix)
 {
 	want_nothing(conn);
 	want(conn, FUSE_CAP_ASYNC_READ);
+	want(conn, FUSE_CAP_SPLICE_WRITE);
 	want(conn, FUSE_CAP_PARALLEL_DIROPS);
 	want(conn, FUSE_CAP_DONT_MASK);
 	want(conn, FUSE_CAP_READDIRPLUS);

@@ -102,6 +102,15 @@ bool tree_finish_removals(struct tree *t);
  */
 ssize_t tree_read_now(struct tree *t, uint64_t ino, void *buf, size_t len, uint64_t offset);
 
+/* Where the bytes of a read lie, as they are now: at its offset in one content file, whose descriptor is borrowed until the next call. */
+struct tree_place {
+	int fd;
+	size_t len; /* less than was asked for at the end of the file */
+};
+
+/* False when they lie in several, when the host would have to read them, and for whatever else tree_read_now() says. */
+bool tree_place(struct tree *t, uint64_t ino, size_t len, uint64_t offset, struct tree_place *out);
+
 enum { TREE_FETCH_FILES = 8, TREE_FETCH_PIECES = 40 };
 
 struct tree_fetch {

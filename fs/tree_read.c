@@ -29,17 +29,19 @@ struct cache_count {
 };
 
 /*
- * False when the host would have to read. Asked first, because a read that may not wait still begins to read ahead, which
- * takes longer than anybody should wait for the loop. True where nobody can tell: before Linux 6.5, of others' files.
+ * 0 when the host would have to read. Asked first, because a read that may not wait still begins to read ahead, which
+ * takes longer than anybody should wait for the loop. -errno where nobody can tell: before Linux 6.5, of others' files.
  */
-static bool is_cached(int fd, uint64_t offset, uint64_t len)
+static int is_cached(int fd, uint64_t offset, uint64_t len)
 {
 	struct cache_range range = {.offset = offset, .len = len};
 	uint64_t page = (uint64_t)getpagesize();
 	struct cache_count count;
 
-	if (len == 0 || syscall(CACHESTAT_NR, fd, &range, &count, 0) < 0)
-		return true;
+	if (len == 0)
+		return 1;
+	if (syscall(CACHESTAT_NR, fd, &range, &count, 0) < 0)
+		return -errno;
 	return count.cached >= (offset + len - 1) / page - offset / page + 1;
 }
 
@@ -81,7 +83,7 @@ static ssize_t read_piece(struct tree *t, const struct inode *inode, int fd, cha
 
 	if (!at_once)
 		return read_waiting(fd, buf, len, offset);
-	if (*host == TREE_HOST_TELLS && !is_cached(fd, offset, len < size ? len : size))
+	if (*host == TREE_HOST_TELLS && is_cached(fd, offset, len < size ? len : size) == 0)
 		return -EAGAIN;
 	return read_at_once(fd, buf, len, offset, host);
 }
@@ -141,6 +143,27 @@ ssize_t tree_read_now(struct tree *t, uint64_t ino, void *buf, size_t len, uint6
 	if (r < 0)
 		return r;
 	return is_stream(t, ino, offset) ? -EAGAIN : read_pieces(t, &inode, buf, len, offset, true);
+}
+
+bool tree_place(struct tree *t, uint64_t ino, size_t len, uint64_t offset, struct tree_place *out)
+{
+	struct session_piece piece;
+	enum tree_host host;
+	struct inode inode;
+	int fd;
+
+	if (tree_regular(t, ino, &inode) < 0 || offset >= inode.size || is_stream(t, ino, offset))
+		return false;
+	if (len > inode.size - offset)
+		len = (size_t)(inode.size - offset);
+	if (session_piece(t->session, &inode, offset, &piece) < 0 || piece.len < len)
+		return false;
+	host = t->hosts[piece.inode.content_layer == CONTENT_BASE];
+	fd = session_content(t->session, &piece.inode);
+	if (fd < 0 || host == TREE_HOST_NEW || (host == TREE_HOST_TELLS && is_cached(fd, offset, len) <= 0))
+		return false;
+	*out = (struct tree_place){.fd = fd, .len = len};
+	return true;
 }
 
 /* A descriptor of its own for a content file, or the one that an earlier piece has. */

@@ -419,11 +419,54 @@ static void a_crew_takes_no_more_than_it_may_hold(void **state)
 	crew_free(NULL);
 }
 
+static void expect_place(struct world *w, uint64_t ino, const struct tree_place *place, size_t len, uint64_t offset)
+{
+	static char want[2 * LEN], got[2 * LEN];
+
+	expect_status(tree_read(&w->tree, ino, want, len, offset), (long)place->len, "reading %zu at %llu", len,
+	              (unsigned long long)offset);
+	assert_int_equal(pread(place->fd, got, place->len, (off_t)offset), place->len);
+	assert_memory_equal(got, want, place->len);
+}
+
+/* Whoever sends bytes straight from a content file sends what a read would have given. */
+static void a_place_has_what_tree_read_reads(void **state)
+{
+	struct world *w = *state;
+	uint64_t ino = world_ino(w, "file");
+	unsigned int found = 0, not_found = 0;
+	struct unit_random random = {.state = 3};
+	struct tree_place place;
+
+	assert_false(tree_place(&w->tree, ino, LEN, 0, &place)); /* nobody knows yet whether this host can tell */
+	assert_int_equal(tree_read_now(&w->tree, ino, bytes, LEN, 0), LEN);
+	assert_true(tree_place(&w->tree, ino, 2 * LEN, 0, &place));
+	assert_int_equal(place.len, LEN);
+	assert_false(tree_place(&w->tree, ino, LEN, LEN, &place));
+	assert_false(tree_place(&w->tree, world_ino(w, "many"), LEN, 0, &place));
+	for (unsigned int round = 0; round < 400; round++) {
+		uint64_t offset = unit_random(&random, LEN);
+		size_t len = (size_t)unit_random(&random, LEN) + 1;
+
+		if (round % 20 == 0)
+			put(w, ino, (char)('A' + round / 20), 500, unit_random(&random, 2 * LEN - 500));
+		tree_read_now(&w->tree, ino, bytes, 1, offset);
+		if (tree_place(&w->tree, ino, len, offset, &place)) {
+			expect_place(w, ino, &place, len, offset);
+			found++;
+		} else {
+			not_found++;
+		}
+	}
+	assert_true(found > 50 && not_found > 50);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_fetch_gives_bytes_of_its_file, setup, world_teardown),
 		cmocka_unit_test_setup_teardown(a_fetch_reads_what_tree_read_reads, setup, world_teardown),
+		cmocka_unit_test_setup_teardown(a_place_has_what_tree_read_reads, setup, world_teardown),
 		cmocka_unit_test_setup_teardown(a_fetch_of_no_file_is_refused, setup, world_teardown),
 		cmocka_unit_test_setup_teardown(a_fetch_of_too_much_is_refused, setup, world_teardown),
 		cmocka_unit_test_setup_teardown(a_flush_is_of_the_layers_that_are_there, setup, world_teardown),
