@@ -61,10 +61,11 @@ int crash_prepare(int device, int unmounter)
 	device_fd = device;
 	unmounter_fd = unmounter;
 	for (size_t i = 0; i < NUMBERS; i++) {
-		sigaction(numbers[i], &action, &before[i]);
+		sigaction(numbers[i], NULL, &before[i]);
+		/* Inherited: it would let the process live on without its mount. */
 		if (before[i].sa_handler == SIG_IGN)
-			before[i].sa_handler =
-				SIG_DFL; /* inherited: it would let the process live on without its mount */
+			before[i].sa_handler = SIG_DFL;
+		sigaction(numbers[i], &action, NULL);
 	}
 	return 0;
 }

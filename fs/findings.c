@@ -64,6 +64,7 @@ void findings_leftover(struct findings *f, const char *label, const char *name)
 
 	found_mend(found, MEND_REMOVE_FILE);
 	found->name = strdup(name);
+	f->no_memory = f->no_memory || !found->name;
 }
 
 void findings_fini(struct findings *f)

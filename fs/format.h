@@ -32,7 +32,7 @@
  * is here in part, it has those parts that the journal tells, in their places, and everything from a length on that the
  * journal tells too; what lies between is a hole, and read from the layers below.
  *
- * TABLE (session/layers/N/table): what replaying the journal of a sealed layer gives, to be mapped instead. It may be missing,,
+ * TABLE (session/layers/N/table): what replaying the journal of a sealed layer gives, to be mapped instead. It may be missing,
  * and one that does not match its checksum, its journal or the layers below counts as missing: rows name the layer that has a
  * file's content, and layers that are joined get another number.
  *

@@ -57,14 +57,17 @@ static bool give_read(fuse_req_t req, struct fuse_ops *ops, fuse_ino_t ino, size
 	return false;
 }
 
-/* Without bringing the bytes here: half of the work of a long read is to copy them. */
+/* Without bringing the bytes here: half of the work of a long read is to copy them. False: not this one. */
 static bool splice_read(fuse_req_t req, struct fuse_ops *ops, fuse_ino_t ino, size_t size, off_t offset)
 {
 	struct fuse_bufvec bytes = FUSE_BUFVEC_INIT(0);
 	struct tree_place place;
+	int r = size < SPLICE_MIN ? 0 : tree_place(ops->tree, ino, size, (uint64_t)offset, &place);
 
-	if (size < SPLICE_MIN || !tree_place(ops->tree, ino, size, (uint64_t)offset, &place))
-		return false;
+	if (r < 0)
+		fuse_ops_reply_status(req, r);
+	if (r <= 0)
+		return r < 0;
 	bytes.buf[0] = (struct fuse_buf){
 		.size = place.len, .flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK, .fd = place.fd, .pos = offset};
 	fuse_reply_data(req, &bytes, 0);

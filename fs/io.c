@@ -354,7 +354,7 @@ int io_replace_file(int dirfd, const char *name, const void *bytes, size_t len)
 
 	if (snprintf(temporary, sizeof(temporary), "%s.new", name) >= (int)sizeof(temporary))
 		return -ENAMETOOLONG;
-	unlinkat(dirfd, temporary, 0); /* of a process that died; or it is no file at all */
+	unlinkat(dirfd, temporary, 0); /* of a process that died, or a FIFO; a directory stays, and is an error */
 	fd = openat(dirfd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;

@@ -281,6 +281,20 @@ void layer_count(struct layer *l, const struct layer_inode *inode, int sign)
 		l->made += sign;
 }
 
+static void discount_dead(struct map_node *node, void *arg)
+{
+	const struct layer_inode *inode = (const struct layer_inode *)node;
+
+	if (inode->attr.nlink == 0)
+		layer_count(arg, inode, -1);
+}
+
+void layer_discount_dead(struct layer *l)
+{
+	if (l->n_unsettled > 0)
+		layer_each_inode(l, discount_dead, l);
+}
+
 bool layer_forget(struct layer *l, uint64_t ino)
 {
 	struct layer_inode *inode = layer_own_inode(l, ino);

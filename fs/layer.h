@@ -192,7 +192,13 @@ static inline bool layer_unsettled(const struct layer_inode *inode)
 	return inode->attr.nlink == 0 || inode->attr.dirty;
 }
 
-/* For the layer_*.c files and replay: adds an inode to what the layer holds, or (sign -1) takes it out, as it is at this moment. */
+/*
+ * Of a layer that is about to be sealed: inodes without names stay, because a layer above may change or link one that was open
+ * then, but what they hold counts no more.
+ */
+void layer_discount_dead(struct layer *l);
+
+/* For the layer_*.c files: adds an inode to what the layer holds, or (sign -1) takes it out, as it is at this moment. */
 void layer_count(struct layer *l, const struct layer_inode *inode, int sign);
 
 /*

@@ -24,7 +24,7 @@ uint64_t pin_count(const struct pins *pins, uint64_t ino);
 
 /*
  * A held inode that the kernel takes for dead is to be another one for it from now on, until it is held no more: 0, -ENOMEM.
- * pin_generation() tells the kernel so, as the generation of struct fuse_entry_out (linux/fuse.h).
+ * pin_generation() tells the kernel so, as the generation of struct fuse_entry_out (linux/fuse.h); it looks at that since Linux 5.14.
  */
 int pin_renew(struct pins *pins, uint64_t ino);
 uint64_t pin_generation(const struct pins *pins, uint64_t ino);

@@ -1,7 +1,7 @@
 /*
  * removals: owns the list of content files that are to go, and the thread that removes them.
  * Invariant: a batch is being filled, or free, or with the thread.
- * Called by session and serve, on the loop's thread.
+ * Called by session and serve, by one thread at a time.
  */
 #include "removals.h"
 

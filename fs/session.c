@@ -225,15 +225,14 @@ static int replay_layer(struct session *s, struct stack *stack, uint64_t sealed)
 	r = after.result;
 	for (size_t i = 0; r == 0 && i < after.n_dirty; i++)
 		r = recover_dirty(s, l, after.dirty[i]);
-	/* A sealed layer's inodes without names stay, and take no room: a layer above may change or link one that was open then. */
-	for (size_t i = 0; r == 0 && sealed && i < after.n_dead; i++)
-		layer_count(l, layer_inode(l, after.dead[i]), -1);
 	for (size_t i = 0; r == 0 && !l->sealed && s->purpose == SESSION_SERVE && i < after.n_dead; i++)
 		forget(s, l, after.dead[i]);
 	free(after.dead);
 	free(after.dirty);
-	if (sealed)
+	if (sealed) {
+		layer_discount_dead(l);
 		layer_seal(l);
+	}
 	return r;
 }
 

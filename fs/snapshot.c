@@ -100,6 +100,7 @@ static int seal_top(struct store *store, const char *name, const struct log *log
 		store_remove_dropped(s);
 		return log_errno(log, r, name ? "%s: no snapshot was made" : "%s: cannot be sealed", s->label);
 	}
+	layer_discount_dead(stack_top(&s->stack));
 	layer_seal(stack_top(&s->stack));
 	session_unload(&s->stack, &stack);
 	s->stack = stack;

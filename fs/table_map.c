@@ -188,6 +188,16 @@ static int find_sections(struct table_map *m, const struct disk_table_header *h)
 	return checksum64(body, m->map_len - sizeof(*h), from_le64(h->journal)) == from_le64(h->body) ? 0 : -EUCLEAN;
 }
 
+/* They are added to those of other layers. */
+static bool sums_are_sound(const struct disk_table_header *h)
+{
+	int64_t made = (int64_t)from_le64(h->made), most = (int64_t)FORMAT_NUMBERS_END;
+
+	return made > -most && made < most && from_le64(h->ino_end) <= FORMAT_NUMBERS_END &&
+	       from_le64(h->tombstones) < FORMAT_NUMBERS_END && from_le64(h->owed) <= INT64_MAX &&
+	       from_le64(h->content_bytes) <= INT64_MAX && from_le64(h->blocks) <= INT64_MAX;
+}
+
 /* Whether it is a table that this program can read, of this layer, this journal, and on these layers. */
 static int check_header(const struct disk_table_header *h, const struct layer *l, int dirfd,
                         const struct layer_table_key *key)
@@ -199,7 +209,7 @@ static int check_header(const struct disk_table_header *h, const struct layer *l
 	    checksum64(h, offsetof(struct disk_table_header, checksum), 0) != from_le64(h->checksum) ||
 	    from_le32(h->version) != FORMAT_TABLE_VERSION || from_le32(h->layer) != l->id ||
 	    from_le64(h->first_ino) != l->first_ino || from_le64(h->journal_len) != key->sealed ||
-	    from_le64(h->under) != key->under)
+	    from_le64(h->under) != key->under || !sums_are_sound(h))
 		return -EUCLEAN;
 	r = journal_fingerprint(dirfd, key->sealed, &fingerprint);
 	if (r < 0)

@@ -145,25 +145,29 @@ ssize_t tree_read_now(struct tree *t, uint64_t ino, void *buf, size_t len, uint6
 	return is_stream(t, ino, offset) ? -EAGAIN : read_pieces(t, &inode, buf, len, offset, true);
 }
 
-bool tree_place(struct tree *t, uint64_t ino, size_t len, uint64_t offset, struct tree_place *out)
+int tree_place(struct tree *t, uint64_t ino, size_t len, uint64_t offset, struct tree_place *out)
 {
 	struct session_piece piece;
 	enum tree_host host;
 	struct inode inode;
+	int r = tree_regular(t, ino, &inode);
 	int fd;
 
-	if (tree_regular(t, ino, &inode) < 0 || offset >= inode.size || is_stream(t, ino, offset))
-		return false;
+	if (r < 0 || offset >= inode.size || is_stream(t, ino, offset))
+		return r;
 	if (len > inode.size - offset)
 		len = (size_t)(inode.size - offset);
-	if (session_piece(t->session, &inode, offset, &piece) < 0 || piece.len < len)
-		return false;
+	r = session_piece(t->session, &inode, offset, &piece);
 	host = t->hosts[piece.inode.content_layer == CONTENT_BASE];
+	if (r < 0 || piece.len < len || host == TREE_HOST_NEW)
+		return r;
 	fd = session_content(t->session, &piece.inode);
-	if (fd < 0 || host == TREE_HOST_NEW || (host == TREE_HOST_TELLS && is_cached(fd, offset, len) <= 0))
-		return false;
+	if (fd < 0)
+		return fd == -ENODATA ? 0 : fd;
+	if (host == TREE_HOST_TELLS && is_cached(fd, offset, len) <= 0)
+		return 0;
 	*out = (struct tree_place){.fd = fd, .len = len};
-	return true;
+	return 1;
 }
 
 /* A descriptor of its own for a content file, or the one that an earlier piece has. */

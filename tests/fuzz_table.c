@@ -17,7 +17,7 @@ static const char table[] = "session/layers/1/table";
 size_t fuzz_mend(unsigned char *bytes, size_t len)
 {
 	struct disk_table_header h;
-	size_t left = len - sizeof(h);
+	size_t left;
 	struct {
 		struct le64 *count;
 		size_t size;
@@ -28,6 +28,7 @@ size_t fuzz_mend(unsigned char *bytes, size_t len)
 
 	if (len < sizeof(h))
 		return len;
+	left = len - sizeof(h);
 	memcpy(&h, bytes, sizeof(h));
 	h.bytes_len = le64(left);
 	for (size_t i = 0; i < ARRAY_LEN(sections); i++) {

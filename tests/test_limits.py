@@ -136,6 +136,19 @@ def test_what_was_removed_before_a_snapshot_takes_no_room_afterwards(place, base
     assert mounted.do(write, mounted / 'again', 3 * MIB) == 3 * MIB
 
 
+def test_what_was_removed_and_open_at_a_snapshot_takes_no_room_afterwards(place, base):
+    """Whether the layer was sealed by this daemon, or replayed."""
+    mounted = place.mount(base, words=LIMITS)
+    mounted.do(write, mounted / 'new', 3 * MIB)
+    fd = mounted.do(os.open, mounted / 'new', os.O_RDONLY)
+    mounted.do(os.unlink, mounted / 'new')
+    place.run('snapshot', mounted.session, 'one')
+    os.close(fd)
+    assert room(mounted)[0] == SIZE
+    mounted.umount()
+    assert room(place.mount(base, words=LIMITS))[0] == SIZE
+
+
 def test_an_open_file_keeps_its_room_until_it_is_closed(mounted):
     def unlink_and_look():
         fd = os.open(mounted / 'new', os.O_RDWR)

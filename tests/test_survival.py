@@ -6,6 +6,7 @@ be there or not. UMLFS_SURVIVAL_KILLS and UMLFS_SURVIVAL_SEED choose how often a
 """
 
 import ctypes
+import faulthandler
 import errno
 import itertools
 import json
@@ -402,7 +403,7 @@ def kill(pid, seed):
 
 
 CRASHES = [signal.SIGABRT, signal.SIGSEGV, signal.SIGILL, signal.SIGFPE]
-WITHOUT_REPORTS = 'handle_segv=0:handle_sigill=0:handle_sigfpe=0:' + os.environ.get('ASAN_OPTIONS', '')    # a log stays clean
+WITHOUT_REPORTS = os.environ.get('ASAN_OPTIONS', '') + ':handle_segv=0:handle_sigill=0:handle_sigfpe=0'    # a log stays clean
 
 
 def crash(pid, seed):
@@ -450,6 +451,7 @@ def test_a_crash_ends_a_daemon_that_inherited_the_signal_as_ignored(place, monke
         mounted = place.mount(place.imported_base())
     finally:
         signal.signal(number, signal.SIG_DFL)
+        faulthandler.enable()   # which pytest has on, and needs these signals
     pid = mounted.pid
     kill_and_wait(pid, number)
     place.run('umount', mounted.session)

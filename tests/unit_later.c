@@ -438,12 +438,17 @@ static void a_place_has_what_tree_read_reads(void **state)
 	struct unit_random random = {.state = 3};
 	struct tree_place place;
 
-	assert_false(tree_place(&w->tree, ino, LEN, 0, &place)); /* nobody knows yet whether this host can tell */
+	assert_int_equal(tree_place(&w->tree, ino, LEN, 0, &place),
+	                 0); /* nobody knows yet whether this host can tell */
 	assert_int_equal(tree_read_now(&w->tree, ino, bytes, LEN, 0), LEN);
-	assert_true(tree_place(&w->tree, ino, 2 * LEN, 0, &place));
+	if (tree_place(&w->tree, ino, LEN, 0, &place) == 0) {
+		print_message("this host cannot tell what it has in memory: Linux 6.5 can\n");
+		skip();
+	}
+	assert_int_equal(tree_place(&w->tree, ino, 2 * LEN, 0, &place), 1);
 	assert_int_equal(place.len, LEN);
-	assert_false(tree_place(&w->tree, ino, LEN, LEN, &place));
-	assert_false(tree_place(&w->tree, world_ino(w, "many"), LEN, 0, &place));
+	assert_int_equal(tree_place(&w->tree, ino, LEN, LEN, &place), 0);
+	assert_int_equal(tree_place(&w->tree, world_ino(w, "many"), LEN, 0, &place), -EISDIR);
 	for (unsigned int round = 0; round < 400; round++) {
 		uint64_t offset = unit_random(&random, LEN);
 		size_t len = (size_t)unit_random(&random, LEN) + 1;
@@ -451,7 +456,7 @@ static void a_place_has_what_tree_read_reads(void **state)
 		if (round % 20 == 0)
 			put(w, ino, (char)('A' + round / 20), 500, unit_random(&random, 2 * LEN - 500));
 		tree_read_now(&w->tree, ino, bytes, 1, offset);
-		if (tree_place(&w->tree, ino, len, offset, &place)) {
+		if (tree_place(&w->tree, ino, len, offset, &place) == 1) {
 			expect_place(w, ino, &place, len, offset);
 			found++;
 		} else {
