@@ -5,6 +5,7 @@
  */
 #include "check_table.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "cleanup.h"
@@ -121,17 +122,15 @@ int check_table(struct findings *findings, const char *label, const struct layer
 {
 	const struct log silent = {0};
 	struct layer *mapped;
-	struct found *found;
+	char name[32];
 	int r = layer_open(replayed->layersfd, replayed->id, false, replayed->first_ino, label, &silent, &mapped);
 
 	if (r < 0)
 		return r;
-	if (layer_load_table(mapped, key) == 0 && differ(replayed, mapped)) {
-		found = findings_add(findings, "table", findings_where("%s/layers/%u/table", label, replayed->id),
-		                     "tells something else than the journal beside it: mounts show what it tells");
-		found_mend(found, MEND_REMOVE_FILE);
-		found->name = findings_where("layers/%u/table", replayed->id);
-	}
+	snprintf(name, sizeof(name), "layers/%u/table", replayed->id);
+	if (layer_load_table(mapped, key) == 0 && differ(replayed, mapped))
+		findings_file(findings, "table", label, name,
+		              "tells something else than the journal beside it: mounts show what it tells");
 	layer_free(mapped);
 	return 0;
 }

@@ -57,14 +57,18 @@ struct found *findings_add(struct findings *f, const char *kind, char *where, co
 	return &f->list[f->n++];
 }
 
-void findings_leftover(struct findings *f, const char *label, const char *name)
+void findings_file(struct findings *f, const char *kind, const char *label, const char *name, const char *what)
 {
-	struct found *found = findings_add(f, "stray", findings_where("%s/%s", label, name),
-	                                   "left by a process that died before it was done");
+	struct found *found = findings_add(f, kind, findings_where("%s/%s", label, name), "%s", what);
 
 	found_mend(found, MEND_REMOVE_FILE);
 	found->name = strdup(name);
 	f->no_memory = f->no_memory || !found->name;
+}
+
+void findings_leftover(struct findings *f, const char *label, const char *name)
+{
+	findings_file(f, "stray", label, name, "left by a process that died before it was done");
 }
 
 void findings_fini(struct findings *f)

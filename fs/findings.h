@@ -41,7 +41,10 @@ struct findings {
 struct found *findings_add(struct findings *f, const char *kind, char *where, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 
-/* Notes a file of this name in the session's directory, from a process that died; label is how findings call the session. */
+/* Notes a file of this name in the session's directory, which is to be removed; label is how findings call the session. */
+void findings_file(struct findings *f, const char *kind, const char *label, const char *name, const char *what);
+
+/* The same for one that a process left that died. */
 void findings_leftover(struct findings *f, const char *label, const char *name);
 
 /* Text on the heap, NULL when there is no memory. */

@@ -57,33 +57,32 @@ static bool give_read(fuse_req_t req, struct fuse_ops *ops, fuse_ino_t ino, size
 	return false;
 }
 
-/* Without bringing the bytes here: half of the work of a long read is to copy them. False: not this one. */
-static bool splice_read(fuse_req_t req, struct fuse_ops *ops, fuse_ino_t ino, size_t size, off_t offset)
+/* Without bringing the bytes here: half of the work of a long read is to copy them. */
+static void reply_from(fuse_req_t req, const struct tree_place *place, off_t offset)
 {
-	struct fuse_bufvec bytes = FUSE_BUFVEC_INIT(0);
-	struct tree_place place;
-	int r = size < SPLICE_MIN ? 0 : tree_place(ops->tree, ino, size, (uint64_t)offset, &place);
+	struct fuse_bufvec bytes = FUSE_BUFVEC_INIT(place->len);
 
-	if (r < 0)
-		fuse_ops_reply_status(req, r);
-	if (r <= 0)
-		return r < 0;
-	bytes.buf[0] = (struct fuse_buf){
-		.size = place.len, .flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK, .fd = place.fd, .pos = offset};
+	bytes.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	bytes.buf[0].fd = place->fd;
+	bytes.buf[0].pos = offset;
 	fuse_reply_data(req, &bytes, 0);
-	return true;
 }
 
 void fuse_ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	struct fuse_ops *ops = fuse_ops_begin(req, KIND_READ);
+	struct tree_place place;
 	ssize_t n;
 
 	if (size > FUSE_OPS_READ_MAX)
 		size = FUSE_OPS_READ_MAX;
-	if (splice_read(req, ops, ino, size, offset))
+	n = size < SPLICE_MIN ? 0 : tree_place(ops->tree, ino, size, (uint64_t)offset, &place);
+	if (n > 0) {
+		reply_from(req, &place, offset);
 		return;
-	n = tree_read_now(ops->tree, ino, ops->buffer, size, (uint64_t)offset);
+	}
+	if (n == 0)
+		n = tree_read_now(ops->tree, ino, ops->buffer, size, (uint64_t)offset);
 	if (n == -EAGAIN && give_read(req, ops, ino, size, offset))
 		return;
 	if (n == -EAGAIN)

@@ -255,7 +255,7 @@ static bool table_will_do(const struct session *s, const struct manifest_layer *
 static int load_layer(struct session *s, const struct manifest_layer *ml, const struct stack *have, struct stack *out)
 {
 	struct layer *l = have ? stack_layer(have, ml->id) : NULL;
-	struct layer_table_key key = {.sealed = ml->sealed, .under = stack_numbers(out, out->n)};
+	struct layer_table_key key;
 	int r;
 
 	if (l) {
@@ -266,6 +266,7 @@ static int load_layer(struct session *s, const struct manifest_layer *ml, const 
 	               index_n_inodes(s->base->index) + 1, s->label, &s->log, &l);
 	if (r < 0)
 		return r;
+	key = (struct layer_table_key){.sealed = ml->sealed, .under = stack_numbers(out, out->n)};
 	out->layers[out->n++] = l;
 	if (table_will_do(s, ml) && layer_load_table(l, &key) == 0)
 		return 0;

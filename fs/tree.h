@@ -108,7 +108,7 @@ struct tree_place {
 	size_t len; /* less than was asked for at the end of the file */
 };
 
-/* 1; 0 when they lie in several, or when the host would have to read them: tree_read_now(); or its errors. */
+/* 1; 0 when they lie in several, or when nobody knows whether the host has them: tree_read_now(); or the errors of that. */
 int tree_place(struct tree *t, uint64_t ino, size_t len, uint64_t offset, struct tree_place *out);
 
 enum { TREE_FETCH_FILES = 8, TREE_FETCH_PIECES = 40 };

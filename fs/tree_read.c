@@ -153,8 +153,10 @@ int tree_place(struct tree *t, uint64_t ino, size_t len, uint64_t offset, struct
 	int r = tree_regular(t, ino, &inode);
 	int fd;
 
-	if (r < 0 || offset >= inode.size || is_stream(t, ino, offset))
+	if (r < 0 || offset >= inode.size)
 		return r;
+	if (is_stream(t, ino, offset))
+		return -EAGAIN;
 	if (len > inode.size - offset)
 		len = (size_t)(inode.size - offset);
 	r = session_piece(t->session, &inode, offset, &piece);
@@ -164,8 +166,9 @@ int tree_place(struct tree *t, uint64_t ino, size_t len, uint64_t offset, struct
 	fd = session_content(t->session, &piece.inode);
 	if (fd < 0)
 		return fd == -ENODATA ? 0 : fd;
-	if (host == TREE_HOST_TELLS && is_cached(fd, offset, len) <= 0)
-		return 0;
+	r = host == TREE_HOST_TELLS ? is_cached(fd, offset, len) : 1;
+	if (r <= 0)
+		return r < 0 ? 0 : -EAGAIN;
 	*out = (struct tree_place){.fd = fd, .len = len};
 	return 1;
 }

@@ -5,11 +5,11 @@
  */
 #include "fuzz.h"
 
-#include "checksum.h"
 #include "format.h"
 #include "fuzz_world.h"
 #include "unit.h"
 #include "unit_op.h"
+#include "unit_tabled.h"
 
 static const char table[] = "session/layers/1/table";
 
@@ -93,10 +93,7 @@ static void bind(struct world *w, unsigned char *bytes, size_t len)
 	memcpy(&h, own, sizeof(h));
 	free(own);
 	memcpy(bytes, &h, offsetof(struct disk_table_header, n_inodes));
-	memcpy(&h, bytes, sizeof(h));
-	h.body = le64(checksum64(bytes + sizeof(h), len - sizeof(h), from_le64(h.journal)));
-	h.checksum = le64(checksum64(&h, offsetof(struct disk_table_header, checksum), 0));
-	memcpy(bytes, &h, sizeof(h));
+	tabled_make_sums_right(bytes, len);
 }
 
 void fuzz_one(const unsigned char *bytes, size_t len)

@@ -437,6 +437,7 @@ static void a_place_has_what_tree_read_reads(void **state)
 	unsigned int found = 0, not_found = 0;
 	struct unit_random random = {.state = 3};
 	struct tree_place place;
+	struct tree_fetch fetch;
 
 	assert_int_equal(tree_place(&w->tree, ino, LEN, 0, &place),
 	                 0); /* nobody knows yet whether this host can tell */
@@ -464,6 +465,10 @@ static void a_place_has_what_tree_read_reads(void **state)
 		}
 	}
 	assert_true(found > 50 && not_found > 50);
+	/* Where another thread reads, the next bytes are another thread's too. */
+	assert_int_equal(tree_fetch_init(&w->tree, ino, 10, 0, &fetch), 0);
+	tree_fetch_fini(&fetch);
+	assert_int_equal(tree_place(&w->tree, ino, 10, 10, &place), -EAGAIN);
 }
 
 int main(void)
