@@ -6,19 +6,15 @@
 #include "follow.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "cleanup.h"
+#include "proc.h"
 
 enum {
 	STRIKES = 3,
-	FIELD_AFTER_NAME = 3,
 	FIELD_PROCESSOR = 39, /* of /proc/PID/stat, counted from 1: see proc(5) */
 };
 
@@ -34,36 +30,13 @@ static int64_t now(void)
 	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* The text of a small file of /proc; empty when it is not there. */
-static void read_text(const char *path, char *text, size_t size)
-{
-	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? 0 : read(fd, text, size - 1);
-
-	text[n > 0 ? n : 0] = '\0';
-}
-
-/* The CPU on which a thread ran last, or -1. Its name, in brackets, may hold anything. */
-static int cpu_of(pid_t thread)
-{
-	char path[32], text[1024];
-	char *at;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)thread);
-	read_text(path, text, sizeof(text));
-	at = strrchr(text, ')');
-	for (int field = FIELD_AFTER_NAME - 1; at && field < FIELD_PROCESSOR; field++)
-		at = strchr(at + 1, ' ');
-	return at ? atoi(at + 1) : -1;
-}
-
 /* How long a thread ran, and how long it could have run and did not, in ns. False where the kernel does not count. */
 static bool times_of(pid_t thread, uint64_t *ran, uint64_t *waited)
 {
 	char path[48], text[128];
 
 	snprintf(path, sizeof(path), "/proc/%d/schedstat", (int)thread);
-	read_text(path, text, sizeof(text));
+	proc_read(path, text, sizeof(text));
 	*ran = 0;
 	*waited = 0;
 	return sscanf(text, "%" SCNu64 " %" SCNu64, ran, waited) == 2;
@@ -166,7 +139,7 @@ static bool giving_way_turn(struct follow *f, int64_t time, pid_t client, uint64
 		lose_patience(f, time);
 	if (f->strikes == STRIKES || CPU_COUNT(&f->allowed) < 2)
 		return true;
-	stay(f, cpu_of(client));
+	stay(f, (int)proc_stat(client, FIELD_PROCESSOR));
 	return false;
 }
 

@@ -18,11 +18,15 @@
 
 #include "cleanup.h"
 #include "io.h"
+#include "proc.h"
 
 enum {
 	TRIES = 2000,
 	TRY_NS = 1000000,
 	END_MS = 100,    /* for a holder that may be ending, or is a command that is soon done */
+	DIE_MS = 10000,  /* for one that is ending: its last thread closes the file, and much memory may go before */
+	FIELD_FLAGS = 9, /* of /proc/PID/stat */
+	EXITING = 4,     /* PF_EXITING in the kernel's <linux/sched.h> */
 	TEXT_BYTES = 24, /* of the file */
 };
 
@@ -53,10 +57,14 @@ static bool has_ended(const char *text)
 	pid_t pid = (pid_t)strtol(text, NULL, 10);
 	cleanup_fd int fd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 	struct pollfd end = {.fd = fd, .events = POLLIN};
+	int64_t flags;
 
 	if (fd < 0)
 		return pid <= 0 || errno == ESRCH;
-	return poll(&end, 1, END_MS) > 0;
+	if (poll(&end, 1, END_MS) > 0)
+		return true;
+	flags = proc_stat(pid, FIELD_FLAGS);
+	return flags > 0 && flags & EXITING && poll(&end, 1, DIE_MS) > 0;
 }
 
 /* 0, -EWOULDBLOCK when it is that of the process `pid`, or -EBUSY when it is shared by commands that only look. */
