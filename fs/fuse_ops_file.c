@@ -13,7 +13,7 @@
 
 enum {
 	OTHERS_NS = 200000,    /* within one request, for those of others */
-	COPYING_NS = 50000000, /* of one request: the loop looks at requests only, until it is answered */
+	COPYING_NS = 50000000, /* of one request: then it is answered with what was copied */
 	COPIED_MAX = 1 << 30,  /* bytes of one request */
 	COPY_STEP = 1 << 18,   /* bytes that tree_copy_range() copies, unless it can share blocks */
 	WARM_STEP = 1 << 20,   /* bytes that are read for the next steps */

@@ -81,7 +81,7 @@ struct fuse_ops_bytes {
 	uint64_t src_offset;
 	size_t done;        /* bytes that were copied already */
 	uint64_t warm;      /* up to here it has waited for those of src */
-	int64_t end;        /* of a copy: it is answered when it has to wait after that, see fuse_ops_now() */
+	int64_t end;        /* of a copy: no step but the first begins after that, see fuse_ops_now() */
 	unsigned int tries; /* fuse_ops_warm()'s, without any progress */
 };
 
