@@ -29,6 +29,7 @@ struct inode {
 	uint64_t below; /* regular files: the content file has only parts of the bytes before this one; 0: it has all */
 	uint32_t content_layer; /* regular files */
 	bool dirty;             /* size, blocks and times are those of the content file if the daemon dies now */
+	bool promised; /* content_layer's file has been synced since the session was opened, or is about to be */
 };
 
 /* Which members of a struct inode a change sets. */

@@ -349,3 +349,11 @@ void layer_takes(struct layer *l, uint64_t ino, uint64_t blocks)
 	l->blocks += blocks - inode->attr.blocks;
 	inode->attr.blocks = blocks;
 }
+
+void layer_promise(struct layer *l, uint64_t ino)
+{
+	struct layer_inode *inode = layer_own_inode(l, ino);
+
+	if (inode)
+		inode->attr.promised = true;
+}

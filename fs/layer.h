@@ -218,3 +218,6 @@ void layer_uncut(struct layer *l, uint64_t ino, uint64_t below);
 
 /* A dirty inode's content takes so much on the host now, 512 bytes each. Memory only. */
 void layer_takes(struct layer *l, uint64_t ino, uint64_t blocks);
+
+/* Somebody counts on the bytes of the file. Memory only. */
+void layer_promise(struct layer *l, uint64_t ino);

@@ -1,20 +1,27 @@
 /*
  * removals: owns the list of content files that are to go, and the thread that removes them.
- * Invariant: a batch is being filled, or free, or with the thread.
+ * Invariant: a batch is being filled, or free, or with the thread, which alone uses synced_layer and synced.
  * Called by session and serve, by one thread at a time.
  */
 #include "removals.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "cleanup.h"
 #include "content.h"
 #include "worker.h"
 
-/* One hand-over costs about as much as one removal; and who waits for all of them shall not wait long. */
-enum { BATCHES = 8, BATCH = 64 };
+/*
+ * One hand-over costs about as much as one removal; and who waits for all of them shall not wait long. Where a sync comes before
+ * them there may be more: it does for all that wait.
+ */
+enum { BATCHES = 32, BATCHES_UNSYNCED = 8, BATCH = 64 };
 
 enum { GATHERING = 10 }; /* ms: so long a batch waits for more */
 
@@ -23,6 +30,8 @@ struct batch {
 	struct removals *owner;
 	struct batch *next; /* that is free */
 	unsigned int n;
+	uint32_t records_layer;
+	uint64_t records; /* bytes of its journal that come to the disk before */
 	struct {
 		uint64_t ino;
 		uint32_t layer;
@@ -35,6 +44,9 @@ struct removals {
 	struct batch *filling, *free;
 	int64_t begun; /* ms: when the one being filled was empty */
 	unsigned int given;
+	_Atomic uint64_t written; /* what the last file asked for */
+	uint32_t synced_layer;
+	uint64_t synced; /* bytes of its journal that are on disk */
 	struct batch batches[BATCHES];
 };
 
@@ -66,11 +78,31 @@ void removals_free(struct removals *r)
 	free(r);
 }
 
+/* With a descriptor of its own: an error that this one is told of is told to who syncs a file, too. */
+static bool sync_records(struct removals *r, const struct batch *b)
+{
+	uint64_t written = r->written;
+	char path[32];
+	cleanup_fd int fd = -1;
+
+	if (b->records == 0 || (b->records_layer == r->synced_layer && b->records <= r->synced))
+		return true;
+	snprintf(path, sizeof(path), "%u/journal", b->records_layer);
+	fd = openat(r->layersfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0 || fdatasync(fd) < 0)
+		return false;
+	r->synced_layer = b->records_layer;
+	r->synced = written;
+	return true;
+}
+
 /* What cannot be removed stays until the layer goes, or `umlfs check --repair` finds it. */
 static void remove_files(struct job *job)
 {
 	const struct batch *b = (const struct batch *)job;
 
+	if (!sync_records(b->owner, b))
+		return;
 	for (unsigned int i = 0; i < b->n; i++)
 		content_remove(b->owner->layersfd, b->files[i].layer, b->files[i].ino);
 }
@@ -80,6 +112,7 @@ static void removed(struct job *job)
 	struct batch *b = (struct batch *)job;
 
 	b->n = 0;
+	b->records = 0;
 	b->next = b->owner->free;
 	b->owner->free = b;
 	b->owner->given--;
@@ -93,25 +126,39 @@ static int64_t now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static bool begin_batch(struct removals *r)
+static void wait_for_some(struct removals *r)
 {
-	r->filling = r->free;
-	if (!r->filling)
+	struct pollfd ended = {.fd = worker_fd(r->worker), .events = POLLIN};
+
+	poll(&ended, 1, -1);
+	worker_reap(r->worker);
+}
+
+static bool begin_batch(struct removals *r, bool synced)
+{
+	if (!synced && r->given >= BATCHES_UNSYNCED)
 		return false;
+	while (!r->free)
+		wait_for_some(r);
+	r->filling = r->free;
 	r->free = r->filling->next;
 	r->begun = now_ms();
 	return true;
 }
 
-bool removals_add(struct removals *r, uint32_t layer, uint64_t ino)
+bool removals_add(struct removals *r, uint32_t layer, uint64_t ino, uint64_t records)
 {
 	struct batch *b;
 
-	if (!r->filling && !begin_batch(r))
+	if (!r->filling && !begin_batch(r, records > 0))
 		return false;
 	b = r->filling;
 	b->files[b->n].layer = layer;
 	b->files[b->n++].ino = ino;
+	if (records > 0) {
+		b->records_layer = layer;
+		b->records = r->written = records;
+	}
 	if (b->n == BATCH)
 		removals_push(r);
 	return true;
@@ -145,12 +192,8 @@ bool removals_wait(struct removals *r)
 
 	removals_push(r);
 	any = r->given > 0;
-	while (r->given > 0) {
-		struct pollfd ended = {.fd = worker_fd(r->worker), .events = POLLIN};
-
-		poll(&ended, 1, -1);
-		worker_reap(r->worker);
-	}
+	while (r->given > 0)
+		wait_for_some(r);
 	return any;
 }
 

@@ -201,10 +201,18 @@ static void expect_inodes(struct layer *l)
 	map_reserve(&l->inodes, n < EXPECTED_MAX ? (size_t)n : EXPECTED_MAX);
 }
 
-static void forget(struct session *s, struct layer *l, uint64_t ino)
+/* Of a process that was killed, they may not be on disk yet; without them files would be missed that are removed now. */
+static int forget_dead(struct session *s, struct layer *l, const struct after_replay *after)
 {
-	if (layer_forget(l, ino) && !(s->removals && removals_add(s->removals, l->id, ino)))
-		content_remove(s->layersfd, l->id, ino);
+	int r = s->marked && after->n_dead > 0 ? journal_sync(l->journal) : 0;
+
+	if (r < 0)
+		return log_errno(&s->log, r, "%s/layers/%u/journal", s->label, l->id);
+	for (size_t i = 0; i < after->n_dead; i++) {
+		if (layer_forget(l, after->dead[i]))
+			content_remove(s->layersfd, l->id, after->dead[i]);
+	}
+	return 0;
 }
 
 static int replay_layer(struct session *s, struct stack *stack, uint64_t sealed)
@@ -225,8 +233,8 @@ static int replay_layer(struct session *s, struct stack *stack, uint64_t sealed)
 	r = after.result;
 	for (size_t i = 0; r == 0 && i < after.n_dirty; i++)
 		r = recover_dirty(s, l, after.dirty[i]);
-	for (size_t i = 0; r == 0 && !l->sealed && s->purpose == SESSION_SERVE && i < after.n_dead; i++)
-		forget(s, l, after.dead[i]);
+	if (r == 0 && !l->sealed && s->purpose == SESSION_SERVE)
+		r = forget_dead(s, l, &after);
 	free(after.dead);
 	free(after.dirty);
 	if (sealed) {
@@ -415,14 +423,28 @@ int session_settle_inode(struct session *s, uint64_t ino)
 	return r;
 }
 
+/* See removals.h. */
+static void remove_content(struct session *s, const struct layer *l, uint64_t ino, bool promised)
+{
+	uint64_t records = promised ? journal_size(l->journal) : 0;
+
+	if (s->removals && removals_add(s->removals, l->id, ino, records))
+		return;
+	if (!promised || journal_sync(l->journal) == 0)
+		content_remove(s->layersfd, l->id, ino);
+}
+
 void session_forget(struct session *s, uint64_t ino)
 {
 	struct layer *top = stack_top(&s->stack);
+	const struct layer_inode *inode = layer_inode(top, ino);
+	bool promised = inode && (ino < s->promised_end || inode->attr.promised);
 
 	handles_drop(s->handles, top->id, ino);
 	handles_drop(s->handles, CONTENT_BASE, ino);
 	session_remove_dirty(s, ino);
-	forget(s, top, ino);
+	if (layer_forget(top, ino))
+		remove_content(s, top, ino, promised);
 }
 
 bool session_finish_removals(struct session *s)

@@ -50,6 +50,7 @@ struct session {
 	uint64_t table_min; /* sealed layers of so many changes get a table */
 	bool only_replay;   /* tables are not believed: the journals are about to be copied */
 	uint64_t next_ino, next_serial;
+	uint64_t promised_end; /* content of inodes below it may have been synced before the session was opened */
 	uint64_t dirty[SESSION_DIRTY_MAX];
 	unsigned int n_dirty;
 	struct record record; /* being written by the operation in progress */

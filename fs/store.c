@@ -170,6 +170,7 @@ static int load_layers(struct store *store)
 	r = settle_layers(s);
 	if (r < 0)
 		session_unload(&s->stack, NULL);
+	s->promised_end = s->next_ino;
 	store->loaded = r == 0;
 	return r;
 }

@@ -40,6 +40,7 @@ int tree_flush_init(struct tree *t, uint64_t ino, struct tree_flush *out)
 	f.layer = top->id;
 	f.parts = fresh_parts(top, ino);
 	if (r == 0 && S_ISREG(inode.mode) && inode.content_layer == top->id) {
+		layer_promise(top, ino);
 		f.content = own(session_content(t->session, &inode));
 		r = f.content < 0 ? f.content : 0;
 	}

@@ -65,7 +65,7 @@ static void who_waits_finds_all_gone_and_nothing_else(void **state)
 		put(w, ino);
 	assert_false(removals_wait(w->removals));
 	for (uint64_t ino = 1; ino <= 99; ino++)
-		assert_true(removals_add(w->removals, LAYER, ino));
+		assert_true(removals_add(w->removals, LAYER, ino, 0));
 	assert_true(removals_wait(w->removals));
 	for (uint64_t ino = 1; ino <= 99; ino++)
 		assert_false(has(w, ino));
@@ -80,7 +80,7 @@ static void what_is_gathered_goes_when_it_is_pushed(void **state)
 
 	put(w, 1);
 	assert_int_equal(removals_due(w->removals), -1);
-	assert_true(removals_add(w->removals, LAYER, 1));
+	assert_true(removals_add(w->removals, LAYER, 1, 0));
 	assert_in_range(removals_due(w->removals), 0, 10);
 	removals_push(w->removals);
 	assert_int_equal(removals_due(w->removals), -1);
@@ -95,11 +95,11 @@ static void what_is_gathered_is_due_soon_though_more_comes(void **state)
 	struct world *w = *state;
 	int last = 10, due;
 
-	assert_true(removals_add(w->removals, LAYER, 1));
+	assert_true(removals_add(w->removals, LAYER, 1, 0));
 	while ((due = removals_due(w->removals)) != 0) {
 		assert_in_range(due, 1, last);
 		if (due < last)
-			assert_true(removals_add(w->removals, LAYER, 1));
+			assert_true(removals_add(w->removals, LAYER, 1, 0));
 		last = due;
 	}
 	assert_true(removals_wait(w->removals));
@@ -110,7 +110,7 @@ static unsigned int add_until_refused(const struct world *w)
 {
 	unsigned int n = 0;
 
-	while (n < MANY && removals_add(w->removals, LAYER, n + 1))
+	while (n < MANY && removals_add(w->removals, LAYER, n + 1, 0))
 		n++;
 	return n;
 }
@@ -124,11 +124,11 @@ static void more_are_refused_than_may_wait_until_some_have_ended(void **state)
 		put(w, ino);
 	n = add_until_refused(w);
 	assert_in_range(n, 64, MANY - 1);
-	assert_false(removals_add(w->removals, LAYER, n + 1));
+	assert_false(removals_add(w->removals, LAYER, n + 1, 0));
 	assert_true(removals_wait(w->removals));
 	for (uint64_t ino = 1; ino <= MANY; ino++)
 		assert_int_equal(has(w, ino), ino > n);
-	assert_true(removals_add(w->removals, LAYER, n + 1));
+	assert_true(removals_add(w->removals, LAYER, n + 1, 0));
 }
 
 static void the_end_waits_for_all(void **state)
@@ -137,7 +137,7 @@ static void the_end_waits_for_all(void **state)
 
 	for (uint64_t ino = 1; ino <= 70; ino++) {
 		put(w, ino);
-		assert_true(removals_add(w->removals, LAYER, ino));
+		assert_true(removals_add(w->removals, LAYER, ino, 0));
 	}
 	removals_free(w->removals);
 	w->removals = NULL;
@@ -150,9 +150,9 @@ static void what_is_not_there_is_no_error(void **state)
 	struct world *w = *state;
 
 	put(w, 2);
-	assert_true(removals_add(w->removals, LAYER, 1));
-	assert_true(removals_add(w->removals, LAYER + 1, 1));
-	assert_true(removals_add(w->removals, LAYER, 2));
+	assert_true(removals_add(w->removals, LAYER, 1, 0));
+	assert_true(removals_add(w->removals, LAYER + 1, 1, 0));
+	assert_true(removals_add(w->removals, LAYER, 2, 0));
 	assert_true(removals_wait(w->removals));
 	assert_false(has(w, 2));
 }
