@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,39 +41,48 @@ void base_free(struct base *b)
 	free(b);
 }
 
-static int check_unchanged(int fd, const struct index_content *content)
+static bool is_unchanged(int fd, const struct index_content *content)
 {
 	struct stat st;
 	uint64_t stamp;
 
 	if (fstat(fd, &st) < 0)
-		return -errno;
+		return false;
 	stamp = (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
-	return S_ISREG(st.st_mode) && (uint64_t)st.st_size == content->size && stamp == content->stamp ? 0 : -EIO;
+	return S_ISREG(st.st_mode) && (uint64_t)st.st_size == content->size && stamp == content->stamp;
+}
+
+int base_check_content(const struct base *b, uint64_t ino, int fd, const struct log *log)
+{
+	cleanup_free char *path = NULL;
+	struct index_content content;
+	int r = index_content(b->index, ino, &content);
+
+	if (r < 0 || is_unchanged(fd, &content))
+		return r;
+	r = index_path(b->index, ino, &path);
+	if (r < 0)
+		return r;
+	return log_error(log, -EIO,
+	                 "%s/%s: changed since the base was indexed; restore it, or import or mount the base anew",
+	                 b->label, path);
 }
 
 int base_open_content(const struct base *b, uint64_t ino, const struct log *log)
 {
 	cleanup_free char *path = NULL;
-	struct index_content content;
 	cleanup_fd int fd = -1;
-	int r = index_content(b->index, ino, &content);
+	int r;
 
-	if (r == 0 && b->treefd < 0)
+	if (b->treefd < 0)
 		return log_error(log, -EIO, "%s: the base is not there any more, or another one: restore it", b->label);
-	if (r == 0)
-		r = index_path(b->index, ino, &path);
+	r = index_path(b->index, ino, &path);
 	if (r < 0)
 		return r;
 	fd = io_open_beneath(b->treefd, path, O_RDONLY | O_NONBLOCK, 0);
 	if (fd < 0)
 		return log_errno(log, fd == -EACCES ? fd : -EIO, "%s/%s: cannot be opened any more (%s)", b->label,
 		                 path, strerror(-fd));
-	r = check_unchanged(fd, &content);
-	if (r < 0)
-		return log_error(log, -EIO,
-		                 "%s/%s: changed since the base was indexed; restore it, or import or mount the "
-		                 "base anew",
-		                 b->label, path);
-	return take_fd(&fd);
+	r = base_check_content(b, ino, fd, log);
+	return r < 0 ? r : take_fd(&fd);
 }

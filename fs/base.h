@@ -19,3 +19,6 @@ void base_free(struct base *b);
  * data.
  */
 int base_open_content(const struct base *b, uint64_t ino, const struct log *log);
+
+/* The same of a file that was opened before: 0 or -EIO, written to log. */
+int base_check_content(const struct base *b, uint64_t ino, int fd, const struct log *log);

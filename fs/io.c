@@ -250,6 +250,10 @@ int io_clone(int src, int dst, uint64_t len)
 
 	if (len == 0)
 		return 0;
+	if (fstat(src, &st) < 0)
+		return -errno;
+	if ((uint64_t)st.st_size < len)
+		return -EUCLEAN;
 	if (io_reflink(src, dst, len) == 0)
 		return 0;
 	r = io_copy_range(src, 0, dst, 0, len);

@@ -44,7 +44,7 @@ int io_copy_range(int src, uint64_t src_offset, int dst, uint64_t dst_offset, ui
 
 /*
  * The first len bytes of src into the empty file dst: FICLONE where possible, else io_copy_range(). Its length grows
- * with its bytes, so that after a power cut a file of this length has them.
+ * with its bytes, so that after a power cut a file of this length has them. -EUCLEAN when src is shorter.
  */
 int io_clone(int src, int dst, uint64_t len);
 

@@ -336,6 +336,10 @@ int session_content(struct session *s, const struct inode *inode)
 	if (where == CONTENT_NONE)
 		return -ENODATA;
 	fd = handles_get(s->handles, where, inode->ino);
+	if (fd >= 0 && where == CONTENT_BASE) {
+		r = base_check_content(s->base, inode->ino, fd, &s->log);
+		return r < 0 ? r : fd;
+	}
 	if (fd >= 0)
 		return fd;
 	if (where == CONTENT_BASE) {

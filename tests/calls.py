@@ -125,6 +125,11 @@ def overwrite(path, data):
         stream.write(data)
 
 
+def append(path, data):
+    with open(path, 'ab') as stream:
+        stream.write(data)
+
+
 def read_file(path):
     with open(path, 'rb') as stream:
         return stream.read()

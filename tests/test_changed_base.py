@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from calls import overwrite, read_file
+from calls import append, overwrite, read_file
 from umlfs_cli import differences, dump, mounts_below, run, small_members, write_archive
 
 
@@ -115,3 +115,17 @@ def test_a_base_file_that_changes_while_mounted_is_an_error_that_names_it(place,
         assert f'{base}/{path}' in place.run('status', mounted.session)
         assert f'{base}/{path}' in mounted.log()
     assert mounted.do(read_file, mounted / 'etc/passwd').startswith(b'root')
+
+
+@pytest.mark.parametrize('data', [b'', b'other\n'], ids=['cut', 'other-bytes'])
+def test_a_base_file_that_changes_when_it_was_read_already_is_never_copied_up(place, base, data):
+    """The daemon has it open."""
+    place.noisy = True
+    mounted = place.mount(base)
+    assert mounted.do(read_file, mounted / 'etc/hostname') == b'guest\n'
+    place.do(overwrite, f'{base}/etc/hostname', data)
+    with pytest.raises(OSError) as caught:
+        mounted.do(append, mounted / 'etc/hostname', b'more')
+    assert caught.value.errno == errno.EIO
+    assert f'{base}/etc/hostname' in mounted.status()['problem']
+    assert place.do(os.listdir, f'{mounted.session}/layers/1/content') == []

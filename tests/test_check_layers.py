@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from calls import overwrite, read_file
+from calls import append, overwrite, read_file
 from checks import DAMAGED, nothing_changes, session
 from umlfs_cli import differences
 
@@ -25,11 +25,6 @@ LEFTOVERS = {
     'torn tail': ('journal', '/layers/3/journal', lambda session, path: append(path, b'torn')),
     'torn tail of zeros': ('journal', '/layers/3/journal', lambda session, path: append(path, b'\0' * 5000)),
 }
-
-
-def append(path, data):
-    with open(path, 'ab') as stream:
-        stream.write(data)
 
 
 @pytest.mark.parametrize('kind', LEFTOVERS)
