@@ -249,8 +249,12 @@ static void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 static void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
                        unsigned int flags)
 {
-	fuse_ops_reply_status(
-		req, tree_rename(fuse_ops_begin(req, KIND_RENAME)->tree, parent, name, new_parent, new_name, flags));
+	struct fuse_ops *ops = fuse_ops_begin(req, KIND_RENAME);
+	int r = tree_rename(ops->tree, parent, name, new_parent, new_name, flags);
+
+	if (fuse_ops_made_room(ops, r))
+		r = tree_rename(ops->tree, parent, name, new_parent, new_name, flags);
+	fuse_ops_reply_status(req, r);
 }
 
 static void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
@@ -260,6 +264,8 @@ static void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const ch
 	/* One that was let go of without a name is as the base has it again, and must stay out of reach. */
 	int r = tree_is_held(ops->tree, ino) ? tree_link(ops->tree, ino, parent, name, &inode) : -ESTALE;
 
+	if (fuse_ops_made_room(ops, r))
+		r = tree_link(ops->tree, ino, parent, name, &inode);
 	fuse_ops_reply_entry(req, ops, r, &inode);
 }
 
@@ -319,8 +325,13 @@ static void ops_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct f
 
 	if (r == 0)
 		r = tree_make_nameless(ops->tree, &what, &inode);
-	if (r == 0)
+	if (fuse_ops_made_room(ops, r))
+		r = tree_make_nameless(ops->tree, &what, &inode);
+	if (r == 0) {
 		r = tree_hold(ops->tree, inode.ino);
+		if (r < 0)
+			tree_drop_if_dead(ops->tree, inode.ino);
+	}
 	if (r < 0) {
 		fuse_ops_reply_status(req, r);
 		return;

@@ -110,6 +110,38 @@ def test_room_comes_back(mounted, disk, way):
     assert mounted.place.run('check', mounted.session).endswith(': clean\n')
 
 
+def link(number):
+    os.link('etc/hostname', f'full/linked{number}')
+
+
+def rename(number):
+    os.rename(f'full/renamed{number}', f'full/renamed{number + 1}')
+
+
+def setxattr(number):
+    os.setxattr('full/renamed0', 'user.name', b'v' * (number % 200))
+
+
+@pytest.mark.parametrize('call', [link, rename, setxattr])
+def test_room_of_what_was_closed_a_moment_ago_is_not_missing(place, disk, call):
+    """The kernel tells of it only when it has asked for what is new."""
+    mounted = place.mount(place.imported_base(), disk / 'session', words=['-o', 'xattr'])
+
+    def close_and_call():
+        os.mkdir('full')
+        write('full/renamed0', 0)
+        files = [os.open(f'full/closed{number}', os.O_RDWR | os.O_CREAT) for number in range(100)]
+        os.pwrite(files[-1], b'w' * MIB, 0)
+        for number in range(100):
+            os.unlink(f'full/closed{number}')
+        disk.fill()
+        done = until_full(call)
+        for file in files:
+            os.close(file)
+        call(done)
+    mounted.do(in_directory, mounted.path, close_and_call)
+
+
 def make_empty(number):
     os.mkdir('full')
     for nr in range(number):
