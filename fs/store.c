@@ -267,16 +267,27 @@ static int open_directory(struct store *store, const struct store_options *o)
 	return store->path ? 0 : log_errno(o->log, -errno, "%s", o->session);
 }
 
-/* Before a lock file is made: is this a session, or may it become one? */
-static int check_directory(const struct store *store, const char *base, const struct log *log)
+/* What root made in it would be closed to its owner. Nobody else comes so far. */
+static int check_owner(const struct store *store, uid_t owner, const struct log *log)
 {
-	const char *label = store->session.label;
+	if (owner == geteuid())
+		return 0;
+	return log_error(log, -EPERM,
+	                 "%s: belongs to user %u: run it as that user, who could not use what this one makes there",
+	                 store->session.label, (unsigned int)owner);
+}
+
+/* Before a lock file is made: is this a session, or may it become one? */
+static int check_directory(const struct store *store, const struct store_options *o)
+{
+	const char *label = store->session.label, *base = o->base;
+	const struct log *log = o->log;
 	struct stat st;
 	int r;
 
 	if (fstatat(store->session.dirfd, "manifest", &st, AT_SYMLINK_NOFOLLOW) == 0) {
 		if (!base || st.st_size > 0 || check_no_session(store) < 0)
-			return 0;
+			return o->look ? 0 : check_owner(store, st.st_uid, log);
 		unlinkat(store->session.dirfd, "manifest", 0); /* the host went down while the session was made */
 		errno = ENOENT;
 	}
@@ -304,7 +315,7 @@ static int open_parts(struct store *store, const struct store_options *o)
 	int r = store_base_check_place(store, o->base, o->log);
 
 	if (r == 0)
-		r = check_directory(store, o->base, o->log);
+		r = check_directory(store, o);
 	if (r == 0 && !o->live)
 		r = store_lock(&store->session, o->look, &store->lockfd, o->log);
 	session_look_back(&store->session);
