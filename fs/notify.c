@@ -17,7 +17,8 @@ struct item {
 	uint64_t ino;
 	uint64_t gone; /* the inode that had this name and is no more, or 0 */
 	uint32_t name; /* offset in names */
-	uint32_t len;
+	uint16_t len;
+	bool moved; /* a directory had this name and has another now */
 };
 
 struct notify {
@@ -29,11 +30,12 @@ struct notify {
 
 struct collect {
 	struct tree *tree;
+	struct stack before; /* the session as it was */
 	struct notify *notify;
 	int result;
 };
 
-static int add(struct notify *n, uint64_t ino, uint64_t gone, const char *name, size_t len)
+static int add(struct notify *n, struct item item, const char *name, size_t len)
 {
 	if (n->n_items == n->cap_items) {
 		size_t cap = n->cap_items ? n->cap_items * 2 : 256;
@@ -53,8 +55,9 @@ static int add(struct notify *n, uint64_t ino, uint64_t gone, const char *name, 
 		n->names = grown;
 		n->cap_names = cap;
 	}
-	n->items[n->n_items++] =
-		(struct item){.ino = ino, .gone = gone, .name = (uint32_t)n->n_names, .len = (uint32_t)len};
+	item.name = (uint32_t)n->n_names;
+	item.len = (uint16_t)len;
+	n->items[n->n_items++] = item;
 	memcpy(n->names + n->n_names, name, len);
 	n->names[n->n_names + len] = '\0';
 	n->n_names += len + 1;
@@ -82,17 +85,26 @@ static void collect_inode(struct map_node *node, void *arg)
 
 	if (c->result < 0 || !is_known(c->tree, was->ino))
 		return;
-	c->result = add(c->notify, was->ino, 0, "", 0);
+	c->result = add(c->notify, (struct item){.ino = was->ino}, "", 0);
 	if (c->result == 0 && S_ISDIR(was->mode) && was->nlink == 0)
 		c->result = pin_renew(&c->tree->pins, was->ino);
 }
 
-/* The inode that an entry had, when there is no such inode any more. */
-static uint64_t gone(const struct tree *t, const struct layer_entry *entry)
+/* What became of the inode that had the name. */
+static struct item item_of(const struct collect *c, uint64_t dir, const struct layer_entry *entry)
 {
+	const struct stack *now = &c->tree->session->stack;
+	struct item item = {.ino = dir};
 	struct inode inode;
+	uint64_t was, is;
 
-	return entry->ino && stack_inode(&t->session->stack, entry->ino, &inode) < 0 ? entry->ino : 0;
+	if (stack_find(&c->before, dir, entry->name, entry->len, &was) < 0)
+		return item;
+	if (stack_inode(now, was, &inode) < 0)
+		item.gone = was;
+	else if (S_ISDIR(inode.mode))
+		item.moved = stack_find(now, dir, entry->name, entry->len, &is) < 0 || is != was;
+	return item;
 }
 
 static void collect_dir(struct map_node *node, void *arg)
@@ -106,7 +118,7 @@ static void collect_dir(struct map_node *node, void *arg)
 		const struct layer_entry *entry = dir->slots[i].entry;
 
 		if (entry)
-			c->result = add(c->notify, dir->ino, gone(c->tree, entry), entry->name, entry->len);
+			c->result = add(c->notify, item_of(c, dir->ino, entry), entry->name, entry->len);
 	}
 }
 
@@ -118,14 +130,33 @@ static void collect_layers(struct collect *c, struct layer **layers, unsigned in
 	}
 }
 
+/* The layers of both states, and those that are gone. */
+static int view_before(struct collect *c, const struct snapshot_change *change)
+{
+	const struct stack *now = &c->tree->session->stack;
+	unsigned int common = now->n - change->n_come - 1; /* and an empty one */
+
+	c->before = (struct stack){.base = now->base, .n = common + change->n_gone};
+	c->before.layers = calloc(c->before.n, sizeof(struct layer *));
+	if (!c->before.layers)
+		return -ENOMEM;
+	memcpy(c->before.layers, now->layers, common * sizeof(struct layer *));
+	memcpy(c->before.layers + common, change->gone, change->n_gone * sizeof(struct layer *));
+	return 0;
+}
+
 int notify_collect(struct tree *t, const struct snapshot_change *change, struct notify **out)
 {
 	struct collect c = {.tree = t, .notify = calloc(1, sizeof(struct notify))};
 
 	if (!c.notify)
 		return -ENOMEM;
-	collect_layers(&c, change->gone, change->n_gone);
-	collect_layers(&c, change->come, change->n_come);
+	c.result = view_before(&c, change);
+	if (c.result == 0) {
+		collect_layers(&c, change->gone, change->n_gone);
+		collect_layers(&c, change->come, change->n_come);
+	}
+	free(c.before.layers);
 	if (c.result < 0) {
 		notify_free(c.notify);
 		return c.result;
@@ -144,7 +175,10 @@ static int expire(struct fuse_session *fuse, uint64_t dir, const char *name, siz
 #endif
 }
 
-/* -ENOENT means that the kernel does not have it, which is what is wanted. */
+/*
+ * -ENOENT means that the kernel does not have it, which is what is wanted. A directory has one place for the kernel: with an old name
+ * that is only expired, the first rename(2) of it from its new place to another directory would fail with ESTALE.
+ */
 void notify_expire(const struct notify *n, struct fuse_session *fuse)
 {
 	for (size_t i = 0; i < n->n_items; i++) {
@@ -153,7 +187,7 @@ void notify_expire(const struct notify *n, struct fuse_session *fuse)
 
 		if (!item->len)
 			fuse_lowlevel_notify_inval_inode(fuse, item->ino, 0, 0);
-		else if (expire(fuse, item->ino, name, item->len) == -ENOSYS)
+		else if (item->moved || expire(fuse, item->ino, name, item->len) == -ENOSYS)
 			fuse_lowlevel_notify_inval_entry(fuse, item->ino, name, item->len);
 	}
 }

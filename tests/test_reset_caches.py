@@ -120,3 +120,35 @@ def test_a_number_is_never_given_twice(bench):
         for i in range(5):
             with contextlib.suppress(FileNotFoundError):
                 bench.mounted.do(os.unlink, bench.mounted / f'tmp/{i}')
+
+
+def swap(top):
+    """Both directories have the other's place."""
+    os.rename(f'{top}/home/user', f'{top}/tmp/user')
+    os.rename(f'{top}/usr/bin', f'{top}/home/user')
+    os.rename(f'{top}/tmp/user', f'{top}/usr/bin')
+
+
+MOVES = {'moved': (lambda top: os.rename(f'{top}/home/user', f'{top}/etc/user'), 'etc/user'), 'swapped': (swap, 'usr/bin')}
+
+
+@pytest.mark.parametrize('to', ['back', 'there'])
+@pytest.mark.parametrize('move', MOVES)
+def test_a_directory_that_a_reset_moves_can_be_moved_at_once(place, move, to):
+    """To another directory, when the kernel has not looked it up in its new place."""
+    change, new_place = MOVES[move]
+    base = place.imported_base()
+    mounted = place.mount(base)
+    mounted.do(change, mounted.path)
+    place.run('snapshot', mounted.session, 'moved')
+    if to == 'back':
+        place.run('reset', mounted.session, '@base')
+        mounted.do(os.rename, mounted / 'home/user', mounted / 'tmp/again')
+    else:
+        mounted.umount()
+        place.run('reset', mounted.session, '@base')
+        mounted = place.mount(base)
+        mounted.do(os.stat, mounted / 'home/user')
+        mounted.do(os.stat, mounted / 'usr/bin')
+        place.run('reset', mounted.session, 'moved')
+        mounted.do(os.rename, mounted / new_place, mounted / 'tmp/again')
