@@ -3,13 +3,14 @@
 import errno
 import gzip
 import os
+import re
 import subprocess
 
 import pytest
 
 from calls import overwrite, read_file
 from traces import refused_without_trace
-from umlfs_cli import as_ordinary, as_root, kill_and_wait, needs_root, small_archive
+from umlfs_cli import PATIENCE, as_ordinary, as_root, identity, kill_and_wait, needs_root, program, small_archive
 
 
 # --- bases -------------------------------------------------------------------------------------------------------
@@ -251,3 +252,11 @@ def test_a_base_that_is_there_is_not_replaced_unless_told(place):
     place.do(os.mkdir, place / 'thesis')
     place.do(overwrite, place / 'thesis/chapter', b'precious')
     refused_without_trace(place, 'import', '--force', place / 'archive', place / 'thesis')
+
+
+def test_an_import_from_a_closed_standard_input_is_refused(place):
+    """What is opened in its place must not be waited for."""
+    done = subprocess.run(['sh', '-c', 'exec "$0" import - "$1" <&-', program(), place / 'new'], check=False, timeout=PATIENCE,
+                          capture_output=True, text=True, **identity(place.user))
+    assert done.returncode == 1 and re.fullmatch(r'umlfs: [^\n]+\n', done.stderr), done
+    assert os.listdir(place.path) == []

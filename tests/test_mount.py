@@ -2,13 +2,16 @@
 
 import os
 import re
+import resource
 import select
 import shutil
 import subprocess
 
 from bench import settle
-from calls import overwrite, read_file
+from calls import outcome, overwrite, read_file
 from umlfs_cli import PATIENCE, Mount, differences, dump, ends, identity, ids, mounts_below, program, run, small_members
+
+MIB = 1 << 20
 
 
 def readable(fd, seconds=PATIENCE):
@@ -132,3 +135,12 @@ def test_a_mount_changes_nothing_in_the_base(place, base):
     mounted.umount()
     # A session may keep the index as a hard link.
     assert [line for line in differences(place.do(dump, base), before) if not line.startswith('.umlfs/index: nlink')] == []
+
+
+def test_a_daemon_whose_files_have_a_limit_says_so_to_who_writes(place, base):
+    """As a shell's `ulimit -f` gives it to what it starts; a signal would end it."""
+    place.run('mount', base, place / 'session', preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, MIB)))
+    path = place / 'session/rootfs/etc/large'
+    assert place.do(outcome, overwrite, path, b'x' * 2 * MIB) == 'EFBIG'
+    assert place.do(outcome, overwrite, path, b'x' * MIB) is None
+    assert place.do(read_file, path) == b'x' * MIB
