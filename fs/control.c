@@ -28,10 +28,15 @@ static int check_unused(const char *session, const struct log *log)
 	cleanup_free char *mountpoint = NULL;
 	struct users_found user;
 
-	if (!real || mounts_find_session(real, &mountpoint) < 0 || !users_find(mountpoint, -1, &user))
+	if (!real || mounts_find_session(real, &mountpoint) < 0)
 		return 0;
-	return log_error(log, -EBUSY, "%s: in use by process %d (%s): %s; end it, or give --force", session,
-	                 (int)user.pid, user.name, user.path);
+	if (users_find(mountpoint, -1, &user))
+		return log_error(log, -EBUSY, "%s: in use by process %d (%s): %s; end it, or give --force", session,
+		                 (int)user.pid, user.name, user.path);
+	if (users_find_in_kernel(mountpoint, &user))
+		return log_error(log, -EBUSY, "%s: in use by %s: %s; unmount it, or give --force", session, user.name,
+		                 user.path);
+	return 0;
 }
 
 static int send_request(int fd, const struct request *request)

@@ -1,7 +1,7 @@
 /*
  * proc: reads files of /proc.
  * Invariant: none; it keeps nothing.
- * Called by store_lock and follow.
+ * Called by store_lock, users and follow.
  */
 #include "proc.h"
 

@@ -7,11 +7,20 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <mntent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cleanup.h"
+#include "proc.h"
+
+static bool is_below(const char *path, const char *mountpoint)
+{
+	size_t prefix = strlen(mountpoint);
+
+	return strncmp(path, mountpoint, prefix) == 0 && path[prefix] == '/';
+}
 
 static bool link_is_below(int dirfd, const char *name, const char *mountpoint, char path[PATH_MAX])
 {
@@ -21,8 +30,8 @@ static bool link_is_below(int dirfd, const char *name, const char *mountpoint, c
 	if (len <= 0)
 		return false;
 	path[len] = '\0';
-	return strncmp(path, mountpoint, prefix) == 0 &&
-	       (path[prefix] == '/' || path[prefix] == '\0' || strcmp(path + prefix, " (deleted)") == 0);
+	return is_below(path, mountpoint) || (strncmp(path, mountpoint, prefix) == 0 &&
+	                                      (path[prefix] == '\0' || strcmp(path + prefix, " (deleted)") == 0));
 }
 
 static bool uses_files(int proc, const char *mountpoint, char path[PATH_MAX])
@@ -87,4 +96,52 @@ bool users_find(const char *mountpoint, pid_t except, struct users_found *out)
 		return true;
 	}
 	return false;
+}
+
+static void found_in_kernel(struct users_found *out, const char *name, const char *path)
+{
+	out->pid = 0;
+	snprintf(out->name, sizeof(out->name), "%.31s", name);
+	snprintf(out->path, sizeof(out->path), "%.255s", path);
+}
+
+static bool find_mount(const char *mountpoint, struct users_found *out)
+{
+	FILE *table = setmntent("/proc/self/mounts", "re");
+	const struct mntent *mount;
+	bool found = false;
+
+	while (table && !found && (mount = getmntent(table))) {
+		found = is_below(mount->mnt_dir, mountpoint);
+		if (found)
+			found_in_kernel(out, "a mount", mount->mnt_dir);
+	}
+	if (table)
+		endmntent(table);
+	return found;
+}
+
+static bool find_loop(const char *mountpoint, struct users_found *out)
+{
+	cleanup_dir DIR *dir = opendir("/sys/block");
+	char path[PATH_MAX], file[64];
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		if (strncmp(entry->d_name, "loop", 4) != 0)
+			continue;
+		snprintf(file, sizeof(file), "/sys/block/%.32s/loop/backing_file", entry->d_name);
+		proc_read(file, path, sizeof(path));
+		if (is_below(path, mountpoint)) {
+			path[strcspn(path, "\n")] = '\0';
+			found_in_kernel(out, entry->d_name, path);
+			return true;
+		}
+	}
+	return false;
+}
+
+bool users_find_in_kernel(const char *mountpoint, struct users_found *out)
+{
+	return find_mount(mountpoint, out) || find_loop(mountpoint, out);
 }

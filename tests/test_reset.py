@@ -1,14 +1,16 @@
 """A reset of what is in use: refused with who uses it unless forced, and what then becomes of what they hold."""
 
+import contextlib
 import os
 import re
 import shutil
+import subprocess
 
 import pytest
 
-from calls import overwrite, read_file
+from calls import overwrite, read_file, write_file
 from holders import USES, holder, uses_of
-from umlfs_cli import PATIENCE, differences
+from umlfs_cli import PATIENCE, differences, needs_root
 
 
 @pytest.mark.parametrize('use', USES)
@@ -72,3 +74,26 @@ def test_a_reset_in_use_by_a_mount_namespaces_other_mounts_is_not_refused(place,
     with holder(place, 'cd "$1-beside"', mounted.path):
         place.run('reset', mounted.session)
         mounted.umount()
+
+
+@needs_root
+@pytest.mark.parametrize('user', ['root'], indirect=True)
+@pytest.mark.parametrize('what', ['mount', 'loop-device'])
+def test_a_reset_is_refused_while_the_kernel_uses_what_is_there(place, base, what):
+    """A tmpfs would go with all that is in it."""
+    mounted = place.mount(base)
+    os.mkdir(mounted / 'new')
+    with contextlib.ExitStack() as stack:
+        if what == 'mount':
+            subprocess.run(['mount', '-t', 'tmpfs', 'name', mounted / 'new'], check=True)
+            stack.callback(subprocess.run, ['umount', mounted / 'new'], check=True)
+            wanted = re.escape(f'a mount: {mounted}/new')
+        else:
+            write_file(mounted / 'new/image', b'x' * 4096)
+            device = subprocess.run(['losetup', '--find', '--show', mounted / 'new/image'], check=True, capture_output=True, text=True)
+            stack.callback(subprocess.run, ['losetup', '--detach', device.stdout.strip()], check=True)
+            wanted = rf'loop\d+: {mounted}/new/image'
+        assert re.fullmatch(rf'{mounted.session}: in use by {wanted}; unmount it, or give --force', place.refused('reset', mounted.session))
+        assert os.path.exists(mounted / 'new')
+    place.run('reset', mounted.session)
+    assert not os.path.exists(mounted / 'new')
