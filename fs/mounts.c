@@ -6,6 +6,7 @@
  */
 #include "umlfs/mounts.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -29,6 +30,7 @@ enum {
 	BUSY_LOOKS = 50,
 	BUSY_MS = 20,
 	END_MS = 100,
+	ELSEWHERE_LOOKS = 5,
 };
 
 extern char **environ;
@@ -73,13 +75,14 @@ static bool parse_line(char *line, struct mount_info *out)
 	unescape(source);
 	out->mountpoint = fields[4];
 	out->session = source;
+	out->device = fields[2];
 	out->user = (uid_t)strtoul(user + strlen("user_id="), NULL, 10);
 	return true;
 }
 
-int mounts_each(int (*visit)(void *arg, const struct mount_info *mount), void *arg)
+static int each_in(const char *path, int (*visit)(void *arg, const struct mount_info *mount), void *arg)
 {
-	FILE *table = fopen("/proc/self/mountinfo", "re");
+	FILE *table = fopen(path, "re");
 	cleanup_free char *line = NULL;
 	size_t size = 0;
 	int r = 0;
@@ -97,8 +100,13 @@ int mounts_each(int (*visit)(void *arg, const struct mount_info *mount), void *a
 	return r;
 }
 
+int mounts_each(int (*visit)(void *arg, const struct mount_info *mount), void *arg)
+{
+	return each_in("/proc/self/mountinfo", visit, arg);
+}
+
 struct search {
-	const char *session, *mountpoint;
+	const char *session, *mountpoint, *device;
 	char *found;
 };
 
@@ -110,6 +118,8 @@ static int compare(void *arg, const struct mount_info *mount)
 		search->found = strdup(mount->mountpoint);
 	else if (search->mountpoint && strcmp(mount->mountpoint, search->mountpoint) == 0)
 		search->found = strdup(mount->session);
+	else if (search->device && strcmp(mount->device, search->device) == 0)
+		search->found = strdup(mount->mountpoint);
 	return search->found ? 1 : 0;
 }
 
@@ -267,21 +277,60 @@ static bool has_ended(const struct daemon *daemon, int ms)
 	return poll(&fd, 1, ms) > 0;
 }
 
+static int device_of(void *arg, const struct mount_info *mount)
+{
+	struct search *search = arg;
+
+	if (strcmp(mount->mountpoint, search->mountpoint) == 0)
+		search->found = strdup(mount->device);
+	return search->found ? 1 : 0;
+}
+
+/* The file system is mounted here too, or in the namespace of a process that the caller may look at: where, on the heap. */
+static char *find_elsewhere(const char *device)
+{
+	struct search search = {.device = device};
+	cleanup_dir DIR *dir = NULL;
+	struct dirent *entry;
+
+	if (mounts_each(compare, &search) > 0)
+		return search.found;
+	dir = opendir("/proc");
+	while (dir && (entry = readdir(dir))) {
+		char path[64], *where;
+
+		snprintf(path, sizeof(path), "/proc/%.24s/mountinfo", entry->d_name);
+		if (atoi(entry->d_name) <= 0 || each_in(path, compare, &search) <= 0)
+			continue;
+		if (asprintf(&where, "%s of process %s", search.found, entry->d_name) < 0)
+			where = NULL;
+		free(search.found);
+		return where;
+	}
+	return NULL;
+}
+
 /*
  * Returns when the daemon has ended. Where its number is one of another PID namespace, and may be another process here: when nobody
- * has the lock, or the next one.
+ * has the lock, or the next one. -EBUSY when it goes on for another mount: where, on the heap.
  */
-static void wait_for_end(const struct daemon *daemon, int lock)
+static int wait_for_end(const struct daemon *daemon, int lock, const char *device, char **where_out)
 {
-	while (!has_ended(daemon, END_MS)) {
+	for (unsigned int i = 1; !has_ended(daemon, END_MS); i++) {
 		if (read_pid(lock) != daemon->pid)
-			return;
+			return 0;
 		if (flock(lock, LOCK_EX | LOCK_NB) == 0) {
 			if (daemon->pidfd >= 0)
 				has_ended(daemon, SETTLE_MS);
-			return;
+			return 0;
+		}
+		if (device && i % ELSEWHERE_LOOKS == 0) {
+			*where_out = find_elsewhere(device);
+			if (*where_out)
+				return -EBUSY;
 		}
 	}
+	return 0;
 }
 
 bool mounts_means_dead(int error)
@@ -304,6 +353,8 @@ int mounts_end(const char *what, const struct log *log)
 {
 	cleanup_free char *session = NULL;
 	cleanup_free char *mountpoint = NULL;
+	cleanup_free char *device = NULL;
+	cleanup_free char *where = NULL;
 	cleanup_fd int lock = -1;
 	struct daemon daemon = {.pidfd = -1};
 	bool dead;
@@ -315,13 +366,21 @@ int mounts_end(const char *what, const struct log *log)
 		return log_error(log, r, "%s: nothing of umlfs is mounted there", what);
 	lock = open_lock(session);
 	dead = lock < 0 || flock(lock, LOCK_EX | LOCK_NB) == 0;
-	if (!dead)
+	if (!dead) {
+		struct search search = {.mountpoint = mountpoint};
+
+		mounts_each(device_of, &search);
+		device = search.found;
 		daemon = open_daemon(lock);
+	}
 	r = mounts_unmount(mountpoint, dead, log);
 	if (r == 0 && dead)
 		log_note(log, "%s: its daemon was dead: detached", mountpoint);
 	else if (r == 0)
-		wait_for_end(&daemon, lock);
+		r = wait_for_end(&daemon, lock, device, &where);
+	if (where)
+		log_error(log, r, "%s: unmounted, but also mounted at %s: its daemon ends when that is unmounted too",
+		          what, where);
 	close_fd(daemon.pidfd);
 	return r;
 }

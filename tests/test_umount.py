@@ -1,6 +1,7 @@
 """`umlfs umount` and signals end a mount and its daemon, and keep what was changed; what is in use stays mounted."""
 
 import concurrent.futures
+import contextlib
 import fcntl
 import os
 import pathlib
@@ -14,7 +15,7 @@ import pytest
 
 from calls import overwrite, read_file
 from holders import USES, holder, uses_of
-from umlfs_cli import PATIENCE, differences, ends, kill_and_wait, mounts_below, run, wait_pid
+from umlfs_cli import PATIENCE, differences, ends, kill_and_wait, mounts_below, needs_root, run, wait_pid
 
 
 @pytest.mark.parametrize('how', ['session', 'mountpoint', 'alias', 'fusermount3'])
@@ -163,3 +164,29 @@ def test_a_mount_that_is_unmounted_at_once_says_so(place, base):
         else:
             assert stderr == os.fsencode(f'umlfs: {session}: unmounted before it answered\n')
         assert mounts_below(place.path) == []
+
+
+@needs_root
+@pytest.mark.parametrize('user', ['root'], indirect=True)
+@pytest.mark.parametrize('how', ['bind', 'namespace'])
+def test_umount_of_what_is_also_mounted_elsewhere_says_where(place, base, how):
+    """The daemon goes on for it."""
+    mounted = place.mount(base)
+    pid = mounted.pid
+    with contextlib.ExitStack() as stack:
+        if how == 'bind':
+            other = place / 'bind'
+            os.mkdir(other)
+            subprocess.run(['mount', '--bind', mounted / 'etc', other], check=True)
+            stack.callback(subprocess.run, ['umount', other], check=True)
+        else:
+            words = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', 'echo ready; read -r line']
+            process = stack.enter_context(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            stack.callback(process.stdin.close)
+            assert process.stdout.readline() == b'ready\n'
+            other = f'{mounted} of process {process.pid}'
+        said = place.refused('umount', mounted.session)
+        assert said == f'{mounted.session}: unmounted, but also mounted at {other}: its daemon ends when that is unmounted too'
+        assert os.path.exists(f'/proc/{pid}')
+    assert wait_pid(pid)
+    assert mounts_below(place.path) == []
