@@ -45,6 +45,8 @@ static int check_empty(const char *path, const struct log *log)
 		                 path, path);
 	if (r == -ENOTEMPTY)
 		return log_error(log, r, "%s: is not empty: give an empty directory as mountpoint", path);
+	if (r == -ENOTDIR)
+		return log_error(log, r, "%s: is no directory: give an empty directory as mountpoint", path);
 	return r < 0 ? log_errno(log, r, "%s", path) : 0;
 }
 
@@ -92,6 +94,8 @@ int mountpoint_prepare(const struct store *store, const char *path, const char *
 	real = realpath(path, NULL);
 	if (!real && mounts_means_dead(errno))
 		return check_empty(path, log);
+	if (!real && errno == ENOENT)
+		return log_error(log, -ENOENT, "%s: no such directory: make the mountpoint first", path);
 	if (!real)
 		return log_errno(log, -errno, "%s: cannot be the mountpoint", path);
 	r = check_place(store, real, base, log);
