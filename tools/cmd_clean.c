@@ -184,8 +184,8 @@ const struct command cmd_clean = {
 	.details = "Detaches your mounts (as root: everybody's) whose daemon has died, and removes\n"
 		   "the directories that `umlfs run` made in $TMPDIR or /tmp and could not remove,\n"
 		   "because it was killed with all its processes; what its guest still runs is\n"
-		   "ended. Sessions of your own stay, also those that `umlfs run --keep` left.\n"
-		   "Prints a line for each of these.\n\n"
+		   "ended. Prints a line for each of these. Sessions of your own stay, also those\n"
+		   "that `umlfs run --keep` left.\n\n"
 		   "  -n, --dry-run  only say what would be done\n",
 	.run = run_clean,
 };
