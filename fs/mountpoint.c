@@ -110,7 +110,7 @@ int mountpoint_check_fuse(const struct log *log)
 	cleanup_free char *helper = NULL;
 
 	if (fd < 0 && errno == EACCES)
-		return log_error(log, -EACCES, "/dev/fuse: no permission: mend it with `sudo chmod 0666 /dev/fuse`");
+		return log_error(log, -EACCES, "/dev/fuse: no permission: fix it with `sudo chmod 0666 /dev/fuse`");
 	if (fd < 0)
 		return log_error(log, -ENOENT, "/dev/fuse: %s: load the kernel's module with `sudo modprobe fuse`",
 		                 strerror(errno));
@@ -121,7 +121,7 @@ int mountpoint_check_fuse(const struct log *log)
 		return log_error(log, -ENOENT, "fusermount3: not found: install the package fuse3");
 	if (access("/etc/mtab", R_OK) < 0)
 		return log_error(log, -ENOENT,
-		                 "/etc/mtab: without it fusermount3 unmounts nothing: mend it with `sudo ln -s "
+		                 "/etc/mtab: without it fusermount3 unmounts nothing: fix it with `sudo ln -s "
 		                 "../proc/self/mounts /etc/mtab`");
 	return 0;
 }

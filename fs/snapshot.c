@@ -19,11 +19,10 @@
 int snapshot_missing(const char *session, const char *name, const struct log *log)
 {
 	if (*name == '\0')
-		return log_error(log, -ENOENT,
-		                 "the name of a snapshot of %s is empty: `umlfs list %s` tells which there are",
+		return log_error(log, -ENOENT, "the name of a snapshot of %s is empty: `umlfs list %s` lists them",
 		                 session, session);
-	return log_error(log, -ENOENT, "%s: no such snapshot of %s: `umlfs list %s` tells which there are", name,
-	                 session, session);
+	return log_error(log, -ENOENT, "%s: no such snapshot of %s: `umlfs list %s` lists them", name, session,
+	                 session);
 }
 
 int snapshot_check_name(const char *name, const struct log *log)

@@ -259,6 +259,7 @@ def test_a_base_that_is_there_is_not_replaced_unless_told(place):
 
 MISSING = [
     (['import', 'absent.tar', 'new'], r'absent\.tar: no such archive or directory: .*'),
+    (['import', 'base', 'absent/new'], r'absent: no such directory: make it first, for the base'),
     (['run', 'absent', '--', 'true'], r'absent: no such base or session: `umlfs import ARCHIVE absent` makes a base'),
     *((words, r'absent: no such session: `umlfs mount BASE absent` makes one')
       for words in (['snapshot', 'absent', 'one'], ['status', 'absent'], ['reset', 'absent'], ['list', 'absent'],
@@ -270,9 +271,9 @@ MISSING = [
     (['list', 'file'], r'file: is no session: it is no directory.*'),
     (['verify', 'session'], r'session: is a session: `umlfs check session` checks it; `umlfs verify` is for bases'),
     (['delete', 'session', '@base'], r'@base: is the base, and stays'),
-    (['delete', 'session', 'none'], r'none: no such snapshot of session: `umlfs list session` tells which there are'),
-    (['reset', 'session', 'none'], r'none: no such snapshot of session: `umlfs list session` tells which there are'),
-    *((words, r"the name of a snapshot of session is empty: `umlfs list session` tells which there are")
+    (['delete', 'session', 'none'], r'none: no such snapshot of session: `umlfs list session` lists them'),
+    (['reset', 'session', 'none'], r'none: no such snapshot of session: `umlfs list session` lists them'),
+    *((words, r"the name of a snapshot of session is empty: `umlfs list session` lists them")
       for words in (['export', 'session@', 'x.tar'], ['export', '--diff=', 'session', 'x.tar'], ['diff', 'session', ''],
                     ['reset', 'session', ''])),
     (['mount', 'base', 'session', 'absent'], r'absent: no such directory: make the mountpoint first'),

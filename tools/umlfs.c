@@ -70,6 +70,6 @@ int main(int argc, char **argv)
 		cmd_catch_bus("this command", (*c)->failed ? (*c)->failed : EXIT_FAILED);
 		return (*c)->run(*c, argc - 1, argv + 1);
 	}
-	log_error(&cmd_log, 0, "%s: unknown command; `umlfs --help` tells which there are", argv[1]);
+	log_error(&cmd_log, 0, "%s: unknown command; `umlfs --help` lists them", argv[1]);
 	return EXIT_USAGE;
 }
