@@ -265,9 +265,9 @@ const struct command cmd_mount = {
 	.name = "mount",
 	.usage = "[-f] [-o OPTION[,OPTION...]] [--size BYTES] [--inodes N] BASE SESSION [MOUNTPOINT]",
 	.help = "serve a session on a base; prints the mountpoint when it answers",
-	.details = "BASE is made with `umlfs import`, or is a plain extracted directory: what there\n"
-		   "belongs to the user who mounts it is root's in the session. SESSION is made when\n"
-		   "it is not there. The mountpoint is SESSION/rootfs when none is given.\n\n"
+	.details = "BASE is made with `umlfs import`, or is a plain extracted directory, where the\n"
+		   "uid and gid of the user who mounts it become root's. SESSION is made when it is\n"
+		   "not there. The mountpoint is SESSION/rootfs when none is given.\n\n"
 		   "  -f               stay in the foreground\n"
 		   "  -o posix         for host processes instead of guests: permissions are\n"
 		   "                   checked, files belong to who makes them, the umask counts,\n"
