@@ -22,6 +22,10 @@ static int look(const struct check_options *o, struct findings *findings, bool *
 {
 	cleanup_fd int dirfd = open(o->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
+	if (dirfd < 0 && errno == ENOENT)
+		return log_error(o->log, -ENOENT, "%s: no such session or base: give the path of one", o->path);
+	if (dirfd < 0 && errno == ENOTDIR)
+		return log_error(o->log, -ENOTDIR, "%s: is no directory: give that of a session or a base", o->path);
 	if (dirfd < 0)
 		return log_errno(o->log, -errno, "%s", o->path);
 	*is_base_out = has(dirfd, FORMAT_OWN_DIR);

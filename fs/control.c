@@ -130,7 +130,7 @@ static int carry_out(const char *session, const struct request *request, const s
 	cleanup_fd int fd = -1;
 
 	if (dirfd < 0)
-		return log_errno(log, -errno, "%s", session);
+		return store_no_session(session, -errno, log);
 	fd = control_connect(dirfd);
 	if (fd == -ENOTCONN)
 		return do_here(session, request, log, data);
@@ -162,6 +162,8 @@ int control_request(const char *session, const struct request *request, const st
 	FILE *data;
 	int r;
 
+	if (request->kind == REQUEST_DELETE && request->name && strcmp(request->name, SNAPSHOT_BASE) == 0)
+		return log_error(log, -EINVAL, SNAPSHOT_BASE ": is the base, and stays");
 	if ((request->kind == REQUEST_SNAPSHOT || request->kind == REQUEST_DELETE) && request->name) {
 		r = snapshot_check_name(request->name, log);
 		if (r < 0)

@@ -84,12 +84,12 @@ static la_ssize_t put_bytes(struct archive *a, void *arg, const void *bytes, siz
 	return n;
 }
 
-/* As with archive_write_open_fd(): a file ends where the archive does, in a pipe or a device the last block is a whole one. */
+/* A file or a pipe ends where the archive does; on a device, which may be a tape, the last block is a whole one. */
 static int open_archive(struct export_tar *t)
 {
 	struct stat st;
 
-	if (t->fd != STDOUT_FILENO && fstat(t->fd, &st) == 0 && S_ISREG(st.st_mode))
+	if (fstat(t->fd, &st) < 0 || !(S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)))
 		archive_write_set_bytes_in_last_block(t->a, 1);
 	return archive_write_open(t->a, t, NULL, put_bytes, NULL);
 }

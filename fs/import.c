@@ -44,6 +44,9 @@ static int open_source(struct import *im, const char *source)
 	} else {
 		im->source = open(source, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	}
+	if (im->source < 0 && errno == ENOENT)
+		return import_report(&im->report, NULL, -ENOENT,
+		                     "no such archive or directory: give one, or - for standard input");
 	if (im->source < 0 || fstat(im->source, &st) < 0)
 		return import_report_errno(&im->report, NULL, -errno);
 	im->is_dir = S_ISDIR(st.st_mode);

@@ -78,6 +78,8 @@ static int resolve(struct import_place *p, const char *base)
 	if (r < 0)
 		return log_errno(p->log, r, "%s", base);
 	p->parent = open(p->parent_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (p->parent < 0 && errno == ENOENT)
+		return log_error(p->log, -ENOENT, "%s: no such directory: make it first, for the base", p->parent_path);
 	if (p->parent < 0)
 		return log_errno(p->log, -errno, "%s: the directory that the base is to be made in", p->parent_path);
 	return 0;

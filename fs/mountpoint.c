@@ -45,6 +45,8 @@ static int check_empty(const char *path, const struct log *log)
 		                 path, path);
 	if (r == -ENOTEMPTY)
 		return log_error(log, r, "%s: is not empty: give an empty directory as mountpoint", path);
+	if (r == -ENOTDIR)
+		return log_error(log, r, "%s: is no directory: give an empty directory as mountpoint", path);
 	return r < 0 ? log_errno(log, r, "%s", path) : 0;
 }
 
@@ -92,6 +94,8 @@ int mountpoint_prepare(const struct store *store, const char *path, const char *
 	real = realpath(path, NULL);
 	if (!real && mounts_means_dead(errno))
 		return check_empty(path, log);
+	if (!real && errno == ENOENT)
+		return log_error(log, -ENOENT, "%s: no such directory: make the mountpoint first", path);
 	if (!real)
 		return log_errno(log, -errno, "%s: cannot be the mountpoint", path);
 	r = check_place(store, real, base, log);
@@ -106,7 +110,7 @@ int mountpoint_check_fuse(const struct log *log)
 	cleanup_free char *helper = NULL;
 
 	if (fd < 0 && errno == EACCES)
-		return log_error(log, -EACCES, "/dev/fuse: no permission: mend it with `sudo chmod 0666 /dev/fuse`");
+		return log_error(log, -EACCES, "/dev/fuse: no permission: fix it with `sudo chmod 0666 /dev/fuse`");
 	if (fd < 0)
 		return log_error(log, -ENOENT, "/dev/fuse: %s: load the kernel's module with `sudo modprobe fuse`",
 		                 strerror(errno));
@@ -117,7 +121,7 @@ int mountpoint_check_fuse(const struct log *log)
 		return log_error(log, -ENOENT, "fusermount3: not found: install the package fuse3");
 	if (access("/etc/mtab", R_OK) < 0)
 		return log_error(log, -ENOENT,
-		                 "/etc/mtab: without it fusermount3 unmounts nothing: mend it with `sudo ln -s "
+		                 "/etc/mtab: without it fusermount3 unmounts nothing: fix it with `sudo ln -s "
 		                 "../proc/self/mounts /etc/mtab`");
 	return 0;
 }

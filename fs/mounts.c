@@ -186,8 +186,8 @@ int mounts_unmount(const char *mountpoint, bool detach, const struct log *log)
 	/* Used by nobody: by who looks into /proc at this moment, or has ended and not let go of everything yet. */
 	for (int i = 0; r == -EBUSY && !is_gone(mountpoint) && i < BUSY_LOOKS; i++) {
 		if (users_find(mountpoint, -1, &user))
-			return log_error(log, r, "%s: in use by process %d (%s): %s", mountpoint, (int)user.pid,
-			                 user.name, user.path);
+			return log_error(log, r, "%s: in use by process %d (%s): %s: end it first", mountpoint,
+			                 (int)user.pid, user.name, user.path);
 		poll(NULL, 0, BUSY_MS);
 		r = unmount_once(mountpoint, detach);
 	}
@@ -363,7 +363,8 @@ int mounts_end(const char *what, const struct log *log)
 	if (r == -ENOENT)
 		r = resolve_by_parent(what, &session, &mountpoint);
 	if (r < 0)
-		return log_error(log, r, "%s: nothing of umlfs is mounted there", what);
+		return log_error(log, r, "%s: nothing of umlfs is mounted there: `umlfs status` lists what is mounted",
+		                 what);
 	lock = open_lock(session);
 	dead = lock < 0 || flock(lock, LOCK_EX | LOCK_NB) == 0;
 	if (!dead) {

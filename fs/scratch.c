@@ -39,6 +39,16 @@ static int hold(const char *path)
 	return take_fd(&fd);
 }
 
+static int no_parent(int r, const struct log *log)
+{
+	const char *chosen = getenv("TMPDIR");
+	bool is_chosen = chosen && *chosen;
+
+	if (is_chosen && (r == -ENOENT || r == -ENOTDIR))
+		return log_error(log, r, "TMPDIR=%s: no such directory: make it, or set TMPDIR to another", chosen);
+	return log_errno(log, r, "%s%s", is_chosen ? "TMPDIR=" : "", chosen_parent());
+}
+
 int scratch_make(const char *name, const struct log *log, char **path_out, int *hold_out)
 {
 	cleanup_free char *parent = realpath(chosen_parent(), NULL);
@@ -46,14 +56,16 @@ int scratch_make(const char *name, const struct log *log, char **path_out, int *
 	int fd;
 
 	if (!parent)
-		return log_errno(log, -errno, "%s: is to hold a temporary directory", chosen_parent());
+		return no_parent(-errno, log);
 	do {
 		free(path);
 		path = NULL;
 		if (asprintf(&path, "%s/%s-XXXXXX", parent, name) < 0)
 			return -ENOMEM;
 		if (!mkdtemp(path))
-			return log_errno(log, -errno, "%s: no temporary directory can be made", parent);
+			return log_error(log, -errno,
+			                 "%s: no temporary directory can be made: %s: set TMPDIR to another directory",
+			                 parent, strerror(errno));
 		fd = hold(path);
 	} while (fd == -ENOENT || fd == -EWOULDBLOCK); /* swept before it could be held */
 	if (fd < 0) {

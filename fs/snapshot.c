@@ -16,6 +16,15 @@
 #include "format.h"
 #include "io.h"
 
+int snapshot_missing(const char *session, const char *name, const struct log *log)
+{
+	if (*name == '\0')
+		return log_error(log, -ENOENT, "the name of a snapshot of %s is empty: `umlfs list %s` lists them",
+		                 session, session);
+	return log_error(log, -ENOENT, "%s: no such snapshot of %s: `umlfs list %s` lists them", name, session,
+	                 session);
+}
+
 int snapshot_check_name(const char *name, const struct log *log)
 {
 	if (*name == '\0')
@@ -141,8 +150,9 @@ int snapshot_seal(struct store *store, const struct log *log, uint32_t *layer_ou
 }
 
 /* The layer that a reset goes back to: 0 for the base. */
-static int find_target(const struct manifest *m, const char *name, uint32_t *layer_out, const struct log *log)
+static int find_target(const struct session *s, const char *name, uint32_t *layer_out, const struct log *log)
 {
+	const struct manifest *m = &s->manifest;
 	const struct manifest_snapshot *found;
 
 	if (!name || strcmp(name, SNAPSHOT_BASE) == 0) {
@@ -152,7 +162,7 @@ static int find_target(const struct manifest *m, const char *name, uint32_t *lay
 	}
 	found = manifest_snapshot(m, name);
 	if (!found)
-		return log_error(log, -ENOENT, "%s: no such snapshot: `umlfs list` tells which there are", name);
+		return snapshot_missing(s->label, name, log);
 	*layer_out = found->layer;
 	return 0;
 }
@@ -261,7 +271,7 @@ int snapshot_reset(struct store *store, const char *name, const struct log *log,
 	struct stack stack = {0};
 	struct manifest m = {0};
 	uint32_t target = 0;
-	int r = find_target(&s->manifest, name, &target, log);
+	int r = find_target(s, name, &target, log);
 
 	if (r < 0)
 		return r;
@@ -302,7 +312,7 @@ int snapshot_delete(struct store *store, const char *name, const struct log *log
 	int r;
 
 	if (!found)
-		return log_error(log, -ENOENT, "%s: no such snapshot: `umlfs list` tells which there are", name);
+		return snapshot_missing(s->label, name, log);
 	make_room(s);
 	r = manifest_copy(&s->manifest, &m);
 	if (r == 0) {

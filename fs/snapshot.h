@@ -24,6 +24,9 @@ struct snapshot_change {
 /* 0, or why a name cannot be a snapshot's: -EINVAL, written to log. */
 int snapshot_check_name(const char *name, const struct log *log);
 
+/* Says that the session has no snapshot of this name: -ENOENT. */
+int snapshot_missing(const char *session, const char *name, const struct log *log);
+
 /*
  * Seals the top layer under a name and puts an empty one on it: 0, -EEXIST, -ENOSPC, ... The caller ends *out with
  * snapshot_clean_up().

@@ -244,8 +244,7 @@ static int find_layer(const struct states *s, const char *name, uint32_t *layer_
 		return 0;
 	found = manifest_snapshot(&s->store->session.manifest, name);
 	if (!found)
-		return log_error(&s->watched, -ENOENT, "%s: no such snapshot of %s: `umlfs list` tells which there are",
-		                 name, s->store->session.label);
+		return snapshot_missing(s->store->session.label, name, &s->watched);
 	*layer_out = found->layer;
 	return 0;
 }

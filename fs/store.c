@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "cleanup.h"
+#include "format.h"
 #include "io.h"
 #include "merge.h"
 #include "recovery.h"
@@ -234,14 +235,35 @@ static int open_on_base(struct store *store, const char *base, const struct log 
 	return r < 0 ? r : load_layers(store);
 }
 
+int store_no_session(const char *path, int r, const struct log *log)
+{
+	if (r == -ENOENT)
+		return log_error(log, r, "%s: no such session: `umlfs mount BASE %s` makes one", path, path);
+	if (r == -ENOTDIR)
+		return log_error(log, r, "%s: is no session: it is no directory: give that of a session, or a new name",
+		                 path);
+	return log_errno(log, r, "%s", path);
+}
+
+/* Of a directory that is there. */
+static int no_manifest(const struct store *store, const struct log *log)
+{
+	const char *label = store->session.label;
+
+	if (faccessat(store->session.dirfd, FORMAT_OWN_DIR "/index", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return log_error(log, -ENOENT,
+		                 "%s: is a base, and no session: `umlfs mount %s SESSION` makes one on it", label,
+		                 label);
+	return log_error(log, -ENOENT, "%s: is no session: it has no manifest: `umlfs mount BASE SESSION` makes one",
+	                 label);
+}
+
 static int open_alone(struct store *store, bool look, const struct log *log)
 {
 	int r = read_manifest(store, look, log);
 
 	if (r == -ENOENT)
-		return log_error(log, -ENOENT,
-		                 "%s: is no session: it has no manifest; make one with `umlfs mount BASE %s`",
-		                 store->session.label, store->session.label);
+		return no_manifest(store, log);
 	if (r == 0)
 		r = open_layers(store, false, log);
 	if (r == 0 && look) /* without the base's index nothing can be told of layers */
@@ -262,7 +284,7 @@ static int open_directory(struct store *store, const struct store_options *o)
 		return log_errno(o->log, -errno, "%s: cannot be made", o->session);
 	store->session.dirfd = open(o->session, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (store->session.dirfd < 0)
-		return log_errno(o->log, -errno, "%s", o->session);
+		return store_no_session(o->session, -errno, o->log);
 	store->path = realpath(o->session, NULL);
 	return store->path ? 0 : log_errno(o->log, -errno, "%s", o->session);
 }
@@ -300,9 +322,7 @@ static int check_directory(const struct store *store, const struct store_options
 	if (r < 0)
 		return log_errno(log, r, "%s", label);
 	if (!base)
-		return log_error(log, -ENOENT,
-		                 "%s: is no session: it has no manifest; make one with `umlfs mount BASE %s`", label,
-		                 label);
+		return no_manifest(store, log);
 	r = check_only_ours(store->session.dirfd);
 	if (r == -ENOTEMPTY)
 		return log_error(log, r, "%s: holds other files and is no session: give an empty or a new directory",

@@ -8,7 +8,7 @@
  *     session/base.index   the index of the base as it was when the session was made
  *     session/rootfs/      the default mountpoint
  *     session/control      the daemon's socket
- *     session/log          what the daemon had to say
+ *     session/log          the daemon's messages
  */
 #pragma once
 
@@ -44,6 +44,9 @@ struct store_options {
  *   -EUCLEAN, -EPROTONOSUPPORT  damaged, or made by a newer version
  */
 int store_open(const struct store_options *options, struct store **out);
+
+/* Says that there is no session at the path, which could not be opened for this reason, a -errno; answers it. */
+int store_no_session(const char *path, int r, const struct log *log);
 void store_close(struct store *store);
 
 /* Takes back what store_open() made of a session that was not there; before store_close(). */

@@ -94,20 +94,23 @@ static int ask_version(const char *kernel, struct uml_version *out)
 	return r;
 }
 
-static int find_named(const char *name, const struct log *log, char **path_out, struct uml_version *version_out)
+/* from: what stands before the name in messages. */
+static int find_named(const char *from, const char *name, const struct log *log, char **path_out,
+                      struct uml_version *version_out)
 {
 	cleanup_free char *path = programs_find(name);
 	int r;
 
-	if (!path && strchr(name, '/'))
-		return log_errno(log, -errno, "%s", name);
+	if (!path && strchr(name, '/') && errno != ENOENT)
+		return log_errno(log, -errno, "%s%s", from, name);
 	if (!path)
-		return log_error(log, -ENOENT, "%s: no such program: give --kernel FILE", name);
+		return log_error(log, -ENOENT, "%s%s: no such %s: give a User-Mode Linux kernel", from, name,
+		                 strchr(name, '/') ? "file" : "program in PATH");
 	r = ask_version(path, version_out);
 	if (r == -ENOEXEC)
-		return log_error(log, r, "%s: is no User-Mode Linux kernel: build one with ARCH=um", name);
+		return log_error(log, r, "%s%s: is no User-Mode Linux kernel: build one with ARCH=um", from, name);
 	if (r < 0)
-		return log_errno(log, r, "%s", name);
+		return log_errno(log, r, "%s%s", from, name);
 	*path_out = take_ptr(&path);
 	return 0;
 }
@@ -117,12 +120,12 @@ int uml_find(const char *name, const struct log *log, char **path_out, struct um
 	static const char *const usual[] = {"./linux", "./vmlinux", "linux.uml", "linux"};
 	const char *variable = getenv("UMLFS_KERNEL");
 
-	if (!name && variable && *variable)
-		name = variable;
 	if (name)
-		return find_named(name, log, path_out, version_out);
+		return find_named("--kernel ", name, log, path_out, version_out);
+	if (variable && *variable)
+		return find_named("UMLFS_KERNEL=", variable, log, path_out, version_out);
 	for (size_t i = 0; i < sizeof(usual) / sizeof(usual[0]); i++) {
-		if (find_named(usual[i], NULL, path_out, version_out) == 0)
+		if (find_named("", usual[i], NULL, path_out, version_out) == 0)
 			return 0;
 	}
 	return log_error(log, -ENOENT,

@@ -169,12 +169,22 @@ static int open_base(struct verify *v)
 	int r;
 
 	v->treefd = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (v->treefd < 0 && errno == ENOENT)
+		return log_error(v->o->log, -ENOENT, "%s: no such base: make one with `umlfs import ARCHIVE %s`", base,
+		                 base);
+	if (v->treefd < 0 && errno == ENOTDIR)
+		return log_error(v->o->log, -ENOTDIR, "%s: is no directory: give that of a base", base);
 	if (v->treefd < 0)
 		return log_errno(v->o->log, -errno, "%s", base);
 	snprintf(label, sizeof(label), "%s/" FORMAT_OWN_DIR "/index", base);
 	r = index_open(v->treefd, FORMAT_OWN_DIR "/index", label, v->o->log, &v->ix);
 	if (r == -ENOENT && faccessat(v->treefd, FORMAT_OWN_DIR, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return log_error(v->o->log, -EUCLEAN, "%s: missing: import the base again", label);
+	if (r == -ENOENT && faccessat(v->treefd, "manifest", F_OK, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    faccessat(v->treefd, "layers", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return log_error(v->o->log, -EINVAL,
+		                 "%s: is a session: `umlfs check %s` checks it; `umlfs verify` is for bases", base,
+		                 base);
 	if (r == -ENOENT)
 		return log_error(
 			v->o->log, -EINVAL,

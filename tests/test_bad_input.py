@@ -8,9 +8,10 @@ import subprocess
 
 import pytest
 
+import guest
 from calls import overwrite, read_file
 from traces import refused_without_trace
-from umlfs_cli import PATIENCE, as_ordinary, as_root, identity, kill_and_wait, needs_root, program, small_archive
+from umlfs_cli import PATIENCE, as_ordinary, as_root, identity, kill_and_wait, needs_root, program, run, small_archive
 
 
 # --- bases -------------------------------------------------------------------------------------------------------
@@ -260,3 +261,70 @@ def test_an_import_from_a_closed_standard_input_is_refused(place):
                           capture_output=True, text=True, **identity(place.user))
     assert done.returncode == 1 and re.fullmatch(r'umlfs: [^\n]+\n', done.stderr), done
     assert os.listdir(place.path) == []
+
+
+# --- what to do about it -----------------------------------------------------------------------------------------
+
+MISSING = [
+    (['import', 'absent.tar', 'new'], r'absent\.tar: no such archive or directory: .*'),
+    (['import', 'base', 'absent/new'], r'absent: no such directory: make it first, for the base'),
+    (['run', 'absent', '--', 'true'], r'absent: no such base or session: `umlfs import ARCHIVE absent` makes a base'),
+    *((words, r'absent: no such session: `umlfs mount BASE absent` makes one')
+      for words in (['snapshot', 'absent', 'one'], ['status', 'absent'], ['reset', 'absent'], ['list', 'absent'],
+                    ['delete', 'absent', 'one'], ['diff', 'absent'], ['export', 'absent', 'x.tar'], ['commit', 'absent', 'new'])),
+    (['check', 'absent'], r'absent: no such session or base: give the path of one'),
+    (['verify', 'absent'], r'absent: no such base: make one with `umlfs import ARCHIVE absent`'),
+    *((words, r'base: is a base, and no session: `umlfs mount base SESSION` makes one on it')
+      for words in (['list', 'base'], ['status', 'base'], ['diff', 'base'], ['commit', 'base', 'new'])),
+    (['list', 'file'], r'file: is no session: it is no directory.*'),
+    (['verify', 'session'], r'session: is a session: `umlfs check session` checks it; `umlfs verify` is for bases'),
+    (['delete', 'session', '@base'], r'@base: is the base, and stays'),
+    (['delete', 'session', 'none'], r'none: no such snapshot of session: `umlfs list session` lists them'),
+    (['reset', 'session', 'none'], r'none: no such snapshot of session: `umlfs list session` lists them'),
+    *((words, r"the name of a snapshot of session is empty: `umlfs list session` lists them")
+      for words in (['export', 'session@', 'x.tar'], ['export', '--diff=', 'session', 'x.tar'], ['diff', 'session', ''],
+                    ['reset', 'session', ''])),
+    (['mount', 'base', 'session', 'absent'], r'absent: no such directory: make the mountpoint first'),
+    (['mount', 'base', 'session', 'file'], r'\S*/file: is no directory: give an empty directory as mountpoint'),
+    (['run', '--kernel', './absent', 'base', '--', 'true'], r'--kernel \./absent: no such file: give a User-Mode Linux kernel'),
+]
+
+
+@pytest.mark.parametrize('words, line', MISSING, ids=[' '.join(words) for words, _ in MISSING])
+def test_a_line_says_what_to_do(place, words, line):
+    place.imported_base()
+    place.do(overwrite, place / 'file', b'')
+    place.mount(place / 'base').umount()
+    found = run(*words, user=place.user, cwd=place.path)
+    assert found.status != 0 and re.fullmatch(f'umlfs: {line}\n', found.stderr), found
+
+
+@pytest.mark.parametrize('name, words, line', [
+    ('UMLFS_KERNEL', ['run', 'base', '--', 'true'], r'UMLFS_KERNEL=/absent: no such file: give a User-Mode Linux kernel'),
+    ('TMPDIR', ['run', 'base', '--', 'true'], r'TMPDIR=/absent: no such directory: make it, or set TMPDIR to another'),
+])
+def test_a_variable_that_leads_nowhere_is_named(place, name, words, line):
+    if 'linux.uml' not in os.environ.get('UMLFS_KERNEL', 'linux.uml') or guest.uml_kernel() is None:
+        pytest.skip('no linux.uml')
+    place.imported_base()
+    found = run(*words, user=place.user, cwd=place.path, env={**os.environ, name: '/absent'})
+    assert found.status == 125 and re.fullmatch(f'umlfs: {line}\n', found.stderr), found
+
+
+@pytest.mark.parametrize('words, missing', [
+    (['mount'], 'BASE'), (['mount', '-o', 'ro', 'base'], 'SESSION'), (['import', 'a'], 'BASE'), (['snapshot', 'a'], 'NAME'),
+    (['delete'], 'SESSION'), (['export', 'a'], r'FILE\|-'), (['diff'], 'SESSION'), (['import'], r'ARCHIVE\|DIR\|IMAGE\|-\.\.\.'),
+])
+def test_an_argument_that_is_missing_is_named(place, words, missing):
+    assert re.fullmatch(f'{words[0]}: {missing} is missing', place.refused(*words, status=2))
+
+
+def test_a_number_of_files_is_asked_for_as_one(place):
+    assert place.refused('mount', '--inodes', '-1', 'base', 'session', status=2) == '--inodes -1: not a number above 0, such as 10000'
+    assert place.refused('mount', '--size', '-1', 'base', 'session', status=2) == '--size -1: not a number above 0, such as 500M'
+
+
+def test_one_entry_is_not_several(place):
+    place.do(os.mkdir, place / 'root')
+    place.do(overwrite, place / 'root/file', b'')
+    assert re.match(r'\S+: 1 entry, ', run('import', place / 'root', place / 'new', user=place.user).stderr)

@@ -60,6 +60,8 @@ def test_a_machine_that_boots_guests_is_told_to(user):
     status, facts = facts_of(user=user)
     assert status == 0, facts
     assert re.fullmatch(r'boots and ends in [\d.]+ s', facts['guest']['text'])
+    assert all((fact['mend'] is None) == (fact['verdict'] == 'ok') for fact in facts.values()), facts
+    assert 'panics' not in facts['xstate']['text'], 'it was not tried'
 
 
 @with_kernel
@@ -151,7 +153,8 @@ def test_a_dead_mount_is_found_and_cleaned(place, base):
     kill_and_wait(mounted.pid)
     _, facts = facts_of('/bin/true', user=place.user)
     assert facts['mounts']['verdict'] == 'limit' and facts['mounts']['mend'] == 'umlfs clean'
-    assert cleaned(place, '--dry-run') == [f'{mounted.path}: dead mount'] == cleaned(place)
+    assert cleaned(place, '--dry-run') == [f'{mounted.path}: dead mount: would be detached']
+    assert cleaned(place) == [f'{mounted.path}: dead mount: detached']
     assert mounts_below(place.path) == [] and cleaned(place) == []
     mounted = place.mount(base)
     assert mounted.do(pathlib.Path(mounted / 'made').read_text) == 'kept\n'
@@ -165,7 +168,7 @@ def test_a_dead_mount_is_root_s_or_its_user_s_to_clean(place, base):
     other = 'root' if place.user == 'ordinary' else 'ordinary'
     if other == 'ordinary':     # who may look into the session's directory is not the point
         os.rename(mounted.session, f'{mounted.session}-gone')
-    assert cleaned(place, user=other) == ([f'{mounted.path}: dead mount'] if other == 'root' else [])
+    assert cleaned(place, user=other) == ([f'{mounted.path}: dead mount: detached'] if other == 'root' else [])
     assert bool(mounts_below(place.path)) == (other != 'root')
     cleaned(place)
 
@@ -222,8 +225,9 @@ def test_what_a_killed_run_left_is_cleaned(place):
     assert cleaned(place) == [] and len(os.listdir(ran.tmp)) == 1, 'a run that goes on was cleaned'
     ran.kill_all()
     name, = os.listdir(ran.tmp)
+    assert cleaned(place, '--dry-run')[-1] == f'{ran.tmp}/{name}: directory of a killed run: would be removed'
     dead, = (path for path, _, _ in mounts_below(ran.tmp))
-    assert cleaned(place) == [f'{dead}: dead mount', f'{ran.tmp}/{name}: directory of a killed run']
+    assert cleaned(place) == [f'{dead}: dead mount: detached', f'{ran.tmp}/{name}: directory of a killed run: removed']
     assert os.listdir(ran.tmp) == [] and mounts_below(ran.tmp) == []
 
 

@@ -186,6 +186,9 @@ def test_the_same_state_gives_the_same_bytes(place, full_archive):
         subprocess.run([program(), 'export', session, '-'], stdout=stream, stderr=subprocess.DEVNULL, check=True,
                        **identity(place.user))
     assert same_bytes(place / 'one.tar', place / 'three')
+    piped = subprocess.run([program(), 'export', session, '-'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True,
+                           **identity(place.user)).stdout
+    assert piped == read_file(place / 'one.tar')
 
 
 def test_source_date_epoch_makes_two_runs_the_same(place):

@@ -75,6 +75,15 @@ def test_every_option_is_in_the_help():
     assert seen > 30
 
 
+@pytest.mark.parametrize('tool', ['bench', 'deb', 'demo', 'fuzz', 'setup', 'test'])
+def test_the_tools_tell_how_they_are_used_and_do_nothing(tool):
+    for flag in '--help', '-h':
+        done = subprocess.run([TOOLS / tool, flag], capture_output=True, text=True, check=False, timeout=PATIENCE)
+        assert (done.returncode, done.stderr) == (0, ''), done
+        assert f'usage: tools/{tool}' in done.stdout and 'set -e' not in done.stdout
+    assert subprocess.run([TOOLS / tool, '--no-such'], capture_output=True, check=False, timeout=PATIENCE).returncode != 0
+
+
 # --- manual pages ------------------------------------------------------------------------------------------------
 
 PAGES = ['umlfs.1', 'umlfs.5', 'mount.fuse.umlfs.8', *(f'umlfs-{command}.1' for command in COMMANDS)]

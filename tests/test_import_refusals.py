@@ -218,7 +218,7 @@ def test_a_second_archive_behind_the_end_is_told_of(area):
 @both_users
 def test_a_missing_source_or_parent_is_named(area, user):
     python_tar(f'{area}/a.tar', [('f', {}, b'')])
-    assert f'{area}/none.tar: No such file' in refused(f'{area}/none.tar', f'{area}/base', user=user)
+    assert f'{area}/none.tar: no such archive' in refused(f'{area}/none.tar', f'{area}/base', user=user)
     status, stderr = umlfs_import(f'{area}/a.tar', f'{area}/none/base', user=user)
     assert (status, os.listdir(area)) == (1, ['a.tar'])
     assert f'{area}/none: ' in stderr

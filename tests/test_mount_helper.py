@@ -69,7 +69,8 @@ def test_options_of_mount_are_heard(place, option, text, found):
     ('lowerdir=lower,upperdir=upper,nonsense', 1, r'nonsense: unknown mount option'),
     ('lowerdir=absent,upperdir=upper', 32, r'absent: no such base'),
     ('lowerdir=lower,upperdir=absent/upper', 32, r'absent/upper: '),
-    ('lowerdir=lower,upperdir=upper,size=much', 32, r'--size much: not a number'),
+    ('lowerdir=lower,upperdir=upper,size=much', 1, r'-o size=much: not a number above 0, such as 500M\n\Z'),
+    ('lowerdir=lower,upperdir=upper,nr_inodes=-1', 1, r'-o nr_inodes=-1: not a number above 0, such as 10000\n\Z'),
 ])
 def test_what_cannot_be_mounted_is_told_in_a_line(place, options, status, why):
     done = script(place, f'mount -t fuse.umlfs overlay mnt -o {options}')
@@ -92,7 +93,7 @@ def test_a_lazy_umount_leaves_mounts_of_others_alone(place):
 
 def test_umount_of_what_is_in_use_says_by_whom(place):
     done = script(place, 'mount -t fuse.umlfs lower mnt -o upperdir=upper; cd mnt/dir; (cd "$1"; umount mnt) && exit 9; cd "$1"; umount mnt')
-    assert re.search(r'in use by process \d+ \(sh\)', done.stderr) and done.returncode == 0, done
+    assert re.search(r'in use by process \d+ \(sh\): [^\n]*: end it first\n', done.stderr) and done.returncode == 0, done
 
 
 def test_mount_waits_for_a_daemon_that_was_unmounted_and_still_writes(place):

@@ -135,7 +135,7 @@ def test_a_killed_keeper_takes_guest_and_mount_along(site):
     assert mounts_below(site.place.path) == [] and [words for _, words in site.processes()] == []
     left, = os.listdir(site.tmp)
     cleaned = umlfs_cli.run('clean', user='ordinary', env={**os.environ, 'TMPDIR': site.tmp})
-    assert cleaned == (0, f'{site.tmp}/{left}: directory of a killed run\n', '')
+    assert cleaned == (0, f'{site.tmp}/{left}: directory of a killed run: removed\n', '')
 
 
 def test_the_guests_kernel_gets_no_descriptor_of_the_host_and_leaves_no_core(site):

@@ -85,9 +85,10 @@ def test_of_a_run_that_was_killed_whole_nothing_runs_on_but_what_clean_ends(site
     env = {**os.environ, 'TMPDIR': site.tmp}
     said = umlfs_cli.succeed('clean', '--dry-run', user='ordinary', env=env)
     assert {pid for pid, _ in site.processes()} == left
-    assert umlfs_cli.succeed('clean', user='ordinary', env=env) == said
-    assert set(map(int, re.findall(r"^(\d+): process of a killed run's guest$", said, re.M))) == left
-    assert said.endswith(f'{guest["directory"]}: directory of a killed run\n')
+    done = umlfs_cli.succeed('clean', user='ordinary', env=env)
+    assert said == re.sub('(?<=: )(?=(ended|removed|detached)$)', 'would be ', done, flags=re.M)
+    assert set(map(int, re.findall(r"^(\d+): process of a killed run's guest: ended$", done, re.M))) == left
+    assert done.endswith(f'{guest["directory"]}: directory of a killed run: removed\n')
     assert site.left() == []
 
 
@@ -108,7 +109,7 @@ def test_clean_ends_what_is_left_of_a_guest_and_nobody_else(site):
         helper, looking, elsewhere = sleeper(directory, leader.pid), sleeper(directory, 0), sleeper('/', leader.pid)
         site.place.do(pathlib.Path(directory, 'umlfs-run-abcdef', 'pid').write_text, f'{leader.pid}\n')
         said = umlfs_cli.succeed('clean', user='ordinary', env={**os.environ, 'TMPDIR': site.tmp})
-        assert set(said.splitlines()) == {f"{leader.pid}: process of a killed run's guest",
-                                          f"{helper.pid}: process of a killed run's guest",
-                                          f'{directory}: directory of a killed run'}
+        assert set(said.splitlines()) == {f"{leader.pid}: process of a killed run's guest: ended",
+                                          f"{helper.pid}: process of a killed run's guest: ended",
+                                          f'{directory}: directory of a killed run: removed'}
         assert [leader.wait(PATIENCE), helper.wait(PATIENCE), looking.poll(), elsewhere.poll()] == [-9, -9, None, None]

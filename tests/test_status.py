@@ -5,7 +5,7 @@ import re
 import time
 
 from bench import bench, change, live_and_offline
-from umlfs_cli import children, processes_of
+from umlfs_cli import children, kill_and_wait, processes_of
 
 
 @live_and_offline
@@ -66,7 +66,17 @@ def test_status_alone_lists_what_is_mounted(place):
     ours = [(m['session'], m['mountpoint']) for m in listed['mounts'] if m['session'].startswith(place.path)]
     assert ours == [(m.session, m.path) for m in mounted]
     text = place.run('status')
-    assert all(m.session in text and m.path in text for m in mounted)
+    assert all(f'{m.session} on {m.path}\n' in text for m in mounted)
     for m in mounted:
         m.umount()
     assert place.path not in place.run('status')
+
+
+def test_status_alone_says_which_mounts_are_dead(place):
+    base = place.imported_base()
+    dead, alive = place.mount(base, 'dead'), place.mount(base, 'alive')
+    kill_and_wait(dead.pid)
+    text = place.run('status')
+    assert f'{dead.session} on {dead.path}: dead: `umlfs clean` takes it away\n' in text and f'{alive.session} on {alive.path}\n' in text
+    listed = json.loads(place.run('status', '--json'))['mounts']
+    assert {m['session']: m['dead'] for m in listed if m['session'].startswith(place.path)} == {dead.session: True, alive.session: False}

@@ -5,8 +5,12 @@
  */
 #include "cmd.h"
 
+#include <ctype.h>
+#include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cmd_color.h"
@@ -77,6 +81,18 @@ int cmd_usage_error(const struct command *self, const char *format, ...)
 	return EXIT_USAGE;
 }
 
+/* The argument of this number, of those that must be given, is not there. */
+static int missing(const struct command *self, int number)
+{
+	const char *at = self->usage;
+
+	while (*at == '[' || number-- > 0) {
+		at += argument_length(at);
+		at += strspn(at, " ");
+	}
+	return cmd_usage_error(self, "%s: %.*s is missing", self->name, (int)argument_length(at), at);
+}
+
 enum { NAMES_MAX = 32 };
 
 /* The command's long names and "help". */
@@ -117,7 +133,7 @@ int cmd_parse(const struct command *self, int argc, char **argv, const struct cm
 			return r;
 	}
 	if (argc - optind < least)
-		return cmd_usage_error(self, "%s: too few arguments", self->name);
+		return missing(self, argc - optind);
 	if (argc - optind > most)
 		return cmd_usage_error(self, "%s: unexpected argument", argv[optind + most]);
 	for (int i = optind; i < argc; i++) {
@@ -126,6 +142,27 @@ int cmd_parse(const struct command *self, int argc, char **argv, const struct cm
 	}
 	*first_out = optind;
 	return -1;
+}
+
+/* With K, M, G or T behind it: times 1024 once or more. */
+bool cmd_read_number(const char *text, unsigned long long *out)
+{
+	static const char units[] = "KMGT";
+	unsigned long long n;
+	const char *unit;
+	char *end;
+
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+	if (unit && n <= ULLONG_MAX >> 10 * (unit - units + 1)) {
+		n <<= 10 * (unit - units + 1);
+		end++;
+	}
+	if (!isdigit((unsigned char)*text) || *end || errno || n == 0)
+		return false;
+	*out = n;
+	return true;
 }
 
 void cmd_decode_path(char *path)

@@ -52,6 +52,9 @@ int cmd_become(const char *program, char **argv);
 /* Prints "umlfs: text" and where to find help; answers EXIT_USAGE. */
 int cmd_usage_error(const struct command *self, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* A number above 0, also with K, M, G or T behind it; false when it is none. */
+bool cmd_read_number(const char *text, unsigned long long *out);
+
 /* The exit status of a library call. */
 static inline int cmd_exit(int r)
 {

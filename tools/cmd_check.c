@@ -117,21 +117,22 @@ static int run_check(const struct command *self, int argc, char **argv)
 const struct command cmd_check = {
 	.name = "check",
 	.usage = "[--repair] [--json] SESSION|BASE",
-	.help = "look a session or an imported base over for damage",
-	.details = "It may not be mounted. A line for each finding, the last line sums up. Of a\n"
-		   "session: the manifest, the copy of the base's index, each layer's journal,\n"
-		   "table and content files, and the tree of each snapshot. Of a base: its index,\n"
-		   "and the files beneath by name, type, size and time. Contents are not read.\n\n"
-		   "  --repair  mend what can be mended without taking anything that a snapshot or\n"
-		   "            the session names: leftovers go, a torn journal is cut, link counts\n"
-		   "            of the session are put right, inodes without a name go. Without it\n"
-		   "            nothing on disk changes\n"
+	.help = "check a session or an imported base for damage",
+	.details = "The session may not be mounted. Prints a line for each finding; the last line\n"
+		   "sums up. In a session it checks the manifest, the copy of the base's index, each\n"
+		   "layer's journal, table and content files, and the tree of each snapshot; in a\n"
+		   "base its index, and the files by name, type, size and time. Contents are not\n"
+		   "read: `umlfs verify` does that.\n\n"
+		   "  --repair  repair what can be repaired without removing anything that a\n"
+		   "            snapshot or the session names: leftovers go, a torn journal is cut,\n"
+		   "            link counts of the session are put right, inodes without a name go.\n"
+		   "            Without it nothing on disk changes\n"
 		   "  --json    {schema, findings: [{kind, where, what, mendable, mended}], path,\n"
 		   "            is, found, mended, left}; kind is index, base, manifest, journal,\n"
 		   "            table, content, stray, entry, directory, links, orphan, inode or\n"
 		   "            state; is is session or base\n\n"
-		   "Exit status: 0 clean, 1 all that was found is mended, 4 damage is left, 8 it\n"
-		   "could not be looked over (no such session, mounted, ...), 2 wrong usage.\n",
+		   "Exit status, as of fsck(8): 0 clean, 1 all damage is repaired, 4 damage is left,\n"
+		   "8 could not check (no such session, mounted, ...), 2 wrong usage.\n",
 	.failed = EXIT_NO_LOOK,
 	.run = run_check,
 };

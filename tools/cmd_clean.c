@@ -28,6 +28,11 @@ struct clean {
 	int failed;
 };
 
+static const char *would_be(const struct clean *c)
+{
+	return c->dry_run ? "would be " : "";
+}
+
 static int gather_mount(void *arg, const struct mount_info *mount)
 {
 	struct clean *c = arg;
@@ -52,7 +57,7 @@ static int clean_mounts(struct clean *c)
 		if (!c->dry_run && mounts_unmount(c->mounts[i], true, &cmd_log) < 0)
 			c->failed++;
 		else
-			printf("%s: dead mount\n", c->mounts[i]);
+			printf("%s: dead mount: %sdetached\n", c->mounts[i], would_be(c));
 	}
 	for (size_t i = 0; i < c->n_mounts; i++)
 		free(c->mounts[i]);
@@ -105,7 +110,7 @@ static void clean_process(struct clean *c, pid_t pid, pid_t kernel, const char *
 
 	if (is_of_guest(pid, kernel, dir)) {
 		if (c->dry_run || end_process(pidfd)) {
-			printf("%d: process of a killed run's guest\n", (int)pid);
+			printf("%d: process of a killed run's guest: %sended\n", (int)pid, would_be(c));
 		} else {
 			log_error(&cmd_log, 0, "%d: process of a killed run's guest: cannot be ended: kill it",
 			          (int)pid);
@@ -141,7 +146,7 @@ static int clean_directory(void *arg, const char *path)
 	if (!c->dry_run && scratch_remove(path, &cmd_log) < 0)
 		c->failed++;
 	else
-		printf("%s: directory of a killed run\n", path);
+		printf("%s: directory of a killed run: %sremoved\n", path, would_be(c));
 	return 0;
 }
 
@@ -179,8 +184,8 @@ const struct command cmd_clean = {
 	.details = "Detaches your mounts (as root: everybody's) whose daemon has died, and removes\n"
 		   "the directories that `umlfs run` made in $TMPDIR or /tmp and could not remove,\n"
 		   "because it was killed with all its processes; what its guest still runs is\n"
-		   "ended. Sessions of your own stay, also those that `umlfs run --keep` left. A\n"
-		   "line for each thing taken away.\n\n"
-		   "  -n, --dry-run  only say what there is\n",
+		   "ended. Prints a line for each of these. Sessions of your own stay, also those\n"
+		   "that `umlfs run --keep` left.\n\n"
+		   "  -n, --dry-run  only say what would be done\n",
 	.run = run_clean,
 };

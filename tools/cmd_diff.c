@@ -357,7 +357,7 @@ const struct command cmd_diff = {
 		   "  --color WHEN   auto, always, never: colour the letters; auto (usual): on\n"
 		   "                 terminals, unless NO_COLOR is set\n"
 		   "  --assert GLOB  show, and count as different, only what none of the patterns\n"
-		   "                 covers; patterns are parted by white space, or in several\n"
+		   "                 covers; patterns are separated by white space, or in several\n"
 		   "                 --assert. '*' and '?' match within a name, '/DIR/**' is DIR and\n"
 		   "                 all below it, one without '/' at the start matches at any\n"
 		   "                 depth. A rename needs both of its names covered\n"
@@ -368,7 +368,7 @@ const struct command cmd_diff = {
 		   "                 gid, nlink, size, mtime (seconds), ino, target, device (major,\n"
 		   "                 minor), xattrs (values in hexadecimal)}\n\n"
 		   "Exit status, as of diff(1): 0 the same (with --assert: nothing else changed), 1\n"
-		   "different, 2 trouble.\n",
+		   "different, 2 trouble or wrong usage.\n",
 	.failed = EXIT_TROUBLE,
 	.run = run_diff,
 };

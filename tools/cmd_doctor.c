@@ -1,5 +1,5 @@
 /*
- * cmd_doctor: what this machine lacks for umlfs and UML, and what mends it.
+ * cmd_doctor: what this machine lacks for umlfs and UML, and how to fix it.
  * Invariant: 0 only when a guest has booted.
  */
 #include "doctor.h"
@@ -64,7 +64,10 @@ static void print_json(const struct doctor_fact *fact, const char *comma)
 	printf(", \"verdict\": \"%s\", \"text\": ", verdicts[fact->verdict]);
 	cmd_json_string(stdout, fact->text);
 	printf(", \"mend\": ");
-	cmd_json_string(stdout, fact->mend);
+	if (*fact->mend)
+		cmd_json_string(stdout, fact->mend);
+	else
+		fputs("null", stdout);
 	printf("}");
 }
 
@@ -112,12 +115,14 @@ static int run_doctor(const struct command *self, int argc, char **argv)
 const struct command cmd_doctor = {
 	.name = "doctor",
 	.usage = "[--json] [KERNEL]",
-	.help = "what this machine lacks to boot guests, and what mends it",
+	.help = "what this machine lacks to boot guests, and how to fix it",
 	.details = "Looks at /dev/fuse, fusermount3, the place for guests' memory, ptrace, limits,\n"
-		   "the kernel's settings, mounts without a daemon and the UML kernel (KERNEL, else\n"
-		   "as `umlfs run` finds it), and boots a guest with it when nothing fails. Each\n"
-		   "line begins with ok, limit (guests boot, but) or fail; what mends it stands\n"
-		   "below.\n\n"
+		   "the host's settings, Landlock (which confines a mount's daemon), mounts without\n"
+		   "a daemon, and the UML kernel: KERNEL, else the one that `umlfs run` finds. The\n"
+		   "line xstate is about kernels older than 6.13, which may panic on processors with\n"
+		   "AVX-512 or AMX: it goes by the version and the processor, and tries nothing.\n"
+		   "When nothing fails, a guest is booted. Each line begins with ok, limit (guests\n"
+		   "boot, but something is missing or slow) or fail; how to fix it stands below.\n\n"
 		   "  --json  {schema, facts: [{name, verdict, text, mend}], boots}\n\n"
 		   "Exit status: 0 a guest boots, 1 none does, 2 wrong usage.\n",
 	.run = run_doctor,

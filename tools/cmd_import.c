@@ -9,6 +9,6 @@ static int run_import(const struct command *self, int argc, char **argv)
 const struct command cmd_import = {
 	.name = "import",
 	.usage = "[--force] [--platform P] [--image NAME] ARCHIVE|DIR|IMAGE|-... BASE",
-	.help = "make a base of an archive or directory, every owner and device kept",
+	.help = "make a base of an archive, a directory or an image",
 	.run = run_import,
 };

@@ -105,7 +105,7 @@ static void print_table(const struct list *list)
 	print_name(list->standing == 0, 0, "@base", 0);
 	putchar('\n');
 	print_below(list, 0, 1);
-	printf("since *: %" PRIu64 " entries, %s\n", list->changes, size);
+	printf("since *: %" PRIu64 " %s, %s\n", list->changes, list->changes == 1 ? "entry" : "entries", size);
 }
 
 static const char *name_of(const struct list *list, uint32_t layer)

@@ -5,7 +5,6 @@
  */
 #include "cmd.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -61,25 +60,12 @@ static int take_option(struct mount_flags *flags, const char *option)
 	return cmd_usage_error(flags->self, "-o %s: unknown mount option", option);
 }
 
-/* A number above 0, also with K, M, G or T behind it: times 1024 once or more. */
-static int take_number(struct mount_flags *flags, const char *name, const char *value, unsigned long long *out)
+static int take_number(struct mount_flags *flags, const char *name, const char *value, const char *example,
+                       unsigned long long *out)
 {
-	static const char units[] = "KMGT";
-	unsigned long long n;
-	const char *unit;
-	char *end;
-
-	errno = 0;
-	n = strtoull(value, &end, 10);
-	unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
-	if (unit && n <= ULLONG_MAX >> 10 * (unit - units + 1)) {
-		n <<= 10 * (unit - units + 1);
-		end++;
-	}
-	if (!isdigit((unsigned char)*value) || *end || errno || n == 0)
-		return cmd_usage_error(flags->self, "%s %s: not a number above 0, such as 500M", name, value);
-	*out = n;
-	return 0;
+	if (cmd_read_number(value, out))
+		return 0;
+	return cmd_usage_error(flags->self, "%s %s: not a number above 0, such as %s", name, value, example);
 }
 
 static int take(void *arg, int flag, const char *value)
@@ -95,9 +81,9 @@ static int take(void *arg, int flag, const char *value)
 		flags->foreground = true;
 		return 0;
 	case FLAG_SIZE:
-		return take_number(flags, "--size", value, &flags->serve.bytes_max);
+		return take_number(flags, "--size", value, "500M", &flags->serve.bytes_max);
 	case FLAG_INODES:
-		return take_number(flags, "--inodes", value, &flags->serve.inodes_max);
+		return take_number(flags, "--inodes", value, "10000", &flags->serve.inodes_max);
 	default:
 		break;
 	}
@@ -279,8 +265,9 @@ const struct command cmd_mount = {
 	.name = "mount",
 	.usage = "[-f] [-o OPTION[,OPTION...]] [--size BYTES] [--inodes N] BASE SESSION [MOUNTPOINT]",
 	.help = "serve a session on a base; prints the mountpoint when it answers",
-	.details = "BASE is made with `umlfs import`, or is a plain extracted directory. SESSION is\n"
-		   "made when it is not there. The mountpoint is SESSION/rootfs when none is given.\n\n"
+	.details = "BASE is made with `umlfs import`, or is a plain extracted directory, where the\n"
+		   "uid and gid of the user who mounts it become root's. SESSION is made when it is\n"
+		   "not there. The mountpoint is SESSION/rootfs when none is given.\n\n"
 		   "  -f               stay in the foreground\n"
 		   "  -o posix         for host processes instead of guests: permissions are\n"
 		   "                   checked, files belong to who makes them, the umask counts,\n"
@@ -294,9 +281,12 @@ const struct command cmd_mount = {
 		   "                   /etc/fuse.conf)\n"
 		   "  -o ro            read-only\n"
 		   "  -o nosuid, nodev, noexec\n"
-		   "                   as in mount(8), with posix\n"
-		   "  --size BYTES     the session's files may take so much on the host (K, M, G, T:\n"
-		   "                   times 1024), then writing fails with ENOSPC; df shows it\n"
-		   "  --inodes N       so many files may be made in the session\n",
+		   "                   as in mount(8), with posix and without; nosuid and nodev are\n"
+		   "                   so in any case, except when root mounts with posix\n"
+		   "  --size BYTES     limit what the session's files take on the host (K, M, G, T:\n"
+		   "                   times 1024), until it is unmounted; then writing fails with\n"
+		   "                   ENOSPC; df shows it\n"
+		   "  --inodes N       limit how many new files the session holds, until it is\n"
+		   "                   unmounted\n",
 	.run = run_mount,
 };

@@ -96,11 +96,11 @@ const struct command cmd_snapshot = {
 	.usage = "[--umid ID] SESSION NAME",
 	.help = "freeze the session's present state under NAME",
 	.details = "Works while the session is mounted and while it is not. NAME has at most 255\n"
-		   "bytes, no '/', and does not begin with '-' or '@'.\n\n"
-		   "  --umid ID  of a running guest, which is brought to rest meanwhile, so that\n"
-		   "             what its programs write through shared mappings is in the snapshot,\n"
-		   "             as of one moment. ID is the umid= of the guest, which `umlfs run\n"
-		   "             -v` says, or the path of its mconsole socket\n",
+		   "bytes, no '/' and no control character, and does not begin with '-' or '@'.\n\n"
+		   "  --umid ID  pause a running guest first, so that what its programs write\n"
+		   "             through shared mappings is in the snapshot, as of one moment. ID is\n"
+		   "             the umid= of the guest, which `umlfs run -v` prints, or the path of\n"
+		   "             its mconsole socket\n",
 	.run = run_snapshot,
 };
 
@@ -118,5 +118,7 @@ const struct command cmd_delete = {
 	.name = "delete",
 	.usage = "SESSION NAME",
 	.help = "remove a snapshot; the session and other snapshots stay as they are",
+	.details = "Snapshots that were taken on it stay, with all that they have from it; `umlfs\n"
+		   "list` then shows them below the one before. @base cannot be removed.\n",
 	.run = run_delete,
 };

@@ -119,16 +119,18 @@ struct mounted {
 static int print_mounted(void *arg, const struct mount_info *mount)
 {
 	struct mounted *m = arg;
+	bool dead = mounts_is_dead(mount);
 
 	if (!m->json) {
-		printf("%s on %s\n", mount->session, mount->mountpoint);
+		printf("%s on %s%s\n", mount->session, mount->mountpoint,
+		       dead ? ": dead: `umlfs clean` takes it away" : "");
 		return 0;
 	}
 	printf("%s\n  {\"session\": ", m->n++ ? "," : "");
 	cmd_json_string(stdout, mount->session);
 	printf(", \"mountpoint\": ");
 	cmd_json_string(stdout, mount->mountpoint);
-	printf("}");
+	printf(", \"dead\": %s}", dead ? "true" : "false");
 	return 0;
 }
 
@@ -180,6 +182,6 @@ const struct command cmd_status = {
 		   "  --json  {schema, session, base, standing, entries, bytes, disk, files,\n"
 		   "          mountpoint, pid, profile, size_limit, inodes_limit, confined, problem,\n"
 		   "          requests: {kind: number}}; without SESSION {schema, mounts: [{session,\n"
-		   "          mountpoint}]}\n",
+		   "          mountpoint, dead}]}\n",
 	.run = run_status,
 };

@@ -16,6 +16,8 @@ const struct command cmd_umount = {
 	.alias = "unmount",
 	.usage = "SESSION|MOUNTPOINT",
 	.help = "unmount a session; returns when everything is on disk",
-	.details = "A mount whose daemon is dead is detached.\n",
+	.details = "Returns when the daemon has ended. Refuses while a process has files open under\n"
+		   "the mountpoint or has its working directory there, and names it. A mount whose\n"
+		   "daemon is dead is detached.\n",
 	.run = run_umount,
 };

@@ -101,16 +101,16 @@ const struct command cmd_verify = {
 	.name = "verify",
 	.usage = "[--json] BASE",
 	.help = "compare every file of an imported base with its checksum",
-	.details = "Reads the whole base. A line for each file whose type, size or bytes are not\n"
-		   "those that were imported, or that cannot be read; the last line sums up. Owners,\n"
-		   "modes, links and attributes are in the index, which has a checksum of its own;\n"
-		   "`umlfs check BASE` looks for files that are too many, and for times that would\n"
-		   "keep a file from being read, without reading contents.\n\n"
+	.details = "Reads the whole base. Prints a line for each file that cannot be read, or whose\n"
+		   "type, size or bytes are not those that were imported; the last line sums up.\n"
+		   "Owners, modes, links and attributes are in the index, which has a checksum of\n"
+		   "its own; `umlfs check BASE` looks for files that are too many, and for times\n"
+		   "that would keep a file from being read, without reading contents.\n\n"
 		   "  --json  {schema, findings: [{kind, where, what}], path, files, bytes, found};\n"
 		   "          kind is missing, type, size, content or unreadable; bytes are the\n"
 		   "          sizes of the files added up\n\n"
-		   "Exit status: 0 as imported, 4 something is not, 8 it could not be looked at (no\n"
-		   "such base, its index is damaged, interrupted, ...), 2 wrong usage.\n",
+		   "Exit status: 0 as imported, 4 something is not, 8 could not check (no such base,\n"
+		   "its index is damaged, interrupted, ...), 2 wrong usage.\n",
 	.failed = EXIT_NO_LOOK,
 	.run = run_verify,
 };

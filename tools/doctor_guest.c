@@ -26,12 +26,17 @@ enum { BOOTED = 127 }; /* `umlfs run` of a command that is not there: everything
 
 void doctor_kernel_version(const struct doctor_kernel *kernel, struct doctor_fact *fact)
 {
+	const char *variable = getenv("UMLFS_KERNEL");
+
 	if (!kernel->path && kernel->name)
 		doctor_say(fact, DOCTOR_FAIL, "give another file, or build one with `make ARCH=um`",
 		           "%.200s: is no User-Mode Linux kernel that runs here", kernel->name);
+	else if (!kernel->path && variable && *variable)
+		doctor_say(fact, DOCTOR_FAIL, "set UMLFS_KERNEL to a User-Mode Linux kernel, or unset it",
+		           "UMLFS_KERNEL=%.200s: is no User-Mode Linux kernel that runs here", variable);
 	else if (!kernel->path)
 		doctor_say(fact, DOCTOR_FAIL, "sudo apt-get install user-mode-linux",
-		           "none in $UMLFS_KERNEL, ./linux, ./vmlinux, PATH");
+		           "none: neither ./linux nor ./vmlinux, nor linux.uml or linux in PATH");
 	else
 		doctor_say(fact, DOCTOR_OK, NULL, "%s, %s", kernel->version.text, kernel->path);
 }
@@ -42,7 +47,8 @@ void doctor_xstate(const struct doctor_kernel *kernel, struct doctor_fact *fact)
 		doctor_say(fact, DOCTOR_OK, NULL, "not looked at without a kernel");
 	else if (uml_needs_xstate_here(&kernel->version))
 		doctor_say(fact, DOCTOR_LIMIT, "use a kernel of 6.13 or newer",
-		           "%s panics on AVX-512 or AMX; `umlfs run` preloads what cures it", kernel->version.text);
+		           "%s may panic on AVX-512 or AMX, which are here; `umlfs run` preloads what prevents it",
+		           kernel->version.text);
 	else
 		doctor_say(fact, DOCTOR_OK, NULL, "fit for this processor");
 }

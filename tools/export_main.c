@@ -51,7 +51,8 @@ static int say_end(const char *what, int r, uint64_t entries, uint64_t bytes, do
 	if (r < 0)
 		return EXIT_FAILED;
 	cmd_print_bytes(size, sizeof(size), bytes);
-	fprintf(stderr, "%s: %llu entries, %s, in %.1f s\n", what, (unsigned long long)entries, size, took);
+	fprintf(stderr, "%s: %llu %s, %s, in %.1f s\n", what, (unsigned long long)entries,
+	        entries == 1 ? "entry" : "entries", size, took);
 	return EXIT_DONE;
 }
 
@@ -121,14 +122,15 @@ static const struct command export_command = {
 	.name = "export",
 	.usage = "[--diff[=FROM]] SESSION[@NAME] FILE|-",
 	.help = "write a state of a session as a tar archive or an image layer",
-	.details = STATE_HELP "\nFILE is there whole or not at all; - is standard output. What ends in .gz, .tgz,\n"
-			      ".xz, .txz, .zst or .tzst is compressed. The archive is of the pax format, with\n"
-			      "numeric owners, nanoseconds, devices, hard links, holes and extended attributes\n"
-			      "(capabilities and ACLs are such), whoever exports: `umlfs import` makes the same\n"
-			      "tree of it. Sockets are left out, tar has none.\n\n"
-			      "Names are sorted: the same state gives the same bytes. With SOURCE_DATE_EPOCH in\n"
-			      "the environment later times become that one, and times of a change of an inode\n"
-			      "are left out.\n\n"
+	.details = STATE_HELP "\nFILE is there whole or not at all, and replaces a file that is there; - is\n"
+			      "standard output. What ends in .gz, .tgz, .xz, .txz, .zst or .tzst is compressed.\n"
+			      "The archive is of the pax format, with numeric owners, nanoseconds, devices,\n"
+			      "hard links, holes and extended attributes (capabilities and ACLs are such),\n"
+			      "whoever exports: `umlfs import` makes the same tree of it. Sockets are left out,\n"
+			      "tar has none.\n\n"
+			      "Names are sorted: the same state gives the same bytes, also through a pipe. With\n"
+			      "SOURCE_DATE_EPOCH in the environment later times become that one, and times of a\n"
+			      "change of an inode are left out.\n\n"
 			      "  --diff[=FROM]  only what changed since FROM, a snapshot or @base (which it is\n"
 			      "                 without FROM), as a layer of the OCI image format: .wh.NAME for\n"
 			      "                 what went, .wh..wh..opq in a directory that hides another\n",

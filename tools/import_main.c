@@ -52,20 +52,23 @@ static int run_import(const struct command *self, int argc, char **argv)
 	if (r < 0)
 		return EXIT_FAILED;
 	cmd_print_bytes(size, sizeof(size), result.bytes);
-	fprintf(stderr, "%s: %llu entries, %s, in %.1f s\n", options.base, (unsigned long long)result.entries, size,
-	        took);
+	fprintf(stderr, "%s: %llu %s, %s, in %.1f s\n", options.base, (unsigned long long)result.entries,
+	        result.entries == 1 ? "entry" : "entries", size, took);
 	return EXIT_DONE;
 }
 
 static const struct command command = {
 	.name = "import",
 	.usage = "[--force] [--platform P] [--image NAME] ARCHIVE|DIR|IMAGE|-... BASE",
-	.help = "make a base of an archive or directory, every owner and device kept",
+	.help = "make a base of an archive, a directory or an image",
 	.details = "ARCHIVE is a tar or cpio archive, plain or compressed with gzip, xz, zstd or\n"
 		   "bzip2; - reads one from standard input. Works the same for an ordinary user as\n"
 		   "for root: what the host would refuse is kept in BASE/.umlfs/index. BASE is there\n"
 		   "whole or not at all. Of several archives or directories later ones come over\n"
 		   "earlier ones, as if one had been extracted after the other.\n\n"
+		   "An archive keeps every owner. Of a directory, the uid and gid of the user who\n"
+		   "imports it become root's: an ordinary user who extracted an archive could not\n"
+		   "give files to anybody else. Other owners stay.\n\n"
 		   "IMAGE is an OCI image layout, as a directory or a tar file, or what `docker\n"
 		   "save` or `podman save` wrote, also through a pipe: all layers of the image are\n"
 		   "put over each other, each after its digest was compared. The only image is\n"

@@ -130,6 +130,8 @@ static int take(void *data, const char *arg, int key, struct fuse_args *args)
 /* The session is where the overlay's changes would be; without lowerdir= the source is the base. */
 static int check(struct helper *h)
 {
+	unsigned long long number;
+
 	if (!h->source || !h->mountpoint)
 		return log_error(&cmd_log, -1, "mount.fuse.umlfs: a source and a mountpoint are needed");
 	if (!h->lower)
@@ -140,6 +142,10 @@ static int check(struct helper *h)
 		return log_error(&cmd_log, -1,
 		                 "lowerdir=%s: several: give one, or make one base of them with `umlfs import`",
 		                 h->lower);
+	if (h->size && !cmd_read_number(h->size, &number))
+		return log_error(&cmd_log, -1, "-o size=%s: not a number above 0, such as 500M", h->size);
+	if (h->inodes && !cmd_read_number(h->inodes, &number))
+		return log_error(&cmd_log, -1, "-o nr_inodes=%s: not a number above 0, such as 10000", h->inodes);
 	if (!h->guest && fuse_opt_add_opt(&h->options, "posix") < 0)
 		return -1;
 	return 0;
@@ -229,7 +235,7 @@ static bool has_flag(int argc, char **argv, char flag)
 
 /*
  * umount.fuse.umlfs MOUNTPOINT [-flnrv] [-t TYPE] [-N NAMESPACE]: returns when everything is on disk, or (-l) at once, and what is
- * in use goes on until it is not.
+ * open stays usable until it is closed.
  */
 static int run_umount(int argc, char **argv)
 {

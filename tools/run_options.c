@@ -58,17 +58,24 @@ static const struct command command = {
 	.name = "run",
 	.usage = "[OPTION...] BASE|SESSION [-- COMMAND ARG...]",
 	.help = "boot a guest, run a command in it, and leave nothing behind",
-	.details = "COMMAND's input, output and status are this command's own. Without COMMAND: a\n"
-		   "shell on the terminal. With BASE everything happens in a session that is removed\n"
-		   "at the end; SESSION is reset to the snapshot that it stands on.\n\n"
+	.details = "COMMAND's input, output and status are this command's own. It reads standard\n"
+		   "input to its end: in a loop that reads a list give it </dev/null. A terminal is\n"
+		   "given to it with --tty only. Without COMMAND: a shell on the terminal.\n\n"
+		   "With BASE everything happens in a session that is removed at the end. SESSION is\n"
+		   "used as it stands, and at the end reset to the snapshot that it stands on by\n"
+		   "then: NAME of --snapshot, or one that was taken meanwhile. So one with changes\n"
+		   "that no snapshot holds is refused, but with --keep always and no --snapshot.\n\n"
 		   "  --kernel FILE       the UML kernel; else $UMLFS_KERNEL, ./linux, ./vmlinux,\n"
 		   "                      linux.uml or linux in PATH\n"
 		   "  --mem SIZE          the guest's memory (256M)\n"
 		   "  --append 'K=V ...'  more words for the kernel\n"
 		   "  --init PATH         boot the root's own init; COMMAND is its arguments\n"
-		   "  --timeout TIME      end it after 60s, 5m, 1h: status 124\n"
-		   "  --snapshot NAME     start from this snapshot of SESSION\n"
+		   "  --timeout TIME      end the guest after 60s, 5m, 1h: status 124\n"
+		   "  --snapshot NAME     reset SESSION to this snapshot first\n"
 		   "  --keep WHEN         never, on-failure, always: leave the session as it is then\n"
+		   "                      (never), and print its path. One of BASE lies in a\n"
+		   "                      directory umlfs-run-... in $TMPDIR or /tmp: remove it\n"
+		   "                      with rm -rf\n"
 		   "  --env NAME=VALUE    in COMMAND's environment\n"
 		   "  --chdir DIR         where COMMAND starts (/)\n"
 		   "  --user NAME         who runs COMMAND (root)\n"
@@ -76,15 +83,16 @@ static const struct command command = {
 		   "                      a directory of the host in the guest, live\n"
 		   "  --file HOST:GUEST   a copy of a file, for this run\n"
 		   "  --log FILE          write the kernel's log there\n"
-		   "  -t, --tty           give COMMAND the terminal\n"
+		   "  -t, --tty           give COMMAND the terminal, and Ctrl-C with it; then Ctrl-]\n"
+		   "                      three times ends the guest\n"
 		   "  --raid              let the kernel measure its RAID code, which btrfs and md\n"
 		   "                      need for RAID 5 and 6 (a second)\n"
 		   "  --dry-run           print the kernel's command line, do nothing\n"
 		   "  --json-status-fd N  write what happened there, a JSON object a line\n"
 		   "  -v, --verbose       say what is done\n\n"
-		   "Exit status: COMMAND's own; 128+N when signal N ended it; 124 timeout; 125 umlfs\n"
-		   "or the kernel failed; 126 COMMAND cannot be run; 127 there is no such COMMAND.\n"
-		   "On a terminal Ctrl-] three times ends the guest.\n",
+		   "Exit status: COMMAND's own; 128+N when signal N ended it; 124 --timeout is over;\n"
+		   "125 wrong usage, umlfs failed or the guest's kernel panicked; 126 COMMAND cannot\n"
+		   "be run; 127 there is no such COMMAND.\n",
 };
 
 static int add(struct run_words *words, const char *word)
@@ -240,7 +248,7 @@ int run_parse(int argc, char **argv, struct run_options *out)
 	int r;
 
 	if (argc < 2)
-		return cmd_usage_error(&command, "run: too few arguments");
+		return cmd_usage_error(&command, "this is a part of umlfs: run `umlfs run`");
 	r = cmd_parse(&command, argc - 1, argv + 1, &flags, 1, INT_MAX, &first);
 	if (r < 0) {
 		o.place = argv[1 + first];

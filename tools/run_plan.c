@@ -120,8 +120,11 @@ static int plan_place(struct run_plan *plan)
 		return plan_session(plan);
 	}
 	plan->base = path;
+	if (!path && errno == ENOENT)
+		return log_error(&cmd_log, -ENOENT,
+		                 "%s: no such base or session: `umlfs import ARCHIVE %s` makes a base", place, place);
 	if (!path || stat(path, &st) < 0)
-		return log_errno(&cmd_log, -errno, "%s: is to be a base or a session", place);
+		return log_errno(&cmd_log, -errno, "%s", place);
 	if (!S_ISDIR(st.st_mode))
 		return log_error(&cmd_log, -ENOTDIR,
 		                 "%s: is neither a base nor a session: make a base of it with `umlfs import`", place);

@@ -1,6 +1,6 @@
 /*
  * umlfs: the program. Looks a command up and runs it.
- * Invariant: exit status 0 done, 1 failed, 2 wrong usage; check has more.
+ * Invariant: exit status 0 done, 1 failed, 2 wrong usage, but for check, verify, diff and run.
  */
 #define FUSE_USE_VERSION 312
 #include <fcntl.h>
@@ -20,7 +20,8 @@ const struct command *const commands[] = {
 static int print_help(FILE *out)
 {
 	fputs("usage: umlfs COMMAND [OPTION...] ARGUMENT...\n"
-	      "       umlfs COMMAND --help | --help | --version\n\n"
+	      "       umlfs COMMAND --help\n"
+	      "       umlfs help | -h | --help | -V | --version\n\n"
 	      "Root file systems for User-Mode Linux: a read-only base, a writable session on\n"
 	      "it, snapshots, and a reset in milliseconds, without root.\n\n",
 	      out);
@@ -69,6 +70,6 @@ int main(int argc, char **argv)
 		cmd_catch_bus("this command", (*c)->failed ? (*c)->failed : EXIT_FAILED);
 		return (*c)->run(*c, argc - 1, argv + 1);
 	}
-	log_error(&cmd_log, 0, "%s: unknown command; `umlfs --help` tells which there are", argv[1]);
+	log_error(&cmd_log, 0, "%s: unknown command; `umlfs --help` lists them", argv[1]);
 	return EXIT_USAGE;
 }

@@ -6,6 +6,7 @@ usage: fill_page.py UMLFS SOURCE_ROOT VERSION DATE PAGE OUTPUT
 @version@ @date@    of the project
 @commands@          what `UMLFS --help` tells of each command
 @struct NAME@       a structure of fs/format.h
+@value NAME@        a constant of fs/format.h or fs/record.h
 @grammar FILE@      the indented lines of the comment at the top of FILE
 """
 
@@ -46,6 +47,11 @@ def struct(root, name):
     return typed([f"struct {name} {{", *lines, "};"]).replace("\0", " ")
 
 
+def value(root, name):
+    text = (root / "fs/format.h").read_text() + (root / "fs/record.h").read_text()
+    return re.search(rf'\b{name}(?: +"([^"]*)"| = (\d+),)', text).expand(r"\1\2")
+
+
 def grammar(root, path):
     comment = (root / path).read_text().split("*/")[0]
     lines = []
@@ -61,6 +67,7 @@ def main(umlfs, root, version, date, page, output):
     text = text.replace("@version@", version).replace("@date@", date)
     text = re.sub(r"^@commands@$", lambda _: commands(umlfs), text, flags=re.MULTILINE)
     text = re.sub(r"^@struct (\w+)@$", lambda match: struct(root, match[1]), text, flags=re.MULTILINE)
+    text = re.sub(r"@value (\w+)@", lambda match: value(root, match[1]), text)
     text = re.sub(r"^@grammar (\S+)@$", lambda match: grammar(root, match[1]), text, flags=re.MULTILINE)
     pathlib.Path(output).write_text(text)
 
