@@ -10,7 +10,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,15 +17,14 @@
 
 #include "cleanup.h"
 #include "import_member.h"
-#include "import_source.h"
+#include "import_stream.h"
 #include "io.h"
 
 enum {
-	PEEK = 256 << 10,
+	DIRS_MAX = 4096,  /* in front of the first file of an image */
 	FILES_MAX = 1024, /* an image has a layer or two for each line of its recipe, and docker three files for each */
 	LINKS_MAX = 8,    /* one after the other */
 	SHA256_HEX = 64,
-	PATIENCE = 200, /* ms for a pipe to bring something before the caller is asked whether to wait on */
 };
 
 struct file {
@@ -68,73 +66,77 @@ static bool is_image_name(const char *name)
 	       strcmp(name, "index.json") == 0 || strcmp(name, "manifest.json") == 0 || is_saved_name(name);
 }
 
-/* The first member that is no directory, of the archive's first bytes. */
-static bool begins_as_image(const void *bytes, size_t len)
+static la_ssize_t give_stream(struct archive *a, void *arg, const void **out)
+{
+	ssize_t n = import_stream_read(arg, out);
+
+	if (n < 0)
+		archive_set_error(a, (int)-n, "read error");
+	return n < 0 ? ARCHIVE_FATAL : n;
+}
+
+/* Whether the first member that is no directory has such a name. */
+static bool first_is_of_image(struct archive *a)
+{
+	struct archive_entry *entry;
+
+	for (int i = 0; i < DIRS_MAX; i++) {
+		int r = archive_read_next_header(a, &entry);
+
+		if (r < ARCHIVE_WARN || r == ARCHIVE_EOF)
+			return false;
+		if (archive_entry_filetype(entry) != AE_IFDIR)
+			return archive_entry_pathname(entry) && is_image_name(archive_entry_pathname(entry));
+	}
+	return false;
+}
+
+/* 1, 0, or -errno. What is no sound archive is none of an image: who reads it whole says what is wrong with it. */
+static int begins_as_image(struct import_stream *stream)
 {
 	struct archive *a = archive_read_new();
-	struct archive_entry *entry;
-	bool found = false;
+	bool found = false, no_memory = !a;
+	const char *why;
+	int r;
 
-	if (!a)
-		return false;
-	archive_read_support_filter_gzip(a);
-	archive_read_support_filter_zstd(a);
-	archive_read_support_filter_xz(a);
-	archive_read_support_filter_bzip2(a);
-	archive_read_support_format_tar(a);
-	if (archive_read_open_memory(a, bytes, len) == ARCHIVE_OK) {
-		while (archive_read_next_header(a, &entry) >= ARCHIVE_WARN) {
-			if (archive_entry_filetype(entry) == AE_IFDIR)
-				continue;
-			found = archive_entry_pathname(entry) && is_image_name(archive_entry_pathname(entry));
-			break;
-		}
+	if (a) {
+		archive_read_support_format_tar(a);
+		if (archive_read_open(a, stream, NULL, give_stream, NULL) == ARCHIVE_OK)
+			found = first_is_of_image(a);
+		no_memory = archive_errno(a) == ENOMEM;
+		archive_read_free(a);
 	}
-	archive_read_free(a);
+	r = no_memory ? -ENOMEM : import_stream_failure(stream, &why);
+	return r < 0 && r != -EUCLEAN ? r : found;
+}
+
+int import_blobs_look(struct import_source *source, const struct import_report *report)
+{
+	struct import_stream *stream = NULL;
+	bool found;
+	int r;
+
+	import_source_look(source);
+	r = import_stream_new(source, &stream);
+	if (r == 0)
+		r = begins_as_image(stream);
+	import_stream_free(stream);
+	found = r > 0;
+	if (r >= 0)
+		r = import_source_rewind(source);
+	if (r == -E2BIG)
+		return import_report(
+			report, NULL, r,
+			"its first 64 MiB do not tell whether it is of an image: put it into a file, and import that");
+	if (r < 0)
+		return r == -ECANCELED ? r : import_report_errno(report, NULL, r);
 	return found;
 }
 
-/* The first bytes of a pipe, which stay in it: how many, 0 when it is none that can be looked into. */
-static ssize_t look_into_pipe(int fd, struct import_meter *meter, void *bytes)
+bool import_blobs_is_layout(int fd)
 {
-	struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
-	int fds[2], r = 0;
-	ssize_t n;
-
-	while (r == 0 && poll(&poll_fd, 1, PATIENCE) <= 0) /* whoever fills it may take for ever */
-		r = import_meter_tell(meter);
-	if (r < 0)
-		return r;
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return -errno;
-	n = tee(fd, fds[1], PEEK, SPLICE_F_NONBLOCK);
-	if (n > 0)
-		n = read(fds[0], bytes, PEEK);
-	close(fds[0]);
-	close(fds[1]);
-	return n < 0 ? 0 : n;
-}
-
-int import_blobs_look(int fd, struct import_meter *meter)
-{
-	cleanup_free void *bytes = NULL;
-	struct stat st;
-	ssize_t n;
-
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	if (S_ISDIR(st.st_mode))
-		return faccessat(fd, "oci-layout", F_OK, AT_SYMLINK_NOFOLLOW) == 0 &&
-		       faccessat(fd, "index.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-	if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode))
-		return 0;
-	bytes = malloc(PEEK);
-	if (!bytes)
-		return -ENOMEM;
-	n = S_ISFIFO(st.st_mode) ? look_into_pipe(fd, meter, bytes) : pread(fd, bytes, PEEK, 0);
-	if (n < 0)
-		return S_ISFIFO(st.st_mode) ? (int)n : -errno;
-	return begins_as_image(bytes, (size_t)n);
+	return faccessat(fd, "oci-layout", F_OK, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       faccessat(fd, "index.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 static int damaged(const struct import_blobs *b, struct archive *a, const char *name)
@@ -251,45 +253,37 @@ static int unpack_archive(struct import_blobs *b, struct import_source *source, 
 	return r;
 }
 
-/* fd stays the caller's. */
-static int unpack_from(struct import_blobs *b, int fd, int root)
+static struct import_blobs *new_blobs(const struct import_report *report, struct import_meter *meter, int dirfd)
 {
-	cleanup_fd int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	struct import_source *source;
-	int r = own < 0 ? -errno : import_source_new(own, b->meter, &source);
+	struct import_blobs *b = calloc(1, sizeof(*b));
+
+	if (b)
+		*b = (struct import_blobs){.report = report, .meter = meter, .dirfd = dirfd};
+	else
+		import_report_errno(report, NULL, -ENOMEM);
+	return b;
+}
+
+int import_blobs_new(struct import_source *source, int root, const struct import_report *report,
+                     struct import_meter *meter, struct import_blobs **out)
+{
+	struct import_blobs *b = new_blobs(report, meter, -1);
+	int r = b ? unpack_archive(b, source, root) : -ENOMEM;
 
 	if (r < 0)
-		return import_report_errno(b->report, NULL, r);
-	take_fd(&own);
-	r = unpack_archive(b, source, root);
-	import_source_free(source);
+		import_blobs_free(b);
+	else
+		*out = b;
 	return r;
 }
 
-int import_blobs_new(int fd, int root, const struct import_report *report, struct import_meter *meter,
-                     struct import_blobs **out)
+int import_blobs_new_dir(int fd, const struct import_report *report, struct import_meter *meter,
+                         struct import_blobs **out)
 {
-	struct import_blobs *b = calloc(1, sizeof(*b));
-	struct stat st;
-	int r = b ? 0 : -ENOMEM;
+	struct import_blobs *b = new_blobs(report, meter, fd);
 
-	if (r == 0 && fstat(fd, &st) < 0)
-		r = -errno;
-	if (r < 0) {
-		free(b);
-		return import_report_errno(report, NULL, r);
-	}
-	*b = (struct import_blobs){.report = report, .meter = meter, .dirfd = -1};
-	if (S_ISDIR(st.st_mode)) {
-		b->dirfd = fd;
-	} else {
-		r = unpack_from(b, fd, root);
-		if (r < 0) {
-			import_blobs_free(b);
-			return r;
-		}
-		close_fd(fd);
-	}
+	if (!b)
+		return -ENOMEM;
 	*out = b;
 	return 0;
 }

@@ -254,6 +254,22 @@ static int choose(struct image *im, const json_t *index, const char *path, unsig
 	return r;
 }
 
+/* Takes fd. */
+static int read_layer(const struct image *im, int layer, enum import_layer_pass pass,
+                      const struct import_report *report)
+{
+	cleanup_fd int fd = layer;
+	struct import_source *source;
+	int r = import_source_new(fd, im->meter, &source);
+
+	if (r < 0)
+		return import_report_errno(report, NULL, r);
+	take_fd(&fd);
+	r = import_archive_layer(source, pass, report, im->meter, im->target);
+	import_source_free(source);
+	return r;
+}
+
 /* Takes fd, of a layer whose digest was compared. */
 static int put_layer(const struct image *im, const char *path, int layer, bool first)
 {
@@ -265,12 +281,12 @@ static int put_layer(const struct image *im, const char *path, int layer, bool f
 
 	snprintf(source, sizeof(source), "%s%s%.30s...", r0->source, r0->between, path);
 	if (!first) { /* nothing lies below the first */
-		r = import_archive_layer(take_fd(&fd), IMPORT_LAYER_REMOVES, &report, im->meter, im->target);
+		r = read_layer(im, take_fd(&fd), IMPORT_LAYER_REMOVES, &report);
 		fd = r < 0 ? -1 : import_blobs_open(im->blobs, path);
 		if (r == 0 && fd < 0)
 			r = import_report_errno(im->report, path, fd);
 	}
-	return r < 0 ? r : import_archive_layer(take_fd(&fd), IMPORT_LAYER_ADDS, &report, im->meter, im->target);
+	return r < 0 ? r : read_layer(im, take_fd(&fd), IMPORT_LAYER_ADDS, &report);
 }
 
 static int put_layers(const struct image *im, const json_t *manifest)

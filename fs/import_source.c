@@ -1,13 +1,14 @@
 /*
  * import_source: owns the archive's descriptor and a buffer.
- * Invariant: every byte comes out once and in order, peeked at or not, unless the reader seeks.
- * Called by import_gzip, import_stream and import_archive.
+ * Invariant: every byte comes out once and in order, peeked at or not, unless the reader looks or seeks.
+ * Called by import, import_gzip, import_stream, import_archive, import_blobs and import_image.
  */
 #include "import_source.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,14 +16,17 @@
 
 enum {
 	BUFFER = 256 << 10,
+	KEPT_MAX = 64 << 20,
 	PATIENCE = 200, /* ms for a pipe to bring something before the caller is asked whether to wait on */
 };
 
 struct import_source {
 	int fd;
-	bool seekable;
+	bool seekable, looking;
 	struct import_meter *meter;
-	size_t start, end; /* bytes read from fd that nobody has taken yet */
+	unsigned char *kept;                /* what a look read from a descriptor that cannot go back */
+	size_t kept_len, kept_cap, kept_at; /* up to kept_at it was given again */
+	size_t start, end;                  /* bytes read from fd that nobody has taken yet */
 	unsigned char buffer[BUFFER];
 };
 
@@ -38,8 +42,11 @@ int import_source_new(int fd, struct import_meter *meter, struct import_source *
 		return -ENOMEM;
 	s->fd = fd;
 	s->meter = meter;
-	s->start = s->end = 0;
 	s->seekable = S_ISREG(st.st_mode) && lseek(fd, 0, SEEK_CUR) == 0;
+	s->looking = false;
+	s->kept = NULL;
+	s->kept_len = s->kept_cap = s->kept_at = 0;
+	s->start = s->end = 0;
 	*out = s;
 	return 0;
 }
@@ -49,7 +56,22 @@ void import_source_free(struct import_source *s)
 	if (!s)
 		return;
 	close_fd(s->fd);
+	free(s->kept);
 	free(s);
+}
+
+void import_source_look(struct import_source *s)
+{
+	s->looking = true;
+}
+
+int import_source_rewind(struct import_source *s)
+{
+	if (s->seekable && lseek(s->fd, 0, SEEK_SET) < 0)
+		return -errno;
+	s->looking = false;
+	s->start = s->end = 0;
+	return 0;
 }
 
 /* Waits for a pipe, which may take for ever, and asks the caller meanwhile: 0 or -ECANCELED. */
@@ -69,22 +91,75 @@ static int wait_for(const struct import_source *s)
 	return r;
 }
 
-/* Adds what the descriptor has to the buffer: how many bytes, 0 at the end. */
-static ssize_t fill(struct import_source *s)
+/* Keeps bytes for the time behind the look. */
+static int keep(struct import_source *s, const unsigned char *bytes, size_t len)
+{
+	size_t cap = s->kept_cap ? s->kept_cap : BUFFER;
+	unsigned char *grown;
+
+	if (len == 0)
+		return 0;
+	if (len > KEPT_MAX - s->kept_len)
+		return -E2BIG;
+	while (cap < s->kept_len + len)
+		cap *= 2;
+	if (cap > s->kept_cap) {
+		grown = realloc(s->kept, cap);
+		if (!grown)
+			return -ENOMEM;
+		s->kept = grown;
+		s->kept_cap = cap;
+	}
+	memcpy(s->kept + s->kept_len, bytes, len);
+	s->kept_len += len;
+	return 0;
+}
+
+/* The next of the bytes that were kept, which are let go of behind the last one. */
+static ssize_t give_again(struct import_source *s, unsigned char *to, size_t len)
+{
+	size_t left = s->kept_len - s->kept_at;
+	size_t n = left < len ? left : len;
+
+	memcpy(to, s->kept + s->kept_at, n);
+	s->kept_at += n;
+	if (s->kept_at == s->kept_len) {
+		free(s->kept);
+		s->kept = NULL;
+		s->kept_len = s->kept_cap = s->kept_at = 0;
+	}
+	return (ssize_t)n;
+}
+
+static ssize_t read_fd(struct import_source *s, unsigned char *to, size_t len)
 {
 	ssize_t n;
 	int r;
 
 	do {
 		r = wait_for(s);
-		n = r == 0 ? read(s->fd, s->buffer + s->end, BUFFER - s->end) : 0;
+		n = r == 0 ? read(s->fd, to, len) : 0;
 	} while (n < 0 && errno == EINTR);
-	if (r < 0)
-		return r;
+	if (r == 0 && n < 0)
+		r = -errno;
+	if (r == 0 && s->looking && !s->seekable)
+		r = keep(s, to, (size_t)n);
+	return r < 0 ? r : n;
+}
+
+/* Adds the next bytes to the buffer: how many, 0 at the end. */
+static ssize_t fill(struct import_source *s)
+{
+	unsigned char *to = s->buffer + s->end;
+	size_t len = BUFFER - s->end;
+	ssize_t n = !s->looking && s->kept ? give_again(s, to, len) : read_fd(s, to, len);
+	int r;
+
 	if (n < 0)
-		return -errno;
+		return n;
 	s->end += (size_t)n;
-	s->meter->now.bytes += (uint64_t)n;
+	if (!s->looking)
+		s->meter->now.bytes += (uint64_t)n;
 	r = import_meter_work(s->meter, (uint64_t)n);
 	return r < 0 ? r : n;
 }

@@ -1,10 +1,12 @@
 """An import of an OCI image: all layers over each other, what the digests promise, and nothing by halves."""
 
+import bz2
 import fcntl
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
 import random
 import signal
@@ -292,6 +294,74 @@ def test_an_image_layout_comes_through_a_pipe(place):
     assert 'd/a' in names(place, 'base')
 
 
+def large_first(place, seed=1):
+    """A tar of an image layout that begins with a layer which no compressor makes smaller."""
+    noise = layer(('noise', random.Random(seed).randbytes(1 << 20)))
+    image = image_of(place, LOWER, noise)
+    paths = sorted((f'blobs/sha256/{name}' for name in os.listdir(f'{image}/blobs/sha256')),
+                   key=lambda path: -os.path.getsize(f'{image}/{path}'))
+    members = []
+    for path in [*paths, 'index.json', 'oci-layout']:
+        with open(f'{image}/{path}', 'rb') as stream:
+            members.append((path, stream.read()))
+    return layer(('blobs', DIR), ('blobs/sha256', DIR), *members)
+
+
+PACKERS = {'tar': bytes, 'tar.gz': gzip.compress, 'tar.bz2': bz2.compress, 'tar.xz': lzma.compress, 'tar.zst': zstd}
+
+
+@pytest.mark.parametrize('kind', PACKERS)
+@pytest.mark.parametrize('way', ['file', 'pipe'])
+def test_an_image_is_known_however_it_is_packed(place, way, kind):
+    with open(place / f'image.{kind}', 'wb') as stream:
+        stream.write(PACKERS[kind](large_first(place)))
+    if way == 'file':
+        place.run('import', place / f'image.{kind}', place / 'base')
+    else:
+        with subprocess.Popen(['cat', place / f'image.{kind}'], stdout=subprocess.PIPE) as cat:
+            place.run('import', '-', place / 'base', stdin=cat.stdout)
+    assert names(place, 'base') == {'d', 'd/a', 'd/b', 'd/e', 'd/e/f', 'noise', 'x', 'y', 'y/in'}
+    assert index_of(place / 'base')[b'noise'].size == 1 << 20
+    place.run('verify', place / 'base')
+
+
+def drained(pipe):
+    """Waits until the reader has taken all there is."""
+    deadline = time.monotonic() + PATIENCE
+    while fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)) != bytes(4):
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize('first', [1, 100, 512, 1000, 2000, 70000])
+def test_an_image_is_known_however_slowly_it_comes(place, first):
+    data = large_first(place)
+    with place.start('import', '-', place / 'base', stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0) as process:
+        process.stdin.write(data[:first])
+        drained(process.stdin)
+        process.communicate(data[first:])
+    assert process.returncode == 0 and 'noise' in names(place, 'base')
+
+
+def many_directories(number, **more):
+    return layer(*((f'd{i}', {**DIR, **more}) for i in range(number)), ('oci-layout', b'no image'))
+
+
+@pytest.mark.parametrize('pack', [bytes, gzip.compress], ids=['plain', 'gzip'])
+def test_an_archive_of_many_directories_is_no_image(place, pack):
+    with place.start('import', '-', place / 'base', stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        process.communicate(pack(many_directories(5000)))
+    assert process.returncode == 0 and len(names(place, 'base')) == 5001
+
+
+def test_what_cannot_be_kept_is_no_guess(place):
+    """Headers of half a megabyte each: more than is kept of a pipe; a file is read twice."""
+    with open(place / 'image.tar', 'wb') as stream:
+        stream.write(many_directories(140, pax_headers={'comment': 'x' * 500000}))
+    with open(place / 'image.tar', 'rb') as stream, subprocess.Popen(['cat'], stdin=stream, stdout=subprocess.PIPE) as cat:
+        assert 'put it into a file' in place.refused('import', '-', place / 'base', stdin=cat.stdout)
+    assert 'imageLayoutVersion' not in place.refused('import', place / 'image.tar', place / 'base')
+
+
 def archives():
     """Images as they come through a pipe, the layers larger than what pipe and buffers hold."""
     noise = layer(('noise', random.Random(1).randbytes(1 << 20)))
@@ -312,9 +382,7 @@ def test_ctrl_c_while_a_pipe_stalls_leaves_nothing(place, archive, part):
                      env={**os.environ, 'TMPDIR': place / 'tmp'}) as process:
         process.stdin.write(data)
         process.stdin.flush()
-        deadline = time.monotonic() + PATIENCE
-        while fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4)) != bytes(4):      # until it has read all there is
-            assert time.monotonic() < deadline
+        drained(process.stdin)
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 1
         assert process.stderr.read().decode() == f'umlfs: {place / "base"}: interrupted; nothing was made\n'
