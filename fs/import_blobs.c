@@ -36,7 +36,8 @@ struct file {
 struct import_blobs {
 	const struct import_report *report;
 	struct import_meter *meter;
-	int dirfd; /* -1: an archive */
+	int dirfd;                    /* -1: an archive */
+	struct import_stream *stream; /* while it is unpacked */
 	struct file *files;
 	size_t n;
 };
@@ -66,7 +67,7 @@ static bool is_image_name(const char *name)
 	       strcmp(name, "index.json") == 0 || strcmp(name, "manifest.json") == 0 || is_saved_name(name);
 }
 
-static la_ssize_t give_stream(struct archive *a, void *arg, const void **out)
+static la_ssize_t give(struct archive *a, void *arg, const void **out)
 {
 	ssize_t n = import_stream_read(arg, out);
 
@@ -101,7 +102,7 @@ static int begins_as_image(struct import_stream *stream)
 
 	if (a) {
 		archive_read_support_format_tar(a);
-		if (archive_read_open(a, stream, NULL, give_stream, NULL) == ARCHIVE_OK)
+		if (archive_read_open(a, stream, NULL, give, NULL) == ARCHIVE_OK)
 			found = first_is_of_image(a);
 		no_memory = archive_errno(a) == ENOMEM;
 		archive_read_free(a);
@@ -141,10 +142,14 @@ bool import_blobs_is_layout(int fd)
 
 static int damaged(const struct import_blobs *b, struct archive *a, const char *name)
 {
+	const char *text = archive_error_string(a);
+	int r = import_stream_failure(b->stream, &text);
+
 	if (b->meter->stopped)
 		return -ECANCELED;
-	return import_report(b->report, name, -EUCLEAN,
-	                     archive_error_string(a) ? archive_error_string(a) : "the archive is damaged");
+	if (r < 0 && r != -EUCLEAN)
+		return import_report_errno(b->report, name, r);
+	return import_report(b->report, name, -EUCLEAN, text ? text : "the archive is damaged");
 }
 
 static int unpack(struct import_blobs *b, struct archive *a, const char *name, int fd)
@@ -217,16 +222,7 @@ static int add_link(struct import_blobs *b, const char *name, const char *target
 	return file->target ? 0 : import_report_errno(b->report, name, -ENOMEM);
 }
 
-static la_ssize_t give(struct archive *a, void *arg, const void **out)
-{
-	ssize_t n = import_source_read(arg, out);
-
-	if (n < 0)
-		archive_set_error(a, (int)-n, "%s", strerror((int)-n));
-	return n < 0 ? ARCHIVE_FATAL : n;
-}
-
-static int unpack_archive(struct import_blobs *b, struct import_source *source, int root)
+static int unpack_archive(struct import_blobs *b, int root)
 {
 	struct archive *a = archive_read_new();
 	struct archive_entry *entry;
@@ -235,9 +231,8 @@ static int unpack_archive(struct import_blobs *b, struct import_source *source, 
 
 	if (!a)
 		return import_report_errno(b->report, NULL, -ENOMEM);
-	archive_read_support_filter_all(a);
 	archive_read_support_format_tar(a);
-	if (archive_read_open(a, source, NULL, give, NULL) != ARCHIVE_OK)
+	if (archive_read_open(a, b->stream, NULL, give, NULL) != ARCHIVE_OK)
 		r = damaged(b, a, NULL);
 	while (r == 0 && (got = archive_read_next_header(a, &entry)) >= ARCHIVE_WARN && got != ARCHIVE_EOF) {
 		const char *name = archive_entry_pathname(entry);
@@ -250,6 +245,18 @@ static int unpack_archive(struct import_blobs *b, struct import_source *source, 
 	if (r == 0 && got != ARCHIVE_EOF)
 		r = damaged(b, a, NULL);
 	archive_read_free(a);
+	return r;
+}
+
+static int unpack_source(struct import_blobs *b, struct import_source *source, int root)
+{
+	int r = import_stream_new(source, &b->stream);
+
+	if (r < 0)
+		return import_report_errno(b->report, NULL, r);
+	r = unpack_archive(b, root);
+	import_stream_free(b->stream);
+	b->stream = NULL;
 	return r;
 }
 
@@ -268,7 +275,7 @@ int import_blobs_new(struct import_source *source, int root, const struct import
                      struct import_meter *meter, struct import_blobs **out)
 {
 	struct import_blobs *b = new_blobs(report, meter, -1);
-	int r = b ? unpack_archive(b, source, root) : -ENOMEM;
+	int r = b ? unpack_source(b, source, root) : -ENOMEM;
 
 	if (r < 0)
 		import_blobs_free(b);

@@ -362,6 +362,34 @@ def test_what_cannot_be_kept_is_no_guess(place):
     assert 'imageLayoutVersion' not in place.refused('import', place / 'image.tar', place / 'base')
 
 
+# What the data begins with that libarchive would give to these programs.
+PROGRAMS = {'grzip': b'GRZipII\0\2\4:)', 'lrzip': b'LRZI\0\6', 'lzop': b'\x89LZO\0\r\n\x1a\n'}
+
+
+def directory_named(start):
+    """A tar header whose first bytes are these."""
+    head = tarfile.TarInfo('x' * len(start))
+    head.type = tarfile.DIRTYPE
+    head = start + head.tobuf(tarfile.USTAR_FORMAT)[len(start):]
+    digits = b'%06o\0 ' % sum(head[:148] + 8 * b' ' + head[156:])
+    return head[:148] + digits + head[156:]
+
+
+@pytest.mark.parametrize('name', PROGRAMS)
+def test_an_image_starts_no_program(place, name):
+    place.do(os.mkdir, place / 'bin')
+    with open(place / f'bin/{name}', 'w', encoding='ascii') as stream:
+        stream.write(f'#!/bin/sh\n: > {place / "mark"}\n')
+    os.chmod(place / f'bin/{name}', 0o755)
+    with open(place / 'image.tar', 'wb') as stream:
+        stream.write(directory_named(PROGRAMS[name]) + large_first(place))
+    with place.start('import', place / 'image.tar', place / 'base', stderr=subprocess.DEVNULL,
+                     env={**os.environ, 'PATH': f'{place / "bin"}:{os.environ["PATH"]}'}) as process:
+        process.wait(PATIENCE)
+    assert not os.path.exists(place / 'mark')
+    assert process.returncode == 0 and 'noise' in names(place, 'base')
+
+
 def archives():
     """Images as they come through a pipe, the layers larger than what pipe and buffers hold."""
     noise = layer(('noise', random.Random(1).randbytes(1 << 20)))
