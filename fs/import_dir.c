@@ -37,6 +37,7 @@ struct pending {
 struct linked {
 	struct map_node node; /* hash: host inode number */
 	uint64_t host_ino;
+	dev_t host_dev; /* single files of other file systems can be mounted on some of this one's */
 	char path[];
 };
 
@@ -170,7 +171,7 @@ static int copy_content(struct walk *w, const struct import_member *m, int dir, 
 		return r;
 	if (fstat(fd, &st) < 0)
 		return unreadable(w, m->path, -errno);
-	if (st.st_ino != before->st_ino || st.st_size != before->st_size ||
+	if (st.st_ino != before->st_ino || st.st_dev != before->st_dev || st.st_size != before->st_size ||
 	    st.st_mtim.tv_sec != before->st_mtim.tv_sec || st.st_mtim.tv_nsec != before->st_mtim.tv_nsec)
 		return import_report(w->report, m->path, -EBUSY,
 		                     "changed while it was read: import when nothing writes there");
@@ -186,7 +187,7 @@ static int link_again(struct walk *w, const struct import_member *m, const struc
 
 	for (; found; found = map_next(found)) {
 		l = (struct linked *)found;
-		if (l->host_ino == st->st_ino) {
+		if (l->host_ino == st->st_ino && l->host_dev == st->st_dev) {
 			r = import_target_link(w->target, m, l->path, strlen(l->path));
 			return r < 0 ? r : 1;
 		}
@@ -196,6 +197,7 @@ static int link_again(struct walk *w, const struct import_member *m, const struc
 	if (!l)
 		return unreadable(w, m->path, -ENOMEM);
 	l->host_ino = st->st_ino;
+	l->host_dev = st->st_dev;
 	memcpy(l->path, m->path, m->len + 1);
 	map_add(&w->links, &l->node, map_hash_u64(st->st_ino));
 	return 0;

@@ -34,6 +34,7 @@ struct pending {
 struct linked {
 	struct map_node node; /* hash: host inode number */
 	uint64_t host_ino;
+	dev_t host_dev; /* single files of other file systems can be mounted on some of this one's */
 	struct build_node *built;
 };
 
@@ -155,7 +156,7 @@ static int link_again(struct scan *s, struct build_node *parent, const char *nam
 	for (; found; found = map_next(found)) {
 		struct linked *l = (struct linked *)found;
 
-		if (l->host_ino == st->st_ino) {
+		if (l->host_ino == st->st_ino && l->host_dev == st->st_dev) {
 			*linked_out = true;
 			return build_link(s->build, parent, name, strlen(name), l->built);
 		}
@@ -174,6 +175,7 @@ static int remember_link(struct scan *s, struct build_node *node, const struct s
 	if (!l)
 		return -ENOMEM;
 	l->host_ino = st->st_ino;
+	l->host_dev = st->st_dev;
 	l->built = node;
 	map_add(&s->links, &l->node, map_hash_u64(st->st_ino));
 	return 0;
