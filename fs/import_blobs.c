@@ -1,5 +1,5 @@
 /*
- * import_blobs: owns the layout's directory, or the files that an archive had.
+ * import_blobs: owns the layout's directory, or the files that an archive had, all in one file.
  * Invariant: nothing outside the layout is opened; what is unpacked vanishes with the process.
  * Called by import_image and import.
  */
@@ -16,27 +16,30 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "format.h"
 #include "import_member.h"
 #include "import_stream.h"
 #include "io.h"
 
 enum {
-	DIRS_MAX = 4096,  /* in front of the first file of an image */
-	FILES_MAX = 1024, /* an image has a layer or two for each line of its recipe, and docker three files for each */
-	LINKS_MAX = 8,    /* one after the other */
+	DIRS_MAX = 4096,   /* in front of the first file of an image */
+	FILES_MAX = 16384, /* docker saves three for each layer, and several images in one archive */
+	LINKS_MAX = 8,     /* one after the other */
 	SHA256_HEX = 64,
 };
 
 struct file {
 	char *path;
-	int fd;
-	char *target; /* of a link, as a path of the layout; NULL: a file */
+	uint64_t at, len; /* in the file of all */
+	char *target;     /* of a link, as a path of the layout; NULL: a file */
 };
 
 struct import_blobs {
 	const struct import_report *report;
 	struct import_meter *meter;
-	int dirfd;                    /* -1: an archive */
+	int dirfd;    /* -1: an archive */
+	int packed;   /* the bytes of its files one after another: a descriptor for each would be too many */
+	uint64_t end; /* of them */
 	struct import_stream *stream; /* while it is unpacked */
 	struct file *files;
 	size_t n;
@@ -152,20 +155,27 @@ static int damaged(const struct import_blobs *b, struct archive *a, const char *
 	return import_report(b->report, name, -EUCLEAN, text ? text : "the archive is damaged");
 }
 
-static int unpack(struct import_blobs *b, struct archive *a, const char *name, int fd)
+/* Appends to the file of all. */
+static int unpack(struct import_blobs *b, struct archive *a, struct archive_entry *entry, struct file *file)
 {
+	uint64_t limit = (uint64_t)INT64_MAX - b->end;
+	uint64_t size = (uint64_t)archive_entry_size(entry); /* a sparse file may end behind its last block */
 	const void *bytes;
 	la_int64_t offset;
 	size_t len;
-	int r;
+	int got, r = size > limit ? -EFBIG : 0;
 
-	while ((r = archive_read_data_block(a, &bytes, &len, &offset)) == ARCHIVE_OK) {
-		int status = io_write_all(fd, bytes, len, (uint64_t)offset);
-
-		if (status < 0)
-			return import_report_errno(b->report, name, status);
+	file->at = b->end;
+	file->len = size;
+	while (r == 0 && (got = archive_read_data_block(a, &bytes, &len, &offset)) != ARCHIVE_EOF) {
+		if (got != ARCHIVE_OK || (uint64_t)offset + len > size)
+			return damaged(b, a, file->path);
+		r = io_write_all(b->packed, bytes, len, file->at + (uint64_t)offset);
 	}
-	return r == ARCHIVE_EOF ? 0 : damaged(b, a, name);
+	b->end += size;
+	if (r == 0 && ftruncate(b->packed, (off_t)b->end) < 0)
+		r = -errno;
+	return r < 0 ? import_report_errno(b->report, file->path, r) : 0;
 }
 
 /* Adds an entry with its path. */
@@ -182,7 +192,7 @@ static int add_entry(struct import_blobs *b, const char *name, struct file **out
 	if (!grown)
 		return import_report_errno(b->report, name, -ENOMEM);
 	b->files = grown;
-	grown[b->n] = (struct file){.fd = -1};
+	grown[b->n] = (struct file){0};
 	r = import_member_path(name, &grown[b->n].path, &len, &why);
 	if (r < 0)
 		return import_report(b->report, name, r, why);
@@ -190,21 +200,12 @@ static int add_entry(struct import_blobs *b, const char *name, struct file **out
 	return 0;
 }
 
-static int add_file(struct import_blobs *b, struct archive *a, const char *name, int root)
+static int add_file(struct import_blobs *b, struct archive *a, struct archive_entry *entry)
 {
-	cleanup_fd int fd = openat(root, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	struct file *file;
-	int r;
+	int r = add_entry(b, archive_entry_pathname(entry), &file);
 
-	if (fd < 0)
-		return import_report(b->report, name, -errno,
-		                     "the base's file system cannot hold files without a name: unpack the image, and "
-		                     "import the directory");
-	r = add_entry(b, name, &file);
-	if (r < 0)
-		return r;
-	file->fd = take_fd(&fd);
-	return unpack(b, a, name, file->fd);
+	return r < 0 ? r : unpack(b, a, entry, file);
 }
 
 /* Docker saves a layer that comes again as a link "../HEX/layer.tar"; links that lead elsewhere are none of an image's. */
@@ -222,7 +223,7 @@ static int add_link(struct import_blobs *b, const char *name, const char *target
 	return file->target ? 0 : import_report_errno(b->report, name, -ENOMEM);
 }
 
-static int unpack_archive(struct import_blobs *b, int root)
+static int unpack_archive(struct import_blobs *b)
 {
 	struct archive *a = archive_read_new();
 	struct archive_entry *entry;
@@ -238,7 +239,7 @@ static int unpack_archive(struct import_blobs *b, int root)
 		const char *name = archive_entry_pathname(entry);
 
 		if (name && archive_entry_filetype(entry) == AE_IFREG && !archive_entry_hardlink(entry))
-			r = add_file(b, a, name, root);
+			r = add_file(b, a, entry);
 		else if (name && archive_entry_symlink(entry))
 			r = add_link(b, name, archive_entry_symlink(entry));
 	}
@@ -248,13 +249,28 @@ static int unpack_archive(struct import_blobs *b, int root)
 	return r;
 }
 
+/* A file that vanishes with the process, on file systems that have no O_TMPFILE as well. */
+static int open_nameless(int root)
+{
+	/* No archive has a file of this name, and import_place removes one that a killed import left. */
+	cleanup_fd int fd = openat(root, FORMAT_OWN_DIR, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	if (fd < 0 || unlinkat(root, FORMAT_OWN_DIR, 0) < 0)
+		return -errno;
+	return take_fd(&fd);
+}
+
 static int unpack_source(struct import_blobs *b, struct import_source *source, int root)
 {
-	int r = import_stream_new(source, &b->stream);
+	int r = open_nameless(root);
 
+	if (r >= 0) {
+		b->packed = r;
+		r = import_stream_new(source, &b->stream);
+	}
 	if (r < 0)
 		return import_report_errno(b->report, NULL, r);
-	r = unpack_archive(b, root);
+	r = unpack_archive(b);
 	import_stream_free(b->stream);
 	b->stream = NULL;
 	return r;
@@ -265,7 +281,7 @@ static struct import_blobs *new_blobs(const struct import_report *report, struct
 	struct import_blobs *b = calloc(1, sizeof(*b));
 
 	if (b)
-		*b = (struct import_blobs){.report = report, .meter = meter, .dirfd = dirfd};
+		*b = (struct import_blobs){.report = report, .meter = meter, .dirfd = dirfd, .packed = -1};
 	else
 		import_report_errno(report, NULL, -ENOMEM);
 	return b;
@@ -300,11 +316,11 @@ void import_blobs_free(struct import_blobs *b)
 	if (!b)
 		return;
 	for (size_t i = 0; i < b->n; i++) {
-		close_fd(b->files[i].fd);
 		free(b->files[i].path);
 		free(b->files[i].target);
 	}
 	free(b->files);
+	close_fd(b->packed);
 	close_fd(b->dirfd);
 	free(b);
 }
@@ -319,23 +335,36 @@ static const struct file *find(const struct import_blobs *b, const char *path)
 	return NULL;
 }
 
-int import_blobs_open(const struct import_blobs *b, const char *path)
+static int open_packed(const struct import_blobs *b, const char *path, struct import_blob *out)
 {
 	const struct file *file = find(b, path);
-	cleanup_fd int fd = -1;
-	struct stat st;
+	int fd;
 
 	for (int i = 0; file && file->target && i < LINKS_MAX; i++)
 		file = find(b, file->target);
-	if (file && !file->target)
-		fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0);
-	if (b->dirfd >= 0)
-		fd = io_open_beneath(b->dirfd, path, O_RDONLY | O_NONBLOCK, 0);
-	if (b->dirfd >= 0 && fd < 0)
-		return fd;
-	if (fd < 0)
+	if (!file || file->target)
 		return -ENOENT;
-	if (fstat(fd, &st) < 0 || lseek(fd, 0, SEEK_SET) < 0)
+	fd = fcntl(b->packed, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
 		return -errno;
-	return S_ISREG(st.st_mode) ? take_fd(&fd) : -EINVAL;
+	*out = (struct import_blob){.fd = fd, .at = file->at, .len = file->len};
+	return 0;
+}
+
+int import_blobs_open(const struct import_blobs *b, const char *path, struct import_blob *out)
+{
+	cleanup_fd int fd = -1;
+	struct stat st;
+
+	if (b->dirfd < 0)
+		return open_packed(b, path, out);
+	fd = io_open_beneath(b->dirfd, path, O_RDONLY | O_NONBLOCK, 0);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL;
+	*out = (struct import_blob){.fd = take_fd(&fd), .len = (uint64_t)st.st_size};
+	return 0;
 }

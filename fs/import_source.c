@@ -23,6 +23,8 @@ enum {
 struct import_source {
 	int fd;
 	bool seekable, looking;
+	bool is_part;      /* read from `at` up to `stop`, wherever the descriptor stands */
+	uint64_t at, stop; /* of a part */
 	struct import_meter *meter;
 	unsigned char *kept;                /* what a look read from a descriptor that cannot go back */
 	size_t kept_len, kept_cap, kept_at; /* up to kept_at it was given again */
@@ -37,16 +39,27 @@ int import_source_new(int fd, struct import_meter *meter, struct import_source *
 
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	s = malloc(sizeof(*s));
+	s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;
 	s->fd = fd;
 	s->meter = meter;
 	s->seekable = S_ISREG(st.st_mode) && lseek(fd, 0, SEEK_CUR) == 0;
-	s->looking = false;
-	s->kept = NULL;
-	s->kept_len = s->kept_cap = s->kept_at = 0;
-	s->start = s->end = 0;
+	*out = s;
+	return 0;
+}
+
+int import_source_new_part(int fd, uint64_t at, uint64_t len, struct import_meter *meter, struct import_source **out)
+{
+	struct import_source *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return -ENOMEM;
+	s->fd = fd;
+	s->meter = meter;
+	s->is_part = true;
+	s->at = at;
+	s->stop = at + len;
 	*out = s;
 	return 0;
 }
@@ -81,7 +94,7 @@ static int wait_for(const struct import_source *s)
 	int r = 0;
 
 	/* An error of poll(2) but EINTR is for read(2) to tell. */
-	while (r == 0 && !s->seekable) {
+	while (r == 0 && !s->seekable && !s->is_part) {
 		int n = poll(&poll_fd, 1, PATIENCE);
 
 		if (n > 0 || (n < 0 && errno != EINTR))
@@ -131,6 +144,16 @@ static ssize_t give_again(struct import_source *s, unsigned char *to, size_t len
 	return (ssize_t)n;
 }
 
+static ssize_t read_part(struct import_source *s, unsigned char *to, size_t len)
+{
+	uint64_t left = s->stop - s->at;
+	ssize_t n = pread(s->fd, to, left < len ? (size_t)left : len, (off_t)s->at);
+
+	if (n > 0)
+		s->at += (uint64_t)n;
+	return n;
+}
+
 static ssize_t read_fd(struct import_source *s, unsigned char *to, size_t len)
 {
 	ssize_t n;
@@ -138,7 +161,7 @@ static ssize_t read_fd(struct import_source *s, unsigned char *to, size_t len)
 
 	do {
 		r = wait_for(s);
-		n = r == 0 ? read(s->fd, to, len) : 0;
+		n = r < 0 ? 0 : s->is_part ? read_part(s, to, len) : read(s->fd, to, len);
 	} while (n < 0 && errno == EINTR);
 	if (r == 0 && n < 0)
 		r = -errno;

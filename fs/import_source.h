@@ -12,6 +12,9 @@ struct import_source;
 
 /* Takes fd on success; meter is borrowed and told of every byte. */
 int import_source_new(int fd, struct import_meter *meter, struct import_source **out);
+
+/* Of a regular file the bytes from at, so many. Takes fd on success; where that stands neither matters nor changes. */
+int import_source_new_part(int fd, uint64_t at, uint64_t len, struct import_meter *meter, struct import_source **out);
 void import_source_free(struct import_source *s);
 
 /*

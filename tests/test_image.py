@@ -9,6 +9,7 @@ import json
 import lzma
 import os
 import random
+import resource
 import signal
 import subprocess
 import tarfile
@@ -20,7 +21,7 @@ import pytest
 from diffs import Bench
 from importing import index_of
 from monkey import Monkey
-from umlfs_cli import PATIENCE, ROOT
+from umlfs_cli import PATIENCE, ROOT, ids, needs_root
 
 MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
 INDEX = 'application/vnd.oci.image.index.v1+json'
@@ -388,6 +389,53 @@ def test_an_image_starts_no_program(place, name):
         process.wait(PATIENCE)
     assert not os.path.exists(place / 'mark')
     assert process.returncode == 0 and 'noise' in names(place, 'base')
+
+
+def test_an_image_takes_few_descriptors(place):
+    """A hundred layers are three hundred files as docker saves them."""
+    saved = Saved().image(*(layer((f'file{i}', b'x' * i)) for i in range(100)))
+    saved.put(place / 'saved.tar')
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, limit[1]))
+    try:
+        place.run('import', place / 'saved.tar', place / 'base')
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    assert {path: entry.size for path, entry in index_of(place / 'base').items() if entry.type == 'f'} == {
+        f'file{i}'.encode(): i for i in range(100)}
+    place.run('verify', place / 'base')
+
+
+def test_more_files_than_an_image_has_are_refused(place):
+    data = layer(('oci-layout', b'{}'), *((f'blobs/sha256/{i}', b'') for i in range(16384)))
+    with open(place / 'image.tar', 'wb') as stream:
+        stream.write(data)
+    assert 'more files than' in place.refused('import', place / 'image.tar', place / 'base')
+
+
+@needs_root
+@pytest.mark.parametrize('options', ['nr_inodes=3', 'size=512k'])
+def test_a_full_disk_is_called_that(place, options):
+    with open(place / 'image.tar', 'wb') as stream:
+        stream.write(large_first(place))
+    place.do(os.mkdir, place / 'disk')
+    uid, gid = ids(place.user)
+    subprocess.run(['mount', '-t', 'tmpfs', '-o', f'{options},uid={uid},gid={gid}', 'tmpfs', place / 'disk'], check=True)
+    try:
+        assert 'No space left' in place.refused('import', place / 'image.tar', place / 'disk/base')
+        assert os.listdir(place / 'disk') == []
+    finally:
+        subprocess.run(['umount', place / 'disk'], check=True)
+
+
+def test_a_sparse_member_is_as_long_as_it_says(place):
+    """The last layer ends in a hole, and so does the archive's copy of it."""
+    image = image_of(place, layer(('zeros', bytes(300000))))
+    for name in os.listdir(f'{image}/blobs/sha256'):
+        subprocess.run(['fallocate', '--dig-holes', f'{image}/blobs/sha256/{name}'], check=True)
+    subprocess.run(['tar', '-C', image, '--sparse', '--sort=name', '-cf', place / 'image.tar', 'blobs', 'index.json', 'oci-layout'], check=True)
+    place.run('import', place / 'image.tar', place / 'base')
+    assert index_of(place / 'base')[b'zeros'].size == 300000
 
 
 def archives():
