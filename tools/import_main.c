@@ -61,11 +61,12 @@ static const struct command command = {
 	.name = "import",
 	.usage = "[--force] [--platform P] [--image NAME] ARCHIVE|DIR|IMAGE|-... BASE",
 	.help = "make a base of an archive or directory, every owner and device kept",
-	.details = "ARCHIVE is a tar or cpio archive, plain or compressed with gzip, xz, zstd or\n"
-		   "bzip2; - reads one from standard input. Works the same for an ordinary user as\n"
-		   "for root: what the host would refuse is kept in BASE/.umlfs/index. BASE is there\n"
-		   "whole or not at all. Of several archives or directories later ones come over\n"
-		   "earlier ones, as if one had been extracted after the other.\n\n"
+	.details = "ARCHIVE is tar or cpio, plain or under gzip, bzip2, xz, zstd, lzma, lzip, lz4 or\n"
+		   "compress, or it is zip, ISO 9660 or 7-Zip; - reads one from standard input (of\n"
+		   "7-Zip when that is a file). Works the same for an ordinary user as for root:\n"
+		   "what the host would refuse is kept in BASE/.umlfs/index. BASE is there whole or\n"
+		   "not at all. Of several archives or directories later ones come over earlier\n"
+		   "ones, as if one had been extracted after the other.\n\n"
 		   "IMAGE is an OCI image layout, as a directory or a tar file, or what `docker\n"
 		   "save` or `podman save` wrote, also through a pipe: all layers of the image are\n"
 		   "put over each other, each after its digest was compared. The only image is\n"
