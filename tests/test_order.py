@@ -108,3 +108,15 @@ def test_every_source_says_what_it_is(path):
     assert head.startswith(f"/*\n * {module_of(path)}: ")
     assert "\n * Invariant: " in head
     assert re.search(r"^ \* Called by ", head, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", [p for p in sources if p.match("import_*.c")], ids=lambda p: p.name)
+def test_a_file_of_import_names_its_callers(path):
+    text = path.read_text()
+    told = re.search(r" Called by (.*?)\.\n", text, re.DOTALL)[1]
+    if "the files of import" in told:
+        return
+    exported = re.findall(r"^(?!static)[a-z][^;{(]*?\b(\w+)\(", text, re.MULTILINE)
+    callers = {other.stem for other in FS.glob("*.c")
+               if other != path and re.search(rf"\b({'|'.join(exported)})\(", other.read_text())}
+    assert set(re.findall(r"\w+", told)) - {"and"} == callers
