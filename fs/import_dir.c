@@ -13,17 +13,15 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/xattr.h>
 
 #include "cleanup.h"
 #include "format.h"
 #include "io.h"
 #include "map.h"
-#include "xattr_set.h"
+#include "xattr_file.h"
 
 enum {
 	COPY_CHUNK = 256 << 10,
-	XATTR_NAMES_MAX = 65536,
 };
 
 /* A directory whose entries are still to be read. */
@@ -50,8 +48,7 @@ struct walk {
 	struct pending *todo;
 	struct map links;
 	char chunk[COPY_CHUNK];
-	char xattr_names[XATTR_NAMES_MAX];
-	char xattr_value[XATTR_VALUE_MAX];
+	struct xattr_file xattrs;
 	char symlink[FORMAT_TARGET_MAX + 1];
 };
 
@@ -88,35 +85,6 @@ static void describe(struct import_member *m, const struct stat *st)
 	m->rdev = (uint64_t)major(st->st_rdev) << 32 | minor(st->st_rdev);
 	m->mtime = st->st_mtim;
 	m->ctime = st->st_ctim;
-}
-
-/* Every attribute that the caller may see, by way of /proc so that no file is opened. The set is on the heap.
- */
-static int read_xattrs(struct walk *w, int dir, const char *name, unsigned char **set, size_t *set_len)
-{
-	char path[NAME_MAX + 64];
-	ssize_t len;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dir, name);
-	len = llistxattr(path, w->xattr_names, sizeof(w->xattr_names));
-	for (ssize_t at = 0; at < len; at += (ssize_t)strlen(w->xattr_names + at) + 1) {
-		const char *xattr = w->xattr_names + at;
-		ssize_t value_len = lgetxattr(path, xattr, w->xattr_value, sizeof(w->xattr_value));
-		unsigned char *grown;
-		int r;
-
-		if (value_len < 0 && errno == ENODATA)
-			continue;
-		if (value_len < 0)
-			return -errno;
-		r = xattr_set_with((struct xattr_set){*set, *set_len}, xattr, w->xattr_value, (size_t)value_len, &grown,
-		                   set_len);
-		if (r < 0)
-			return r;
-		free(*set);
-		*set = grown;
-	}
-	return len < 0 && errno != EOPNOTSUPP ? -errno : 0;
 }
 
 /* Copies the data from offset to end. */
@@ -217,7 +185,7 @@ static int add(struct walk *w, struct import_member *m, int dir, const char *nam
 			return r < 0 ? r : 0;
 	}
 	describe(m, st);
-	r = read_xattrs(w, dir, name, &set, &set_len);
+	r = xattr_file_read(&w->xattrs, dir, name, false, &set, &set_len);
 	if (r < 0)
 		return unreadable(w, m->path, r);
 	m->xattrs = (struct xattr_set){set, set_len};

@@ -6,6 +6,8 @@ import select
 import shutil
 import subprocess
 
+import pytest
+
 from bench import settle
 from calls import overwrite, read_file
 from umlfs_cli import PATIENCE, Mount, differences, dump, ends, identity, ids, mounts_below, program, run, small_members
@@ -132,3 +134,22 @@ def test_a_mount_changes_nothing_in_the_base(place, base):
     mounted.umount()
     # A session may keep the index as a hard link.
     assert [line for line in differences(place.do(dump, base), before) if not line.startswith('.umlfs/index: nlink')] == []
+
+
+def test_attributes_of_a_plain_base_do_not_depend_on_what_is_mounted_in_it(place):
+    """A session without the option xattr is a file system that has none."""
+    base = place / 'base'
+    for directory in (base, base + '/mountpoint', place / 'other'):
+        place.do(os.mkdir, directory)
+    names = [f'file{number}' for number in range(8)]    # some of them behind the mountpoint in the directory
+    for name in names:
+        place.do(overwrite, f'{base}/{name}', b'x')
+        try:
+            place.do(os.setxattr, f'{base}/{name}', 'user.name', name.encode())
+        except OSError:
+            pytest.skip('the file system has no user attributes')
+    place.do(overwrite, place / 'other/file', b'x')
+    place.mount(place / 'other', session='inner', mountpoint=base + '/mountpoint')
+    mounted = place.mount(base, options='xattr')
+    assert [place.do(os.getxattr, mounted / name, 'user.name') for name in names] == [name.encode() for name in names]
+    mounted.umount()

@@ -12,7 +12,7 @@ PUBLIC = ROOT / "include" / "umlfs"
 # A file may include only modules to its left. A public header stands where its module stands.
 ORDER = """
 cleanup log progress proc io pool map ranges checksum worker
-format inode xattr_set record
+format inode xattr_set xattr_file record
 index index_compare index_build scan journal content removals handles manifest commit mark
 layer_dir table_map layer_table layer_table_write layer layer_change base stack quota session session_part session_write recovery
 pin tree tree_attr tree_dir tree_file tree_read tree_sync tree_rename
