@@ -61,6 +61,9 @@ static int unreadable(const struct walk *w, const char *path, int r)
 		return import_report(w->report, path, r,
 		                     "you may not read this: import as its owner or as root, or import "
 		                     "an archive of it");
+	if (r == -E2BIG)
+		return import_report(w->report, path, r,
+		                     "has more than 128 KiB of extended attributes: no base can hold it");
 	return import_report_errno(w->report, path, r);
 }
 

@@ -198,8 +198,11 @@ static int read_dir(struct scan *s, const struct pending *pending)
 			continue;
 		r = add_entry(s, pending, fd, entry->d_name);
 		if (r < 0)
-			return log_errno(s->log, r, "%s/%s%s%s", s->label, pending->path, *pending->path ? "/" : "",
-			                 entry->d_name);
+			return log_error(s->log, r, "%s/%s%s%s: %s", s->label, pending->path, *pending->path ? "/" : "",
+			                 entry->d_name,
+			                 r == -E2BIG
+			                         ? "has more than 128 KiB of extended attributes: no base can hold it"
+			                         : strerror(-r));
 	}
 	return errno ? log_errno(s->log, -errno, "%s/%s", s->label, pending->path) : 0;
 }

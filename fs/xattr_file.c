@@ -41,7 +41,7 @@ static int add(struct xattr_file *room, const char *path, const char *xattr, boo
 		return -errno;
 	r = xattr_set_with((struct xattr_set){*set, *set_len}, xattr, room->value, (size_t)len, &grown, set_len);
 	if (r < 0)
-		return r;
+		return r == -ENOSPC ? -E2BIG : r; /* the host's disk is not full */
 	free(*set);
 	*set = grown;
 	return 0;

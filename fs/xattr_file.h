@@ -16,7 +16,7 @@ struct xattr_file {
 /*
  * Every attribute of dir/name, of a symlink's own, that the caller may see, as a set on the heap; NULL and 0 where there are
  * none. No file is opened. readable: leave those out that are seen and may not be read, which otherwise is -EACCES or -EPERM.
- * -ENOENT, and what xattr_set_with() and the host answer.
+ * -ENOENT, -E2BIG for more than a set can hold, and what else the host answers.
  */
 int xattr_file_read(struct xattr_file *room, int dir, const char *name, bool readable, unsigned char **set_out,
                     size_t *len_out);
