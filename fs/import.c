@@ -18,6 +18,7 @@
 #include "import_meter.h"
 #include "import_place.h"
 #include "import_report.h"
+#include "import_source.h"
 #include "import_target.h"
 
 struct import {
@@ -25,38 +26,49 @@ struct import {
 	struct import_meter meter;
 	struct import_place *place;
 	struct import_target *target;
-	int source; /* -1: taken */
-	int root;   /* of the base while it is made; borrowed */
-	bool is_dir, is_image;
+	/* The source that is read now, one of the two: */
+	int dir; /* -1 */
+	struct import_source *archive;
+	bool is_image;
+	int root; /* of the base while it is made; borrowed */
 	struct import_image_choice choice;
 };
 
 static int open_source(struct import *im, const char *source)
 {
+	bool is_stdin = strcmp(source, "-") == 0;
+	cleanup_fd int fd =
+		is_stdin ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0) : open(source, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	struct stat st;
 	int r;
 
-	im->report.source = source;
+	im->report.source = is_stdin ? "standard input" : source;
 	im->report.between = ": ";
-	if (strcmp(source, "-") == 0) {
-		im->report.source = "standard input";
-		im->source = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
-	} else {
-		im->source = open(source, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	}
-	if (im->source < 0 && errno == ENOENT)
+	if (fd < 0 && errno == ENOENT)
 		return import_report(&im->report, NULL, -ENOENT,
 		                     "no such archive or directory: give one, or - for standard input");
-	if (im->source < 0 || fstat(im->source, &st) < 0)
+	if (fd < 0 || fstat(fd, &st) < 0)
 		return import_report_errno(&im->report, NULL, -errno);
-	im->is_dir = S_ISDIR(st.st_mode);
-	r = import_blobs_look(im->source, &im->meter);
+	if (S_ISDIR(st.st_mode)) {
+		im->dir = take_fd(&fd);
+		im->is_image = import_blobs_is_layout(im->dir);
+		im->report.between = im->is_image ? ": " : "/";
+		return 0;
+	}
+	r = import_source_new(fd, &im->meter, &im->archive);
 	if (r < 0)
-		return r == -ECANCELED ? r : import_report_errno(&im->report, NULL, r);
-	im->is_image = r;
-	if (im->is_dir && !im->is_image)
-		im->report.between = "/";
-	return 0;
+		return import_report_errno(&im->report, NULL, r);
+	take_fd(&fd);
+	r = import_blobs_look(im->archive, &im->report);
+	im->is_image = r > 0;
+	return r < 0 ? r : 0;
+}
+
+static void close_source(struct import *im)
+{
+	im->dir = close_fd(im->dir);
+	import_source_free(im->archive);
+	im->archive = NULL;
 }
 
 static int read_image(struct import *im)
@@ -65,10 +77,14 @@ static int read_image(struct import *im)
 	int r;
 
 	im->meter.now.bytes_total = 0; /* what is packed in it is not known */
-	r = import_blobs_new(im->source, im->root, &im->report, &im->meter, &blobs);
+	if (im->archive)
+		r = import_blobs_new(im->archive, im->root, &im->report, &im->meter, &blobs);
+	else
+		r = import_blobs_new_dir(im->dir, &im->report, &im->meter, &blobs);
 	if (r < 0)
 		return im->meter.stopped ? -ECANCELED : r;
-	im->source = -1;
+	if (!im->archive)
+		take_fd(&im->dir);
 	r = import_image(blobs, &im->choice, &im->report, &im->meter, im->target);
 	import_blobs_free(blobs);
 	return r;
@@ -79,13 +95,13 @@ static int read_source(struct import *im)
 {
 	if (im->is_image)
 		return read_image(im);
-	if (!im->is_dir)
-		return import_archive(take_fd(&im->source), &im->report, &im->meter, im->target);
-	if (import_place_touches(im->place, im->source))
+	if (im->archive)
+		return import_archive(im->archive, &im->report, &im->meter, im->target);
+	if (import_place_touches(im->place, im->dir))
 		return import_report(&im->report, NULL, -EINVAL,
 		                     "the base cannot lie inside the directory that it is made from, "
 		                     "nor the other way round: give the base another place");
-	return import_dir(im->source, &im->report, &im->meter, im->target);
+	return import_dir(im->dir, &im->report, &im->meter, im->target);
 }
 
 /* How much there is to read, 0 when that cannot be told. */
@@ -110,7 +126,7 @@ static int read_sources(struct import *im, const struct import_options *o)
 	int r = read_source(im);
 
 	for (unsigned int i = 1; r == 0 && i < o->n_sources; i++) {
-		im->source = close_fd(im->source);
+		close_source(im);
 		r = open_source(im, o->sources[i]);
 		if (r == 0)
 			r = read_source(im);
@@ -142,7 +158,7 @@ int import_run(const struct import_options *options, struct import_result *resul
 	struct import im = {
 		.report = {.log = options->log},
 		.meter = {.tell = options->progress, .arg = options->progress_arg},
-		.source = -1,
+		.dir = -1,
 	};
 	struct import_result made;
 	int r;
@@ -157,7 +173,7 @@ int import_run(const struct import_options *options, struct import_result *resul
 		r = make(&im, options, &made);
 	import_target_free(im.target);
 	import_place_free(im.place);
-	close_fd(im.source);
+	close_source(&im);
 	if (r == 0)
 		*result = made;
 	return r;

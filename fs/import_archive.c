@@ -2,7 +2,7 @@
  * import_archive: owns libarchive's reader of the format.
  * Invariant: an archive is read whole, with all its checksums, or it is an error that names the member where
  * it ended.
- * Called by import.
+ * Called by import and import_image.
  */
 #include "import_archive.h"
 
@@ -469,29 +469,25 @@ static int read_source(struct reader *rd)
 	return r;
 }
 
-static int read_archive(int fd, struct reader rd)
+static int read_archive(struct reader rd)
 {
-	int r = import_source_new(fd, rd.meter, &rd.source);
+	int r = read_source(&rd);
 
-	if (r < 0) {
-		close_fd(fd);
-		return import_report_errno(rd.report, NULL, r);
-	}
-	r = read_source(&rd);
 	archive_read_free(rd.a);
 	import_stream_free(rd.stream);
-	import_source_free(rd.source);
 	free(rd.last);
 	return r;
 }
 
-int import_archive(int fd, const struct import_report *report, struct import_meter *meter, struct import_target *target)
+int import_archive(struct import_source *source, const struct import_report *report, struct import_meter *meter,
+                   struct import_target *target)
 {
-	return read_archive(fd, (struct reader){.report = report, .meter = meter, .target = target});
+	return read_archive((struct reader){.report = report, .meter = meter, .target = target, .source = source});
 }
 
-int import_archive_layer(int fd, enum import_layer_pass pass, const struct import_report *report,
+int import_archive_layer(struct import_source *source, enum import_layer_pass pass, const struct import_report *report,
                          struct import_meter *meter, struct import_target *target)
 {
-	return read_archive(fd, (struct reader){.report = report, .meter = meter, .target = target, .pass = pass});
+	return read_archive(
+		(struct reader){.report = report, .meter = meter, .target = target, .source = source, .pass = pass});
 }

@@ -13,17 +13,15 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/xattr.h>
 
 #include "cleanup.h"
 #include "format.h"
 #include "io.h"
 #include "map.h"
-#include "xattr_set.h"
+#include "xattr_file.h"
 
 enum {
 	COPY_CHUNK = 256 << 10,
-	XATTR_NAMES_MAX = 65536,
 };
 
 /* A directory whose entries are still to be read. */
@@ -37,6 +35,7 @@ struct pending {
 struct linked {
 	struct map_node node; /* hash: host inode number */
 	uint64_t host_ino;
+	dev_t host_dev; /* single files of other file systems can be mounted on some of this one's */
 	char path[];
 };
 
@@ -49,8 +48,7 @@ struct walk {
 	struct pending *todo;
 	struct map links;
 	char chunk[COPY_CHUNK];
-	char xattr_names[XATTR_NAMES_MAX];
-	char xattr_value[XATTR_VALUE_MAX];
+	struct xattr_file xattrs;
 	char symlink[FORMAT_TARGET_MAX + 1];
 };
 
@@ -63,6 +61,9 @@ static int unreadable(const struct walk *w, const char *path, int r)
 		return import_report(w->report, path, r,
 		                     "you may not read this: import as its owner or as root, or import "
 		                     "an archive of it");
+	if (r == -E2BIG)
+		return import_report(w->report, path, r,
+		                     "has more than 128 KiB of extended attributes: no base can hold it");
 	return import_report_errno(w->report, path, r);
 }
 
@@ -87,35 +88,6 @@ static void describe(struct import_member *m, const struct stat *st)
 	m->rdev = (uint64_t)major(st->st_rdev) << 32 | minor(st->st_rdev);
 	m->mtime = st->st_mtim;
 	m->ctime = st->st_ctim;
-}
-
-/* Every attribute that the caller may see, by way of /proc so that no file is opened. The set is on the heap.
- */
-static int read_xattrs(struct walk *w, int dir, const char *name, unsigned char **set, size_t *set_len)
-{
-	char path[NAME_MAX + 64];
-	ssize_t len;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dir, name);
-	len = llistxattr(path, w->xattr_names, sizeof(w->xattr_names));
-	for (ssize_t at = 0; at < len; at += (ssize_t)strlen(w->xattr_names + at) + 1) {
-		const char *xattr = w->xattr_names + at;
-		ssize_t value_len = lgetxattr(path, xattr, w->xattr_value, sizeof(w->xattr_value));
-		unsigned char *grown;
-		int r;
-
-		if (value_len < 0 && errno == ENODATA)
-			continue;
-		if (value_len < 0)
-			return -errno;
-		r = xattr_set_with((struct xattr_set){*set, *set_len}, xattr, w->xattr_value, (size_t)value_len, &grown,
-		                   set_len);
-		if (r < 0)
-			return r;
-		free(*set);
-		*set = grown;
-	}
-	return len < 0 && errno != EOPNOTSUPP ? -errno : 0;
 }
 
 /* Copies the data from offset to end. */
@@ -170,7 +142,7 @@ static int copy_content(struct walk *w, const struct import_member *m, int dir, 
 		return r;
 	if (fstat(fd, &st) < 0)
 		return unreadable(w, m->path, -errno);
-	if (st.st_ino != before->st_ino || st.st_size != before->st_size ||
+	if (st.st_ino != before->st_ino || st.st_dev != before->st_dev || st.st_size != before->st_size ||
 	    st.st_mtim.tv_sec != before->st_mtim.tv_sec || st.st_mtim.tv_nsec != before->st_mtim.tv_nsec)
 		return import_report(w->report, m->path, -EBUSY,
 		                     "changed while it was read: import when nothing writes there");
@@ -186,7 +158,7 @@ static int link_again(struct walk *w, const struct import_member *m, const struc
 
 	for (; found; found = map_next(found)) {
 		l = (struct linked *)found;
-		if (l->host_ino == st->st_ino) {
+		if (l->host_ino == st->st_ino && l->host_dev == st->st_dev) {
 			r = import_target_link(w->target, m, l->path, strlen(l->path));
 			return r < 0 ? r : 1;
 		}
@@ -196,6 +168,7 @@ static int link_again(struct walk *w, const struct import_member *m, const struc
 	if (!l)
 		return unreadable(w, m->path, -ENOMEM);
 	l->host_ino = st->st_ino;
+	l->host_dev = st->st_dev;
 	memcpy(l->path, m->path, m->len + 1);
 	map_add(&w->links, &l->node, map_hash_u64(st->st_ino));
 	return 0;
@@ -215,7 +188,7 @@ static int add(struct walk *w, struct import_member *m, int dir, const char *nam
 			return r < 0 ? r : 0;
 	}
 	describe(m, st);
-	r = read_xattrs(w, dir, name, &set, &set_len);
+	r = xattr_file_read(&w->xattrs, dir, name, false, &set, &set_len);
 	if (r < 0)
 		return unreadable(w, m->path, r);
 	m->xattrs = (struct xattr_set){set, set_len};

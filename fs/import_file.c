@@ -1,7 +1,7 @@
 /*
  * import_file: owns the descriptor of the file being written.
  * Invariant: what the index will say of the content is what was written, and depends on the source alone.
- * Called by import_archive and import_dir.
+ * Called by import_target.
  */
 #include "import_file.h"
 

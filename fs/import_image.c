@@ -6,9 +6,9 @@
 #include "import_image.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
-#include <nettle/sha2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,13 +17,13 @@
 
 #include "cleanup.h"
 #include "import_archive.h"
+#include "import_digest.h"
 #include "io.h"
 
 enum {
 	DOCUMENT_MAX = 4 << 20, /* bytes of one, as registries have it */
 	NESTED_MAX = 4,         /* indexes that list indexes */
 	LAYERS_MAX = 1024,
-	CHUNK = 256 << 10,
 	PATH_BYTES = 160,
 };
 
@@ -46,8 +46,8 @@ static int bad(const struct image *im, const char *path, const char *why)
 /* "sha256:HEX" becomes the blob's path. */
 static int blob_path(const struct image *im, const char *digest, char path[PATH_BYTES])
 {
-	size_t len = digest && strncmp(digest, "sha256:", 7) == 0   ? 2 * SHA256_DIGEST_SIZE
-	             : digest && strncmp(digest, "sha512:", 7) == 0 ? 2 * SHA512_DIGEST_SIZE
+	size_t len = digest && strncmp(digest, "sha256:", 7) == 0   ? IMPORT_SHA256_HEX
+	             : digest && strncmp(digest, "sha512:", 7) == 0 ? IMPORT_SHA512_HEX
 	                                                            : 0;
 
 	if (len == 0 || strlen(digest + 7) != len || strspn(digest + 7, "0123456789abcdef") != len)
@@ -56,86 +56,64 @@ static int blob_path(const struct image *im, const char *digest, char path[PATH_
 	return 0;
 }
 
-static void to_hex(const uint8_t *bytes, size_t len, char *text)
+/* The digest of the whole file. */
+static int check_digest(const struct image *im, const struct import_blob *blob, const char *path, bool is_512,
+                        const char *hex)
 {
-	for (size_t i = 0; i < len; i++)
-		snprintf(text + 2 * i, 3, "%02x", bytes[i]);
-}
+	int r = import_digest_compare(blob, is_512, hex, im->meter);
 
-/* Reads the whole file and compares its digest. */
-static int check_digest(const struct image *im, int fd, const char *path, bool is_512, const char *digest)
-{
-	cleanup_free uint8_t *chunk = malloc(CHUNK);
-	uint8_t sum[SHA512_DIGEST_SIZE];
-	char hex[2 * SHA512_DIGEST_SIZE + 1];
-	struct sha256_ctx sha256;
-	struct sha512_ctx sha512;
-	uint64_t at = 0;
-	ssize_t n;
-
-	if (!chunk)
-		return import_report_errno(im->report, path, -ENOMEM);
-	sha256_init(&sha256);
-	sha512_init(&sha512);
-	while ((n = pread(fd, chunk, CHUNK, (off_t)at)) > 0) {
-		int r = import_meter_work(im->meter, (uint64_t)n);
-
-		if (r < 0)
-			return r;
-		if (is_512)
-			sha512_update(&sha512, (size_t)n, chunk);
-		else
-			sha256_update(&sha256, (size_t)n, chunk);
-		at += (uint64_t)n;
-	}
-	if (n < 0)
-		return import_report_errno(im->report, path, -errno);
-	if (is_512)
-		sha512_digest(&sha512, SHA512_DIGEST_SIZE, sum);
-	else
-		sha256_digest(&sha256, SHA256_DIGEST_SIZE, sum);
-	to_hex(sum, is_512 ? SHA512_DIGEST_SIZE : SHA256_DIGEST_SIZE, hex);
-	return strcmp(hex, digest) == 0 ? 0 : bad(im, path, "its bytes have another digest: get the image again");
+	if (r == -EBADMSG)
+		return bad(im, path, "its bytes have another digest: get the image again");
+	return r < 0 && r != -ECANCELED ? import_report_errno(im->report, path, r) : r;
 }
 
 /* A file of the layout; with a digest in its path, one that has it. size: what it must be, below 0: any. */
-static int open_blob(const struct image *im, const char *path, json_int_t size, int *fd_out)
+static int open_blob(const struct image *im, const char *path, json_int_t size, struct import_blob *out)
 {
-	cleanup_fd int fd = import_blobs_open(im->blobs, path);
-	struct stat st;
-	int r = 0;
+	struct import_blob blob;
+	int r = import_blobs_open(im->blobs, path, &blob);
 
-	if (fd == -ENOENT)
+	if (r == -ENOENT)
 		return bad(im, path, "the image lacks it: get it again, with all of its layers");
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return import_report_errno(im->report, path, fd < 0 ? fd : -errno);
-	if (size >= 0 && st.st_size != size)
-		return bad(im, path, "is not as long as the image says: get it again");
-	if (strncmp(path, "blobs/", 6) == 0)
-		r = check_digest(im, fd, path, strncmp(path, "blobs/sha512/", 13) == 0, path + 13);
-	if (r == 0)
-		*fd_out = take_fd(&fd);
+	if (r < 0)
+		return import_report_errno(im->report, path, r);
+	if (size >= 0 && blob.len != (uint64_t)size)
+		r = bad(im, path, "is not as long as the image says: get it again");
+	else if (strncmp(path, "blobs/", 6) == 0)
+		r = check_digest(im, &blob, path, strncmp(path, "blobs/sha512/", 13) == 0, path + 13);
+	if (r < 0)
+		close_fd(blob.fd);
+	else
+		*out = blob;
 	return r;
+}
+
+static int parse(const struct image *im, const struct import_blob *blob, const char *path, json_t **out)
+{
+	cleanup_free char *text = NULL;
+	json_error_t error;
+	int r;
+
+	if (blob->len > DOCUMENT_MAX)
+		return bad(im, path, "is longer than a document of an image may be");
+	text = malloc((size_t)blob->len + 1);
+	r = text ? io_read_all(blob->fd, text, (size_t)blob->len, blob->at) : -ENOMEM;
+	if (r < 0)
+		return import_report_errno(im->report, path, r);
+	*out = json_loadb(text, (size_t)blob->len, JSON_REJECT_DUPLICATES, &error);
+	return *out ? 0 : bad(im, path, error.text);
 }
 
 static int load(const struct image *im, const char *path, json_int_t size, json_t **out)
 {
-	cleanup_free char *text = NULL;
-	cleanup_fd int fd = -1;
-	json_error_t error;
-	struct stat st;
-	int r = open_blob(im, path, size, &fd);
+	struct import_blob blob;
+	int r = open_blob(im, path, size, &blob);
 
 	if (r < 0)
 		return r;
-	if (fstat(fd, &st) < 0 || st.st_size > DOCUMENT_MAX)
-		return bad(im, path, "is longer than a document of an image may be");
-	text = malloc((size_t)st.st_size + 1);
-	r = text ? io_read_all(fd, text, (size_t)st.st_size, 0) : -ENOMEM;
-	if (r < 0)
-		return import_report_errno(im->report, path, r);
-	*out = json_loadb(text, (size_t)st.st_size, JSON_REJECT_DUPLICATES, &error);
-	return *out ? 0 : bad(im, path, error.text);
+	r = parse(im, &blob, path, out);
+	close_fd(blob.fd);
+	return r;
 }
 
 static const char *text_of(const json_t *object, const char *key)
@@ -254,23 +232,33 @@ static int choose(struct image *im, const json_t *index, const char *path, unsig
 	return r;
 }
 
-/* Takes fd, of a layer whose digest was compared. */
-static int put_layer(const struct image *im, const char *path, int layer, bool first)
+static int read_layer(const struct image *im, const struct import_blob *blob, enum import_layer_pass pass,
+                      const struct import_report *report)
+{
+	cleanup_fd int fd = fcntl(blob->fd, F_DUPFD_CLOEXEC, 0);
+	struct import_source *source;
+	int r = fd < 0 ? -errno : import_source_new_part(fd, blob->at, blob->len, im->meter, &source);
+
+	if (r < 0)
+		return import_report_errno(report, NULL, r);
+	take_fd(&fd);
+	r = import_archive_layer(source, pass, report, im->meter, im->target);
+	import_source_free(source);
+	return r;
+}
+
+/* Of a layer whose digest was compared. */
+static int put_layer(const struct image *im, const char *path, const struct import_blob *blob, bool first)
 {
 	const struct import_report *r0 = im->report;
 	char source[512];
 	struct import_report report = {.log = r0->log, .source = source, .between = ": "};
-	cleanup_fd int fd = layer;
 	int r = 0;
 
 	snprintf(source, sizeof(source), "%s%s%.30s...", r0->source, r0->between, path);
-	if (!first) { /* nothing lies below the first */
-		r = import_archive_layer(take_fd(&fd), IMPORT_LAYER_REMOVES, &report, im->meter, im->target);
-		fd = r < 0 ? -1 : import_blobs_open(im->blobs, path);
-		if (r == 0 && fd < 0)
-			r = import_report_errno(im->report, path, fd);
-	}
-	return r < 0 ? r : import_archive_layer(take_fd(&fd), IMPORT_LAYER_ADDS, &report, im->meter, im->target);
+	if (!first) /* nothing lies below the first */
+		r = read_layer(im, blob, IMPORT_LAYER_REMOVES, &report);
+	return r < 0 ? r : read_layer(im, blob, IMPORT_LAYER_ADDS, &report);
 }
 
 static int put_layers(const struct image *im, const json_t *manifest)
@@ -285,13 +273,15 @@ static int put_layers(const struct image *im, const json_t *manifest)
 	for (size_t i = 0; r == 0 && i < json_array_size(layers); i++) {
 		const json_t *d = json_array_get(layers, i);
 		char path[PATH_BYTES];
-		int fd;
+		struct import_blob blob;
 
 		r = blob_path(im, text_of(d, "digest"), path);
 		if (r == 0)
-			r = open_blob(im, path, size_of(d), &fd);
-		if (r == 0)
-			r = put_layer(im, path, fd, i == 0);
+			r = open_blob(im, path, size_of(d), &blob);
+		if (r < 0)
+			break;
+		r = put_layer(im, path, &blob, i == 0);
+		close_fd(blob.fd);
 	}
 	return r;
 }
@@ -312,15 +302,14 @@ static int check_version(const struct image *im)
 }
 
 /* The digest that a name of docker's tells, "HEX.json", "HEX.tar.gz" or "sha256:HEX"; NULL when it tells none. */
-static const char *digest_in(const char *name, char hex[2 * SHA256_DIGEST_SIZE + 1])
+static const char *digest_in(const char *name, char hex[IMPORT_SHA256_HEX + 1])
 {
 	bool told = strncmp(name, "sha256:", 7) == 0;
 	const char *digits = name + (told ? 7 : 0);
 	size_t len = strspn(digits, "0123456789abcdef");
 	const char *end = digits + len;
 
-	if (len != 2 * (size_t)SHA256_DIGEST_SIZE ||
-	    (!told && strcmp(end, ".json") != 0 && strcmp(end, ".tar.gz") != 0))
+	if (len != IMPORT_SHA256_HEX || (!told && strcmp(end, ".json") != 0 && strcmp(end, ".tar.gz") != 0))
 		return NULL;
 	memcpy(hex, digits, len);
 	hex[len] = '\0';
@@ -328,22 +317,26 @@ static const char *digest_in(const char *name, char hex[2 * SHA256_DIGEST_SIZE +
 }
 
 /* A file of what docker saved. diff_id: the digest that it must have when its name tells none, or NULL. */
-static int open_saved(const struct image *im, const char *name, const char *diff_id, int *fd_out)
+static int open_saved(const struct image *im, const char *name, const char *diff_id, struct import_blob *out)
 {
-	char hex[2 * SHA256_DIGEST_SIZE + 1];
+	char hex[IMPORT_SHA256_HEX + 1];
 	const char *digest = name ? digest_in(name, hex) : NULL;
-	cleanup_fd int fd = -1;
+	struct import_blob blob;
 	int r;
 
 	if (!name)
 		return bad(im, "manifest.json", "names no such file");
 	if (!digest && diff_id)
 		digest = strncmp(diff_id, "sha256:", 7) == 0 ? diff_id + 7 : diff_id;
-	r = open_blob(im, name, -1, &fd);
-	if (r == 0 && digest)
-		r = check_digest(im, fd, name, false, digest);
-	if (r == 0)
-		*fd_out = take_fd(&fd);
+	r = open_blob(im, name, -1, &blob);
+	if (r < 0)
+		return r;
+	if (digest)
+		r = check_digest(im, &blob, name, false, digest);
+	if (r < 0)
+		close_fd(blob.fd);
+	else
+		*out = blob;
 	return r;
 }
 
@@ -371,15 +364,16 @@ static int choose_saved(struct image *im, const json_t *list, const json_t **sav
 		const json_t *saved = json_array_get(list, i);
 		const char *name = text_of(saved, "Config");
 		json_t *config = NULL;
-		int fd, r;
+		struct import_blob blob;
+		int r;
 
 		if (!is_tagged(im, saved))
 			continue;
-		r = open_saved(im, name, NULL, &fd);
+		r = open_saved(im, name, NULL, &blob);
 		if (r < 0)
 			return r;
-		close_fd(fd);
-		r = load(im, name, -1, &config);
+		r = parse(im, &blob, name, &config);
+		close_fd(blob.fd);
 		if (r < 0)
 			return r;
 		if (!only && !is_for(im, config)) {
@@ -406,11 +400,13 @@ static int put_saved(const struct image *im, const json_t *saved, const json_t *
 	for (size_t i = 0; r == 0 && i < json_array_size(layers); i++) {
 		const char *name = json_string_value(json_array_get(layers, i));
 		const char *id = json_string_value(json_array_get(ids, i));
-		int fd;
+		struct import_blob blob;
 
-		r = open_saved(im, name, id ? id : "", &fd);
-		if (r == 0)
-			r = put_layer(im, name, fd, i == 0);
+		r = open_saved(im, name, id ? id : "", &blob);
+		if (r < 0)
+			break;
+		r = put_layer(im, name, &blob, i == 0);
+		close_fd(blob.fd);
 	}
 	return r;
 }
@@ -448,9 +444,12 @@ static int import_saved(struct image *im)
 
 static bool has(const struct image *im, const char *path)
 {
-	cleanup_fd int fd = import_blobs_open(im->blobs, path);
+	struct import_blob blob;
+	int r = import_blobs_open(im->blobs, path, &blob);
 
-	return fd >= 0;
+	if (r == 0)
+		close_fd(blob.fd);
+	return r == 0;
 }
 
 static int import_layout(struct image *im)

@@ -1,7 +1,7 @@
 /*
  * import_member: turns the names of an archive into paths of a base.
  * Invariant: a path that it gives out stays below the root, whatever follows it name by name.
- * Called by import_archive.
+ * Called by import_archive and import_blobs.
  */
 #include "import_member.h"
 

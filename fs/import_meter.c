@@ -2,7 +2,7 @@
  * import_meter: counts an import's work.
  * Invariant: between two calls of the caller's function lie less than a MiB of bytes and 64 members, give or
  * take a block.
- * Called by the files of import.
+ * Called by the files of import, and by export_tar and base_commit.
  */
 #include "import_meter.h"
 

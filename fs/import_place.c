@@ -2,7 +2,7 @@
  * import_place: owns the temporary directory.
  * Invariant: the base's name means what was there before, or the whole new base; a temporary directory that
  * nobody holds a lock on belongs to nobody.
- * Called by import.
+ * Called by import and base_commit.
  */
 #include "import_place.h"
 

@@ -1,7 +1,7 @@
 /*
  * import_remove: takes subtrees out of the base while it is made.
  * Invariant: host and index lose the same; depth costs no stack.
- * Called by import_archive.
+ * Called by import_layer.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,30 +12,11 @@
 #include "import_target_own.h"
 #include "io.h"
 
-/* What a path without links on it means: 0, -ENOENT. */
-static int find(const struct import_target *t, const char *path, size_t len, struct build_node **out)
-{
-	struct build_node *node = build_root(t->build);
-
-	while (len > 0) {
-		const char *slash = memchr(path, '/', len);
-		size_t part = slash ? (size_t)(slash - path) : len;
-		int r = build_find(t->build, node, path, part, &node);
-
-		if (r < 0)
-			return r;
-		path += part + (slash != NULL);
-		len -= part + (slash != NULL);
-	}
-	*out = node;
-	return 0;
-}
-
 bool import_target_has_dir(const struct import_target *t, const struct import_member *m)
 {
 	struct build_node *node;
 
-	return find(t, m->path, m->len, &node) == 0 && S_ISDIR(node->mode);
+	return import_target_find(t, m->path, m->len, &node) == 0 && S_ISDIR(node->mode);
 }
 
 static int unlink_one(struct import_target *t, struct build_node *parent, const char *name, size_t len,
@@ -110,7 +91,7 @@ static int remove_at(struct import_target *t, const char *path, size_t len, bool
 	cleanup_free char *copy = strndup(path, len);
 	struct build_node *parent = NULL, *node = NULL;
 	cleanup_fd int fd = -1;
-	int r = copy ? find(t, path, len, &node) : -ENOMEM;
+	int r = copy ? import_target_find(t, path, len, &node) : -ENOMEM;
 
 	if (r < 0 || (below && !S_ISDIR(node->mode)))
 		return r == -ENOENT ? 0 : r;
@@ -121,7 +102,7 @@ static int remove_at(struct import_target *t, const char *path, size_t len, bool
 		r = empty(t, node);
 	if (r < 0 || below || len == 0)
 		return r;
-	r = find(t, path, parent_len, &parent);
+	r = import_target_find(t, path, parent_len, &parent);
 	if (slash)
 		copy[parent_len] = '\0';
 	fd = io_open_beneath(t->root, slash ? copy : ".", O_RDONLY | O_DIRECTORY, 0);

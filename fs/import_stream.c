@@ -2,7 +2,7 @@
  * import_stream: owns the decompressors between the source and the archive's format.
  * Invariant: the reader of the format never sees the end before the decompressors have seen, and checked,
  * theirs.
- * Called by import_archive.
+ * Called by import_archive and import_blobs.
  */
 #include "import_stream.h"
 

@@ -2,8 +2,7 @@
  * import_target: owns the index being built and the descriptors of the base being made.
  * Invariant: host and index have the same directories and regular files, and the host has nothing else, so
  * that no name that an archive invents can lead out of the base.
- * Called by import, import_archive and
- * import_dir.
+ * Called by import, import_archive, import_dir, import_remove and base_commit.
  */
 #include "import_target_own.h"
 
@@ -303,20 +302,19 @@ int import_target_add(struct import_target *t, const struct import_member *m)
 	return make(t, m, name, len);
 }
 
-/* The node of a path, without following anything. */
-static int find(const struct import_target *t, const char *path, size_t len, struct build_node **out)
+int import_target_find(const struct import_target *t, const char *path, size_t len, struct build_node **out)
 {
 	struct build_node *node = build_root(t->build);
-	size_t start = 0;
 
-	while (start < len) {
-		const char *stop = memchr(path + start, '/', len - start);
-		size_t end = stop ? (size_t)(stop - path) : len;
-		int r = build_find(t->build, node, path + start, end - start, &node);
+	while (len > 0) {
+		const char *slash = memchr(path, '/', len);
+		size_t part = slash ? (size_t)(slash - path) : len;
+		int r = build_find(t->build, node, path, part, &node);
 
 		if (r < 0)
 			return r;
-		start = end + 1;
+		path += part + (slash != NULL);
+		len -= part + (slash != NULL);
 	}
 	*out = node;
 	return 0;
@@ -354,7 +352,7 @@ int import_target_link(struct import_target *t, const struct import_member *m, c
 
 	if (m->len == 0)
 		return refuse(t, m, -EPERM, "the root can only be a directory");
-	if (find(t, to, to_len, &node) < 0)
+	if (import_target_find(t, to, to_len, &node) < 0)
 		return refuse(t, m, -EUCLEAN, "a hard link to a file that the archive does not hold before it");
 	if (S_ISDIR(node->mode))
 		return refuse(t, m, -EPERM, "a hard link to a directory: no base can hold this member");

@@ -25,3 +25,6 @@ struct import_target {
 
 /* Goes to the root, so that no other directory is held. */
 void import_target_leave(struct import_target *t);
+
+/* The node of a path, without following anything; "" is the root. 0 or -ENOENT. */
+int import_target_find(const struct import_target *t, const char *path, size_t len, struct build_node **out);

@@ -12,16 +12,13 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/xattr.h>
 
 #include "cleanup.h"
 #include "format.h"
 #include "index_build.h"
 #include "io.h"
 #include "map.h"
-#include "xattr_set.h"
-
-enum { XATTR_NAMES_MAX = 65536 };
+#include "xattr_file.h"
 
 /* A directory whose entries are still to be read, on a list so that depth costs no stack and no descriptors. */
 struct pending {
@@ -34,6 +31,7 @@ struct pending {
 struct linked {
 	struct map_node node; /* hash: host inode number */
 	uint64_t host_ino;
+	dev_t host_dev; /* single files of other file systems can be mounted on some of this one's */
 	struct build_node *built;
 };
 
@@ -49,9 +47,7 @@ struct scan {
 	struct pending *todo;
 	struct map links;
 	uint64_t n_unreadable;
-	bool no_xattrs; /* the file system has none */
-	char xattr_names[XATTR_NAMES_MAX];
-	char xattr_value[XATTR_VALUE_MAX];
+	struct xattr_file xattrs;
 };
 
 static int push(struct scan *s, struct build_node *node, const char *dir, const char *name)
@@ -85,45 +81,14 @@ static void fill(const struct scan *s, struct build_node *node, const struct sta
 	node->stamp = (uint64_t)st->st_mtim.tv_sec * 1000000000u + (uint64_t)st->st_mtim.tv_nsec;
 }
 
-/* Every attribute of one file that the caller may see, by way of /proc so that no file is opened. */
 static int read_xattrs(struct scan *s, int dir, const char *name, struct build_node *node)
 {
 	cleanup_free unsigned char *set = NULL;
-	size_t set_len = 0;
-	char path[NAME_MAX + 64];
-	ssize_t len;
+	size_t len = 0;
+	int r = xattr_file_read(&s->xattrs, dir, name, true, &set, &len);
 
-	if (s->no_xattrs)
-		return 0;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dir, name);
-	len = llistxattr(path, NULL, 0); /* most have none, and the kernel makes room for as much as it is offered */
-	if (len > 0)
-		len = llistxattr(path, s->xattr_names, sizeof(s->xattr_names));
-	if (len < 0 && errno != EOPNOTSUPP && errno != ENOENT)
-		return -errno;
-	if (len < 0 && errno == EOPNOTSUPP)
-		s->no_xattrs = true;
-	for (ssize_t at = 0; at < len; at += (ssize_t)strlen(s->xattr_names + at) + 1) {
-		const char *xattr = s->xattr_names + at;
-		ssize_t value_len = lgetxattr(path, xattr, s->xattr_value, sizeof(s->xattr_value));
-		unsigned char *grown;
-		size_t grown_len;
-		int r;
-
-		/* It went meanwhile, or is one that only others may read. */
-		if (value_len < 0 && (errno == ENODATA || errno == ENOENT || errno == EACCES || errno == EPERM))
-			continue;
-		if (value_len < 0)
-			return -errno;
-		r = xattr_set_with((struct xattr_set){set, set_len}, xattr, s->xattr_value, (size_t)value_len, &grown,
-		                   &grown_len);
-		if (r < 0)
-			return r;
-		free(set);
-		set = grown;
-		set_len = grown_len;
-	}
-	return build_set_xattrs(node, set, set_len);
+	/* What goes meanwhile has none. */
+	return r < 0 && r != -ENOENT ? r : build_set_xattrs(node, set, len);
 }
 
 static int read_target(struct build_node *node, int dir, const char *name)
@@ -155,7 +120,7 @@ static int link_again(struct scan *s, struct build_node *parent, const char *nam
 	for (; found; found = map_next(found)) {
 		struct linked *l = (struct linked *)found;
 
-		if (l->host_ino == st->st_ino) {
+		if (l->host_ino == st->st_ino && l->host_dev == st->st_dev) {
 			*linked_out = true;
 			return build_link(s->build, parent, name, strlen(name), l->built);
 		}
@@ -174,6 +139,7 @@ static int remember_link(struct scan *s, struct build_node *node, const struct s
 	if (!l)
 		return -ENOMEM;
 	l->host_ino = st->st_ino;
+	l->host_dev = st->st_dev;
 	l->built = node;
 	map_add(&s->links, &l->node, map_hash_u64(st->st_ino));
 	return 0;
@@ -232,8 +198,11 @@ static int read_dir(struct scan *s, const struct pending *pending)
 			continue;
 		r = add_entry(s, pending, fd, entry->d_name);
 		if (r < 0)
-			return log_errno(s->log, r, "%s/%s%s%s", s->label, pending->path, *pending->path ? "/" : "",
-			                 entry->d_name);
+			return log_error(s->log, r, "%s/%s%s%s: %s", s->label, pending->path, *pending->path ? "/" : "",
+			                 entry->d_name,
+			                 r == -E2BIG
+			                         ? "has more than 128 KiB of extended attributes: no base can hold it"
+			                         : strerror(-r));
 	}
 	return errno ? log_errno(s->log, -errno, "%s/%s", s->label, pending->path) : 0;
 }

@@ -111,6 +111,17 @@ def test_the_first_page_tells_of_every_command():
     assert re.findall(r'^ +umlfs-([a-z]+)\(1\)', section(read_page('umlfs.1'), 'COMMANDS'), re.MULTILINE) == COMMANDS
 
 
+def test_all_that_import_reads_is_told():
+    library = TOOLS.parent / 'fs'
+    names = {name for source in library.glob('import_*.c')
+             for name in re.findall(r'archive_read_support_(?:filter|format)_([a-z0-9]+)', source.read_text())} - {'raw', 'empty'}
+    told = {{'7zip': '7-Zip', 'iso9660': 'ISO 9660'}.get(name, name) for name in names}
+    row = re.search(r'^\| `import .*$', (TOOLS.parent / 'README.md').read_text(), re.MULTILINE)[0]
+    assert len(told) > 10
+    for text in succeed('import', '--help'), read_page('umlfs-import.1'), row:
+        assert {name for name in told if not re.search(rf'\b{name}\b', ' '.join(text.split()))} == set()
+
+
 def test_no_page_refers_to_one_that_is_not_there():
     for name in PAGES:
         for other in re.findall(r'\b((?:umlfs|mount\.fuse\.umlfs)[a-z-]*)\((\d)\)', read_page(name)):

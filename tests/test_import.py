@@ -14,8 +14,8 @@ import pytest
 pytest.register_assert_rewrite('importing')
 from importing import (ALL_XATTRS, COMPRESSORS, MIB, NANOSECONDS, ROOT, as_user, assert_private, assert_same,
                        assert_same_content, both_locales, both_users, compressed, content, cpio, expected_of,
-                       imported, index_bytes, index_of, make_sparse, make_tree, needs_programs, needs_root, area, python_tar,
-                       shared, tar, umlfs_import, write)
+                       imported, index_bytes, index_of, link_groups, make_sparse, make_tree, needs_programs, needs_root, area,
+                       python_tar, shared, tar, umlfs_import, write)
 
 pytestmark = needs_programs
 
@@ -383,6 +383,30 @@ def test_mount_points_of_a_directory_stay_empty(area):
     subprocess.run(['unshare', '-m', 'sh', '-ec', f'mount -t proc proc {area}/tree/proc; exec "$0" import "$@"',
                     os.environ['UMLFS'], f'{area}/tree', f'{area}/base'], check=True)
     assert os.listdir(f'{area}/base/proc') == []
+
+
+@needs_root
+def test_files_of_two_file_systems_are_no_hard_links(area):
+    """Two file systems give their first files the same inode number; each has a second name there."""
+    for name in ('one', 'two'):
+        os.mkdir(f'{area}/{name}')
+    os.mkdir(f'{area}/tree')
+    script = f"""cd {area}
+    for name in one two; do
+        mount -t tmpfs tmpfs $name
+        echo $name > $name/file
+        ln $name/file $name/again
+        touch tree/$name tree/$name-again
+        mount --bind $name/file tree/$name
+        mount --bind $name/again tree/$name-again
+    done
+    test $(stat -c %i tree/one) = $(stat -c %i tree/two)
+    exec "$0" import tree base"""
+    subprocess.run(['unshare', '-m', 'sh', '-ec', script, os.environ['UMLFS']], check=True)
+    assert {path: content(f'{area}/base', path) for path in index_of(f'{area}/base') if path != b'.'} == {
+        b'one': b'one\n', b'one-again': b'one\n', b'two': b'two\n', b'two-again': b'two\n'}
+    assert link_groups(index_of(f'{area}/base')) == {frozenset(names) for names in (
+        [b'.'], [b'one', b'one-again'], [b'two', b'two-again'])}
 
 
 def test_sockets_and_fifos_of_a_directory_are_kept(area):

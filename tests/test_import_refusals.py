@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import tarfile
+import tempfile
 
 import pytest
 
@@ -222,6 +223,19 @@ def test_a_missing_source_or_parent_is_named(area, user):
     status, stderr = umlfs_import(f'{area}/a.tar', f'{area}/none/base', user=user)
     assert (status, os.listdir(area)) == (1, ['a.tar'])
     assert f'{area}/none: ' in stderr
+
+
+def test_more_attributes_than_a_base_holds_are_no_full_disk(area):
+    with tempfile.TemporaryDirectory(dir='/dev/shm') as tree:
+        write(f'{tree}/file', b'x')
+        try:
+            for number in range(3):
+                os.setxattr(f'{tree}/file', f'user.{number}', bytes(60000))
+        except OSError:
+            pytest.skip('tmpfs has no user attributes')
+        assert 'file: has more than 128 KiB of extended attributes' in refused(tree, f'{area}/base')
+        mounted = subprocess.run([os.environ['UMLFS'], 'mount', tree, f'{area}/session'], stderr=subprocess.PIPE, check=False)
+        assert mounted.returncode == 1 and b'file: has more than 128 KiB of extended attributes' in mounted.stderr
 
 
 @pytest.mark.skipif(not ROOT, reason='needs a file that the caller may not read, and root can read all')

@@ -7,6 +7,8 @@ import select
 import shutil
 import subprocess
 
+import pytest
+
 from bench import settle
 from calls import outcome, overwrite, read_file
 from umlfs_cli import PATIENCE, Mount, differences, dump, ends, identity, ids, mounts_below, program, run, small_members
@@ -144,3 +146,22 @@ def test_a_daemon_whose_files_have_a_limit_says_so_to_who_writes(place, base):
     assert place.do(outcome, overwrite, path, b'x' * 2 * MIB) == 'EFBIG'
     assert place.do(outcome, overwrite, path, b'x' * MIB) is None
     assert place.do(read_file, path) == b'x' * MIB
+
+
+def test_attributes_of_a_plain_base_do_not_depend_on_what_is_mounted_in_it(place):
+    """A session without the option xattr is a file system that has none."""
+    base = place / 'base'
+    for directory in (base, base + '/mountpoint', place / 'other'):
+        place.do(os.mkdir, directory)
+    names = [f'file{number}' for number in range(8)]    # some of them behind the mountpoint in the directory
+    for name in names:
+        place.do(overwrite, f'{base}/{name}', b'x')
+        try:
+            place.do(os.setxattr, f'{base}/{name}', 'user.name', name.encode())
+        except OSError:
+            pytest.skip('the file system has no user attributes')
+    place.do(overwrite, place / 'other/file', b'x')
+    place.mount(place / 'other', session='inner', mountpoint=base + '/mountpoint')
+    mounted = place.mount(base, options='xattr')
+    assert [place.do(os.getxattr, mounted / name, 'user.name') for name in names] == [name.encode() for name in names]
+    mounted.umount()

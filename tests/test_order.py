@@ -12,14 +12,14 @@ PUBLIC = ROOT / "include" / "umlfs"
 # A file may include only modules to its left. A public header stands where its module stands.
 ORDER = """
 cleanup log progress proc io pool map ranges checksum worker
-format inode xattr_set record
+format inode xattr_set xattr_file record
 index index_compare index_build scan journal content removals handles manifest commit mark
 layer_dir table_map layer_table layer_table_write layer layer_change base stack quota session session_part session_write recovery
 pin tree tree_attr tree_dir tree_file tree_read tree_sync tree_rename
 store_base store_lock merge store snapshot users
 finding findings check_index check_base check_tree check_table check_content check_mend check_session check verify
 import_report import_member import_acl import_meter import_source import_gzip import_file import_target_own import_target import_remove import_layer
-import_place import_stream import_archive import_blobs import_image import_dir import
+import_place import_stream import_archive import_blobs import_digest import_image import_dir import
 mounts request control_socket control
 state names diff_compare diff_set diff_match diff
 state_walk export_acl export_tar export_layer export base_commit
@@ -43,7 +43,7 @@ DOORS = {
     "archive_entry.h": {"initramfs", *(name for name in ORDER if name.startswith(("import", "export")))},
     "xxhash.h": {"checksum"},
     "jansson.h": {"import_image"},
-    "nettle/sha2.h": {"import_image"},
+    "nettle/sha2.h": {"import_digest"},
     "zlib.h": {"import_gzip"},
 }
 
@@ -108,3 +108,15 @@ def test_every_source_says_what_it_is(path):
     assert head.startswith(f"/*\n * {module_of(path)}: ")
     assert "\n * Invariant: " in head
     assert re.search(r"^ \* Called by ", head, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", [p for p in sources if p.match("import_*.c")], ids=lambda p: p.name)
+def test_a_file_of_import_names_its_callers(path):
+    text = path.read_text()
+    told = re.search(r" Called by (.*?)\.\n", text, re.DOTALL)[1]
+    if "the files of import" in told:
+        return
+    exported = re.findall(r"^(?!static)[a-z][^;{(]*?\b(\w+)\(", text, re.MULTILINE)
+    callers = {other.stem for other in FS.glob("*.c")
+               if other != path and re.search(rf"\b({'|'.join(exported)})\(", other.read_text())}
+    assert set(re.findall(r"\w+", told)) - {"and"} == callers

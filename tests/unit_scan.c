@@ -8,6 +8,8 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -248,6 +250,54 @@ static void paths_longer_than_the_kernel_takes_are_read(void **state)
 	index_free(ix);
 }
 
+/* A file with two names, in a file system of its own, and its first name again in the base. */
+static uint64_t mount_file(struct place *p, const char *name)
+{
+	char dir[200], file[256], on[256];
+	struct stat st;
+
+	snprintf(dir, sizeof(dir), "%s/%s", p->path, name);
+	snprintf(file, sizeof(file), "%s/file", dir);
+	snprintf(on, sizeof(on), "%s/base/%s", p->path, name);
+	assert_int_equal(mkdir(dir, 0755), 0);
+	assert_int_equal(mount("tmpfs", dir, "tmpfs", 0, NULL), 0);
+	place_put(AT_FDCWD, file, name, strlen(name));
+	place_put(p->fd, on + strlen(p->path) + 1, "", 0);
+	assert_int_equal(mount(file, on, NULL, MS_BIND, NULL), 0);
+	snprintf(on, sizeof(on), "%s/again", dir);
+	assert_int_equal(link(file, on), 0);
+	assert_int_equal(stat(file, &st), 0);
+	return st.st_ino;
+}
+
+static void files_of_two_file_systems_are_no_hard_links(void **state)
+{
+	struct place *p = *state;
+	struct inode one, other;
+	char path[200];
+	bool same;
+
+	if (unshare(CLONE_NEWNS) < 0) {
+		print_message("only root may mount\n");
+		skip();
+	}
+	assert_int_equal(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	close(p->fd); /* leads where nothing is mounted */
+	p->fd = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	same = mount_file(p, "one") == mount_file(p, "other");
+	scan(p, geteuid(), getegid(), "index");
+	one = scanned(p, "index", "one");
+	other = scanned(p, "index", "other");
+	for (unsigned int n = 0; n < 4; n++) {
+		snprintf(path, sizeof(path), "%s/%s%s", p->path, n < 2 ? "base/" : "", n % 2 ? "one" : "other");
+		assert_int_equal(umount(path), 0);
+	}
+	assert_true(same);
+	assert_int_not_equal(one.ino, other.ino);
+	assert_int_equal(one.size, 3);
+	assert_int_equal(other.size, 5);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -259,6 +309,7 @@ int main(void)
 		TEST(how_the_host_keeps_a_file_does_not_matter),
 		TEST(extended_attributes_are_taken_along),
 		TEST(paths_longer_than_the_kernel_takes_are_read),
+		TEST(files_of_two_file_systems_are_no_hard_links),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

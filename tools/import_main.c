@@ -61,11 +61,12 @@ static const struct command command = {
 	.name = "import",
 	.usage = "[--force] [--platform P] [--image NAME] ARCHIVE|DIR|IMAGE|-... BASE",
 	.help = "make a base of an archive, a directory or an image",
-	.details = "ARCHIVE is a tar or cpio archive, plain or compressed with gzip, xz, zstd or\n"
-		   "bzip2; - reads one from standard input. Works the same for an ordinary user as\n"
-		   "for root: what the host would refuse is kept in BASE/.umlfs/index. BASE is there\n"
-		   "whole or not at all. Of several archives or directories later ones come over\n"
-		   "earlier ones, as if one had been extracted after the other.\n\n"
+	.details = "ARCHIVE is tar or cpio, plain or under gzip, bzip2, xz, zstd, lzma, lzip, lz4 or\n"
+		   "compress, or it is zip, ISO 9660 or 7-Zip; - reads one from standard input (of\n"
+		   "7-Zip when that is a file). Works the same for an ordinary user as for root:\n"
+		   "what the host would refuse is kept in BASE/.umlfs/index. BASE is there whole or\n"
+		   "not at all. Of several archives or directories later ones come over earlier\n"
+		   "ones, as if one had been extracted after the other.\n\n"
 		   "An archive keeps every owner. Of a directory, the uid and gid of the user who\n"
 		   "imports it become root's: an ordinary user who extracted an archive could not\n"
 		   "give files to anybody else. Other owners stay.\n\n"
