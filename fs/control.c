@@ -150,6 +150,14 @@ static void add_disk_use(const char *session, FILE *data)
 		fprintf(data, "disk %llu\n", (unsigned long long)bytes);
 }
 
+/* Before anybody is asked: the socket has room for a name that can be one, and takes an empty one for none. */
+static int check_name(const struct request *request, const struct log *log)
+{
+	if (!request->name || (request->kind == REQUEST_RESET && strcmp(request->name, SNAPSHOT_BASE) == 0))
+		return 0;
+	return snapshot_check_name(request->name, log);
+}
+
 int control_request(const char *session, const struct request *request, const struct log *log, char **text_out)
 {
 	cleanup_free char *text = NULL;
@@ -157,11 +165,9 @@ int control_request(const char *session, const struct request *request, const st
 	FILE *data;
 	int r;
 
-	if ((request->kind == REQUEST_SNAPSHOT || request->kind == REQUEST_DELETE) && request->name) {
-		r = snapshot_check_name(request->name, log);
-		if (r < 0)
-			return r;
-	}
+	r = check_name(request, log);
+	if (r < 0)
+		return r;
 	data = open_memstream(&text, &len);
 	if (!data)
 		return -ENOMEM;
