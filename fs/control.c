@@ -84,14 +84,17 @@ static int read_answer(FILE *from, const struct log *log, FILE *data)
 
 static int ask_daemon(int fd, const struct request *request, const struct log *log, FILE *data)
 {
+	cleanup_fd int copy = -1; /* the stream closes its own */
 	FILE *from;
 	int r = send_request(fd, request);
 
 	if (r < 0)
 		return log_errno(log, r, "the daemon cannot be reached");
-	from = fdopen(dup(fd), "r");
+	copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	from = copy < 0 ? NULL : fdopen(copy, "r");
 	if (!from)
-		return -errno;
+		return log_errno(log, -errno, "the daemon's answer cannot be read");
+	take_fd(&copy);
 	r = read_answer(from, log, data);
 	fclose(from);
 	return r;
