@@ -1,7 +1,7 @@
 /*
  * control: the client's side: asks the daemon, or does the daemon's work when there is none.
  * Invariant: a request is carried out at most once.
- * Called by the program's commands.
+ * Called by the program's commands and by state.
  */
 #include "umlfs/control.h"
 

@@ -2,7 +2,7 @@
  * journal: owns one layer's journal file.
  * Invariant: the bytes before j->end are whole frames with growing serial numbers; nothing acknowledged lies
  * behind it. Blocks behind the end of the file are the reserve: only a frame that frees goes into the last of it.
- * Called by layer alone.
+ * Called by layer, its tables and those who work on a layer: session, tree_sync, snapshot and merge.
  */
 #include "journal.h"
 

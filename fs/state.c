@@ -1,7 +1,7 @@
 /*
  * state: owns an open session that nobody changes through it, and the layers that are loaded.
  * Invariant: a state that was loaded stays what it is: its layers are sealed, or locked.
- * Called by diff, export and commit.
+ * Called by diff, export and base_commit.
  */
 #include "state.h"
 
