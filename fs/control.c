@@ -14,12 +14,25 @@
 
 #include "cleanup.h"
 #include "control_socket.h"
+#include "format.h"
 #include "io.h"
 #include "request.h"
 #include "umlfs/mounts.h"
 #include "users.h"
 
 enum { OFFLINE_FILES = 64 }; /* descriptors kept by a command on a session that is not mounted */
+
+static bool has(int dirfd, const char *name)
+{
+	return faccessat(dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+bool control_is_session(const char *path)
+{
+	cleanup_fd int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return dir >= 0 && !has(dir, FORMAT_OWN_DIR "/index") && has(dir, "manifest") && has(dir, "layers");
+}
 
 /* Refuses a reset while a process has files open under the mountpoint. */
 static int check_unused(const char *session, const struct log *log)

@@ -341,6 +341,10 @@ def test_states_are_named_behind_an_at(place):
         archive = export(place, f'{mounted.session}{name}', place / 'out.tar')
         with tarfile.open(archive) as stream:
             assert {'tmp/one', 'tmp/two'} & set(stream.getnames()) == names
+    at = place.imported_base(name='my@session@a@b')    # no session, whatever is in it
+    place.do(overwrite, f'{at}/manifest', b'')
+    with tarfile.open(export(place, at, place / 'out.tar')) as stream:
+        assert 'tmp/one' in stream.getnames()
     for wrong in f'{mounted.session}@none', place / 'none', place / 'none@a':
         place.refused('export', wrong, place / 'no.tar')
         place.refused('commit', wrong, place / 'no')

@@ -6,10 +6,17 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "umlfs/log.h"
 #include "umlfs/request.h"
+
+/*
+ * True when the directory `path` has what a session has, and is no imported base, whose files may have the same names. False
+ * also where nobody may look.
+ */
+bool control_is_session(const char *path);
 
 /*
  * Carries the request out. *text_out gets what LIST and STATUS answer, lines of a word and its value, on the
