@@ -129,14 +129,6 @@ static void want(struct map_node *node, void *arg)
 		w->list[w->n++] = inode->ino;
 }
 
-static int compare_numbers(const void *a, const void *b)
-{
-	uint64_t one = *(const uint64_t *)a;
-	uint64_t other = *(const uint64_t *)b;
-
-	return (one > other) - (one < other);
-}
-
 static int check_missing(const struct check_content *c, int dirfd)
 {
 	cleanup_free uint64_t *list = calloc(layer_n_inodes(c->layer) + 1, sizeof(*list));
@@ -145,7 +137,7 @@ static int check_missing(const struct check_content *c, int dirfd)
 	if (!list)
 		return -ENOMEM;
 	layer_each_inode(c->layer, want, &w);
-	qsort(list, w.n, sizeof(*list), compare_numbers);
+	qsort(list, w.n, sizeof(*list), check_tree_by_number);
 	for (size_t i = 0; i < w.n; i++) {
 		char name[24];
 

@@ -270,7 +270,7 @@ static void gather_dir(struct map_node *node, void *arg)
 	gather(arg, ((const struct layer_dir *)node)->ino);
 }
 
-static int compare_numbers(const void *a, const void *b)
+int check_tree_by_number(const void *a, const void *b)
 {
 	uint64_t one = *(const uint64_t *)a;
 	uint64_t other = *(const uint64_t *)b;
@@ -290,7 +290,7 @@ static int gather_unseen(struct check_tree *t)
 		layer_each_dir(t->stack->layers[i], gather_dir, &g);
 	}
 	if (t->n_numbers > 0)
-		qsort(t->numbers, t->n_numbers, sizeof(*t->numbers), compare_numbers);
+		qsort(t->numbers, t->n_numbers, sizeof(*t->numbers), check_tree_by_number);
 	for (size_t i = 0; i < t->n_numbers; i++) {
 		if (i == 0 || t->numbers[i] != t->numbers[n - 1])
 			t->numbers[n++] = t->numbers[i];
@@ -329,8 +329,8 @@ static int mark_inner(struct check_tree *t, bool *marks)
 			continue;
 		r = stack_walk_start(t->stack, t->numbers[i], 0, &walk);
 		while (r == 0 && (r = stack_walk_next(&walk, &entry)) > 0) {
-			uint64_t *inner =
-				bsearch(&entry.ino, t->numbers, t->n_numbers, sizeof(*t->numbers), compare_numbers);
+			uint64_t *inner = bsearch(&entry.ino, t->numbers, t->n_numbers, sizeof(*t->numbers),
+			                          check_tree_by_number);
 
 			if (inner)
 				marks[inner - t->numbers] = true;

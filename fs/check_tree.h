@@ -18,3 +18,6 @@ void check_tree_free(struct check_tree *t);
 
 /* The first path that the walk found to ino, with a '/' before it, on the heap; NULL when there is none. */
 char *check_tree_path(const struct check_tree *t, uint64_t ino);
+
+/* For qsort(3) and bsearch(3) in numbers of inodes, each a uint64_t. */
+int check_tree_by_number(const void *a, const void *b);

@@ -7,10 +7,11 @@
 
 #include <endian.h>
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
+
+#include "io.h"
 
 enum { BLOCK = 4096 };
 
@@ -71,15 +72,10 @@ static void add_number(struct checksum_content *c, uint64_t number)
 	XXH3_64bits_update(c->state, &bytes, sizeof(bytes));
 }
 
-static bool all_zero(const unsigned char *bytes, size_t len)
-{
-	return len == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0);
-}
-
 /* Hashes the gathered block as one of len bytes and empties it. */
 static void close_block(struct checksum_content *c, size_t len)
 {
-	if (!all_zero(c->bytes, c->filled)) {
+	if (!io_all_zero(c->bytes, c->filled)) {
 		memset(c->bytes + c->filled, 0, BLOCK - c->filled);
 		add_number(c, c->block);
 		XXH3_64bits_update(c->state, c->bytes, len);

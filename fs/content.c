@@ -1,7 +1,7 @@
 /*
  * content: names and opens content files.
  * Invariant: a content file's name is its inode number in decimal, so one number always means one file.
- * Called by layer and copy-up.
+ * Called by session, recovery, removals, merge and check_mend.
  */
 #include "content.h"
 

@@ -1,7 +1,7 @@
 /*
  * control: the client's side: asks the daemon, or does the daemon's work when there is none.
  * Invariant: a request is carried out at most once.
- * Called by the program's commands.
+ * Called by the program's commands and by state.
  */
 #include "umlfs/control.h"
 
@@ -14,12 +14,25 @@
 
 #include "cleanup.h"
 #include "control_socket.h"
+#include "format.h"
 #include "io.h"
 #include "request.h"
 #include "umlfs/mounts.h"
 #include "users.h"
 
 enum { OFFLINE_FILES = 64 }; /* descriptors kept by a command on a session that is not mounted */
+
+static bool has(int dirfd, const char *name)
+{
+	return faccessat(dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+bool control_is_session(const char *path)
+{
+	cleanup_fd int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return dir >= 0 && !has(dir, FORMAT_OWN_DIR "/index") && has(dir, "manifest") && has(dir, "layers");
+}
 
 /* Refuses a reset while a process has files open under the mountpoint. */
 static int check_unused(const char *session, const struct log *log)
@@ -89,14 +102,17 @@ static int read_answer(FILE *from, const struct log *log, FILE *data)
 
 static int ask_daemon(int fd, const struct request *request, const struct log *log, FILE *data)
 {
+	cleanup_fd int copy = -1; /* the stream closes its own */
 	FILE *from;
 	int r = send_request(fd, request);
 
 	if (r < 0)
 		return log_errno(log, r, "the daemon cannot be reached");
-	from = fdopen(dup(fd), "r");
+	copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	from = copy < 0 ? NULL : fdopen(copy, "r");
 	if (!from)
-		return -errno;
+		return log_errno(log, -errno, "the daemon's answer cannot be read");
+	take_fd(&copy);
 	r = read_answer(from, log, data);
 	fclose(from);
 	return r;
@@ -155,6 +171,14 @@ static void add_disk_use(const char *session, FILE *data)
 		fprintf(data, "disk %llu\n", (unsigned long long)bytes);
 }
 
+/* Before anybody is asked: the socket has room for a name that can be one, and takes an empty one for none. */
+static int check_name(const struct request *request, const struct log *log)
+{
+	if (!request->name || (request->kind == REQUEST_RESET && strcmp(request->name, SNAPSHOT_BASE) == 0))
+		return 0;
+	return snapshot_check_name(request->name, log);
+}
+
 int control_request(const char *session, const struct request *request, const struct log *log, char **text_out)
 {
 	cleanup_free char *text = NULL;
@@ -164,11 +188,9 @@ int control_request(const char *session, const struct request *request, const st
 
 	if (request->kind == REQUEST_DELETE && request->name && strcmp(request->name, SNAPSHOT_BASE) == 0)
 		return log_error(log, -EINVAL, SNAPSHOT_BASE ": is the base, and stays");
-	if ((request->kind == REQUEST_SNAPSHOT || request->kind == REQUEST_DELETE) && request->name) {
-		r = snapshot_check_name(request->name, log);
-		if (r < 0)
-			return r;
-	}
+	r = check_name(request, log);
+	if (r < 0)
+		return r;
 	data = open_memstream(&text, &len);
 	if (!data)
 		return -ENOMEM;

@@ -2,7 +2,7 @@
  * control_socket: owns the socket's clients.
  * Invariant: only the daemon's user and root are heard; a client costs a bounded amount of memory until its
  * request is whole.
- * Called by serve; control uses it to connect.
+ * Called by serve_control; control uses it to connect.
  */
 #include "control_socket.h"
 

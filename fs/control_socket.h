@@ -45,5 +45,5 @@ int control_finish(struct control_client *c, int status);
 int control_send(struct control_client *c);
 void control_client_free(struct control_client *c);
 
-/* The client's side: the request's bytes, and their number. */
+/* The client's side: the request's bytes, and their number. A name that snapshot_check_name() lets pass has room; "" is NULL. */
 size_t control_encode(const struct request *request, char bytes[CONTROL_REQUEST_MAX]);

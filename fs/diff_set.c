@@ -137,9 +137,9 @@ int diff_set_init(struct diff_set *set, struct state *from, struct state *to)
 	*set = (struct diff_set){.from = from, .to = to};
 	while (common < a->n && common < b->n && a->layers[common] == b->layers[common])
 		common++;
-	r = names_new(a, &set->from_names);
+	r = names_new(&from->session, &set->from_names);
 	if (r == 0)
-		r = names_new(b, &set->to_names);
+		r = names_new(&to->session, &set->to_names);
 	if (r == 0) {
 		add_layers(set, a, common);
 		add_layers(set, b, common);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,12 +79,22 @@ static int open_place(const struct export_options *o, struct place *p)
 
 static int commit(const struct export_options *o, struct place *p)
 {
+	cleanup_free char *path = p->temporary ? strdup(p->path) : NULL; /* dirname() cuts it */
+	cleanup_fd int dir = -1;
+
 	if (!p->temporary)
 		return 0;
+	if (!path)
+		return fail(o, -ENOMEM);
 	if (fsync(p->fd) < 0 || rename(p->temporary, p->path) < 0)
 		return fail(o, -errno);
 	free(p->temporary);
 	p->temporary = NULL;
+	/* It is there, and that is no failure any more. */
+	dir = open(dirname(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0 || fsync(dir) < 0)
+		log_warning(o->log, "%s: is there, but its directory could not be synced: it may not outlive a crash",
+		            o->file);
 	return 0;
 }
 

@@ -119,11 +119,6 @@ struct build_node *build_root(struct build *b)
 	return &b->root->node;
 }
 
-uint64_t build_n_nodes(const struct build *b)
-{
-	return b->n_items;
-}
-
 uint64_t build_n_names(const struct build *b)
 {
 	return b->names.n;

@@ -29,7 +29,6 @@ int build_new(unsigned int flags, struct build **out);
 void build_free(struct build *b);
 
 struct build_node *build_root(struct build *b);
-uint64_t build_n_nodes(const struct build *b);
 uint64_t build_n_names(const struct build *b); /* names that point to the node's inodes, the root has none */
 
 /* The node that parent/name means: 0, -ENOENT. */

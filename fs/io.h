@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
@@ -25,6 +26,12 @@ int io_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
  * a file system that knows no holes everything is data.
  */
 bool io_next_data(int fd, uint64_t at, uint64_t size, uint64_t *start_out, uint64_t *end_out);
+
+/* True when a hole would read the same. */
+static inline bool io_all_zero(const unsigned char *bytes, size_t len)
+{
+	return len == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0);
+}
 
 /* 0 for a regular file, -EUCLEAN for anything else. */
 int io_check_regular(int fd);

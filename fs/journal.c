@@ -2,7 +2,7 @@
  * journal: owns one layer's journal file.
  * Invariant: the bytes before j->end are whole frames with growing serial numbers; nothing acknowledged lies
  * behind it. Blocks behind the end of the file are the reserve: only a frame that frees goes into the last of it.
- * Called by layer alone.
+ * Called by layer, its tables and those who work on a layer: session, tree_sync, snapshot and merge.
  */
 #include "journal.h"
 
@@ -120,11 +120,6 @@ static uint32_t frame_check(uint32_t len, uint64_t serial)
 	return (uint32_t)checksum64(words, sizeof(words), 0);
 }
 
-static bool all_zero(const unsigned char *bytes, size_t len)
-{
-	return len == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0);
-}
-
 enum frame_state { FRAME_WHOLE, FRAME_TORN, FRAME_DAMAGED };
 
 /* Judges the frame that starts at p with left bytes up to the end of the file. */
@@ -132,7 +127,7 @@ static enum frame_state judge(const unsigned char *p, size_t left, uint64_t last
 {
 	uint32_t len;
 
-	if (left < sizeof(*frame) || all_zero(p, left))
+	if (left < sizeof(*frame) || io_all_zero(p, left))
 		return FRAME_TORN;
 	memcpy(frame, p, sizeof(*frame));
 	len = from_le32(frame->len);

@@ -14,7 +14,6 @@
 
 #include "checksum.h"
 #include "cleanup.h"
-#include "content.h"
 #include "io.h"
 #include "layer_table.h"
 

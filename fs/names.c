@@ -6,6 +6,7 @@
 #include "names.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,7 +29,8 @@ struct dir_path {
 };
 
 struct names {
-	const struct stack *stack;
+	const struct session *session;
+	const struct stack *stack; /* the session's */
 	struct map candidates, dirs;
 	bool has_base_links; /* the base's inodes with several names are among the candidates */
 	int r;
@@ -63,12 +65,14 @@ static void free_node(struct map_node *node, void *arg)
 	free(node);
 }
 
-int names_new(const struct stack *stack, struct names **out)
+int names_new(const struct session *session, struct names **out)
 {
+	const struct stack *stack = &session->stack;
 	struct names *n = calloc(1, sizeof(*n));
 
 	if (!n)
 		return -ENOMEM;
+	n->session = session;
 	n->stack = stack;
 	for (unsigned int i = 0; i < stack->n; i++)
 		layer_each_entry(stack->layers[i], add_entry, n);
@@ -242,27 +246,49 @@ static int take_step(void *arg, uint64_t parent, const char *name, size_t len)
 	return 1;
 }
 
+/* A directory to which no path leads. */
+static int lost(const struct names *n, uint64_t ino, const char *why)
+{
+	return log_error(&n->session->log, -EUCLEAN, "%s: damaged: run `umlfs check`: directory %" PRIu64 " %s",
+	                 n->session->label, ino, why);
+}
+
+static int add_step(struct names *n, uint64_t ino, struct step **steps, size_t depth)
+{
+	struct step *step;
+	int r;
+
+	if ((depth & (depth - 1)) == 0) {
+		struct step *grown = reallocarray(*steps, depth ? 2 * depth : 1, sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		*steps = grown;
+	}
+	step = &(*steps)[depth];
+	step->ino = ino;
+	r = names_each(n, ino, take_step, step);
+	return r == 0 ? lost(n, ino, "has no name") : r;
+}
+
 /* Goes up to a directory whose path is known, then down again: no recursion, because a tree may be deep. */
 static int dir_path(struct names *n, uint64_t ino, const struct dir_path **out)
 {
 	cleanup_free struct step *steps = NULL;
 	const struct dir_path *known;
-	size_t depth = 0, cap = 0;
+	uint64_t mark = ino;
+	size_t depth = 0;
 	int r = 0;
 
 	while (!(known = find_dir(n, ino)) && ino != FORMAT_ROOT_INO) {
-		if (depth == cap) {
-			struct step *grown = reallocarray(steps, cap = 2 * cap + 16, sizeof(*grown));
-
-			if (!grown)
-				return -ENOMEM;
-			steps = grown;
-		}
-		steps[depth].ino = ino;
-		r = names_each(n, ino, take_step, &steps[depth]);
-		if (r <= 0 || depth > UINT32_MAX) /* a directory that nobody names, or a circle: damage */
-			return r < 0 ? r : -EUCLEAN;
+		r = add_step(n, ino, &steps, depth);
+		if (r < 0)
+			return r;
 		ino = steps[depth++].parent;
+		if (ino == mark)
+			return lost(n, ino, "lies in itself");
+		if ((depth & (depth - 1)) == 0) /* farther apart each time: a mark comes to lie in the circle */
+			mark = ino;
 	}
 	r = known ? 0 : keep_dir(n, FORMAT_ROOT_INO, "", "", 0, &known);
 	while (r == 0 && depth-- > 0)

@@ -6,12 +6,12 @@
  */
 #pragma once
 
-#include "stack.h"
+#include "session.h"
 
 struct names;
 
-/* stack is borrowed and may not change. */
-int names_new(const struct stack *stack, struct names **out);
+/* The session is borrowed, and its stack may not change. */
+int names_new(const struct session *session, struct names **out);
 void names_free(struct names *n);
 
 /* The name that parent/name has in this state: its number, 0 when there is none, or -EUCLEAN. parent may be anything. */
@@ -21,7 +21,10 @@ int names_lookup(const struct stack *stack, uint64_t parent, const char *name, s
 typedef int names_visit(void *arg, uint64_t parent, const char *name, size_t len);
 int names_each(struct names *n, uint64_t ino, names_visit *visit, void *arg);
 
-/* The path of parent/name, which begins with '/', on the heap. parent is a live directory. len 0: of parent itself. */
+/*
+ * The path of parent/name, which begins with '/', on the heap. parent is a live directory. len 0: of parent itself.
+ * -EUCLEAN, written to the session's log: going up does not end at the root.
+ */
 int names_path(struct names *n, uint64_t parent, const char *name, size_t len, char **out);
 
 /* Every path of the inode on the heap, sorted with names_order(); the caller frees each and the list. */

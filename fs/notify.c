@@ -2,7 +2,7 @@
  * notify: collects and sends cache invalidations.
  * Invariant: after notify_expire() no name, attribute, page or listing that a reset changed is believed by the kernel
  * without asking again.
- * Called by serve.
+ * Called by serve_control.
  */
 #include "notify.h"
 

@@ -1,7 +1,7 @@
 /*
  * pin: owns the counters of held inodes.
  * Invariant: a page is there only while a counter in it is above zero.
- * Called by tree.
+ * Called by tree, notify and fuse_ops.
  */
 #include "pin.h"
 

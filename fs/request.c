@@ -1,7 +1,7 @@
 /*
  * request: one function for each kind of request.
  * Invariant: the same code answers for a daemon and for a command on a session that is not mounted.
- * Called by control.
+ * Called by control, and by serve_control for a daemon.
  */
 #include "request.h"
 

@@ -1,7 +1,8 @@
 /*
  * serve: owns a mounted session: the loop, its threads, and what happens from mount to unmount.
- * Invariant: the tree and the session are touched by the loop's thread alone; the lock is let go of when
- * everything is on disk.
+ * Invariant: the tree and the session are touched by the loop's thread alone, but for session.commit, which has a lock, and
+ * session.dirfd and layersfd, which never change: the threads that clean up, sync and remove use those. The session's lock is
+ * let go of when everything is on disk.
  * Called by the program's mount command.
  */
 #include "umlfs/serve.h"

@@ -2,7 +2,7 @@
  * snapshot: seals, drops and names layers.
  * Invariant: everything that can fail comes before the new manifest; after it the change only has to be taken
  * over in memory.
- * Called by request.
+ * Called by request; control and serve_control clean up.
  */
 #include "snapshot.h"
 

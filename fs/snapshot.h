@@ -53,7 +53,9 @@ int snapshot_reset(struct store *store, const char *name, const struct log *log,
 int snapshot_delete(struct store *store, const char *name, const struct log *log, struct snapshot_change *out);
 
 /*
- * Frees the layers that are gone, gets the change to the disk, then deletes the dropped ones from it. May take long, and
- * may run on any thread: those of several changes in the order in which they were made. 0 when the change is on disk.
+ * Frees the layers that are gone, which nobody may look into any more, gets the change to the disk, then deletes the dropped
+ * ones from it. May take long, and may run on any thread. Those of several changes may come in any order: what is dropped
+ * waits until the last manifest is on disk. 0 when the change is on disk, or is no longer the last one, whose own clean-up
+ * gets both there.
  */
 int snapshot_clean_up(struct session *s, struct snapshot_change *change);

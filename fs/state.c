@@ -1,7 +1,7 @@
 /*
  * state: owns an open session that nobody changes through it, and the layers that are loaded.
  * Invariant: a state that was loaded stays what it is: its layers are sealed, or locked.
- * Called by diff, export and commit.
+ * Called by diff, export and base_commit.
  */
 #include "state.h"
 
@@ -69,25 +69,18 @@ static void pass_on_of_store(void *arg, enum log_level level, const char *line)
 		pass_on(arg, level, line);
 }
 
-static bool is_session(const char *path)
-{
-	cleanup_fd int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-	return dir >= 0 && faccessat(dir, "manifest", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
 /* Cuts SESSION@NAME where a session is; the session's path on the heap. *name_out: NULL when there is no name. */
 static int split(const char *what, char **path_out, char **name_out)
 {
 	const char *slash = strrchr(what, '/');
 
-	if (!is_session(what)) {
+	if (!control_is_session(what)) {
 		for (const char *at = strchr(slash ? slash : what, '@'); at; at = strchr(at + 1, '@')) {
 			cleanup_free char *path = strndup(what, (size_t)(at - what));
 
 			if (!path)
 				return -ENOMEM;
-			if (!is_session(path))
+			if (!control_is_session(path))
 				continue;
 			*name_out = strdup(at + 1);
 			*path_out = take_ptr(&path);

@@ -1,11 +1,14 @@
 /*
- * state_walk: owns the names that are still to be visited, and the first names of inodes that have several.
- * Invariant: the same state is walked in the same order; depth costs no stack.
+ * state_walk: owns the names that are still to be visited, the first names of inodes that have several, and the numbers of
+ * the directories that were entered.
+ * Invariant: the same state is walked in the same order; depth costs no stack; no directory is entered twice, so that the
+ * walk ends whatever the entries say.
  * Called by export and base_commit.
  */
 #include "state_walk.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,21 +21,28 @@ struct first {
 	char path[];
 };
 
+struct entered {
+	struct map_node node; /* hash: number */
+	uint64_t ino;
+};
+
 struct pending {
 	struct pending *next;
 	uint64_t ino;
 	char path[];
 };
 
-static void free_first(struct map_node *node, void *arg)
+static void free_node(struct map_node *node, void *arg)
 {
 	free(node);
 }
 
 void state_walk_fini(struct state_walk *w)
 {
-	map_each(&w->firsts, free_first, NULL);
+	map_each(&w->firsts, free_node, NULL);
+	map_each(&w->entered, free_node, NULL);
 	map_fini(&w->firsts);
+	map_fini(&w->entered);
 }
 
 /* The path of an earlier visit; NULL, and this path is kept, when there was none. */
@@ -106,6 +116,28 @@ static int add_child(struct pending ***list, size_t *n, const char *above, const
 	return 0;
 }
 
+/* -EUCLEAN for a directory that was entered before: it lies in itself, or has several names. */
+static int enter(struct state_walk *w, const char *path, uint64_t ino)
+{
+	const struct session *s = &w->state->session;
+	struct map_node *node = map_first(&w->entered, map_hash_u64(ino));
+	struct entered *entered;
+
+	while (node && ((struct entered *)node)->ino != ino)
+		node = map_next(node);
+	if (node)
+		return log_error(&s->log, -EUCLEAN,
+		                 "%s: damaged: run `umlfs check`: directory %" PRIu64
+		                 " may have one name, and has another, /%s",
+		                 s->label, ino, path);
+	entered = map_reserve(&w->entered, 1) == 0 ? malloc(sizeof(*entered)) : NULL;
+	if (!entered)
+		return -ENOMEM;
+	entered->ino = ino;
+	map_add(&w->entered, &entered->node, map_hash_u64(ino));
+	return 0;
+}
+
 /* Puts a directory's names before all that is pending. */
 static int push_children(struct state_walk *w, const char *path, uint64_t ino, struct pending **todo)
 {
@@ -113,8 +145,10 @@ static int push_children(struct state_walk *w, const char *path, uint64_t ino, s
 	struct stack_entry entry;
 	struct stack_walk walk;
 	size_t n = 0;
-	int r = stack_walk_start(&w->state->session.stack, ino, 0, &walk);
+	int r = enter(w, path, ino);
 
+	if (r == 0)
+		r = stack_walk_start(&w->state->session.stack, ino, 0, &walk);
 	while (r >= 0 && (r = stack_walk_next(&walk, &entry)) > 0)
 		r = add_child(&list, &n, path, &entry);
 	if (n > 1)

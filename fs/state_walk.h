@@ -15,7 +15,8 @@ struct state_walk {
 	struct state *state;
 	state_visit *visit;
 	void *arg;
-	struct map firsts; /* of inodes with several names */
+	struct map firsts;  /* of inodes with several names */
+	struct map entered; /* directories */
 };
 
 void state_walk_fini(struct state_walk *w);
@@ -23,7 +24,10 @@ void state_walk_fini(struct state_walk *w);
 /* Visits one file. */
 int state_walk_one(struct state_walk *w, const char *path, uint64_t ino);
 
-/* Visits a file and all below: directories before what is in them, names sorted by their bytes. */
+/*
+ * Visits a file and all below: directories before what is in them, names sorted by their bytes. -EUCLEAN, written to the
+ * session's log: a directory has several names, of which one may lie in itself; the walk ends at the second one.
+ */
 int state_walk_tree(struct state_walk *w, const char *path, uint64_t ino);
 
 /* The inode at a path of the form that state_visit has; -ENOENT. Links are not followed. */

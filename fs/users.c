@@ -1,7 +1,7 @@
 /*
  * users: reads the links in /proc; never follows one, so that a dead mount cannot hang it.
  * Invariant: says yes only for a path that the kernel itself showed.
- * Called by request before a reset, and by mounts when a mountpoint is busy.
+ * Called by control before a reset, and by mounts when a mountpoint is busy.
  */
 #include "users.h"
 

@@ -93,12 +93,31 @@ static void do_parts(struct world *w)
 		op_tree(w, &ops[i]);
 }
 
+static void set_entry(struct world *w, uint64_t parent, const char *name, uint64_t ino)
+{
+	struct session *s = &w->store->session;
+
+	record_start(&s->record);
+	record_entry(&s->record, parent, name, strlen(name), ino);
+	assert_int_equal(session_apply(s), 0);
+}
+
+/* A directory that lies in itself, with a path from the root or without. */
+static void do_circle(struct world *w, bool has_path)
+{
+	uint64_t dir = world_ino(w, "dir");
+
+	set_entry(w, world_ino(w, "dir/sub"), "loop", dir);
+	if (!has_path)
+		set_entry(w, 1, "dir", 0);
+}
+
 size_t fuzz_seed(unsigned int nr, unsigned char bytes[FUZZ_INPUT_MAX])
 {
 	struct world *w;
 	size_t len;
 
-	if (nr > 2)
+	if (nr > 4)
 		return 0;
 	w = fuzz_begin();
 	fuzz_make_session(w, 1);
@@ -107,6 +126,8 @@ size_t fuzz_seed(unsigned int nr, unsigned char bytes[FUZZ_INPUT_MAX])
 		do_operations(w);
 	if (nr == 2)
 		do_parts(w);
+	if (nr >= 3)
+		do_circle(w, nr == 3);
 	world_close(w);
 	len = fuzz_take(w, journal, bytes);
 	fuzz_end(w);

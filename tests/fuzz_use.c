@@ -13,8 +13,12 @@
 #include "checksum.h"
 #include "fuzz_kernel.h"
 #include "fuzz_world.h"
+#include "io.h"
 #include "request.h"
+#include "umlfs/base_commit.h"
 #include "umlfs/check.h"
+#include "umlfs/diff.h"
+#include "umlfs/export.h"
 #include "unit.h"
 
 enum {
@@ -254,6 +258,31 @@ static void ignore(void *arg, const struct finding *finding)
 {
 }
 
+static int pass_over(void *arg, const struct diff_change *change)
+{
+	return 0;
+}
+
+/* What commands read that look at a whole state. The session is closed. */
+static void read_whole(struct world *w)
+{
+	char base[200];
+	const struct diff_options diff = {
+		.session = w->session, .from = "@base", .log = &w->place.log, .change = pass_over};
+	const struct base_commit_options commit = {.source = w->session, .base = base, .log = &w->place.log};
+	struct export_options export = {.source = w->session, .file = "/dev/null", .log = &w->place.log};
+	struct export_result exported;
+	struct import_result committed;
+
+	snprintf(base, sizeof(base), "%s/committed", w->place.path);
+	expect_answer(diff_run(&diff), "diff");
+	expect_answer(export_run(&export, &exported), "export");
+	export.layer = true;
+	expect_answer(export_run(&export, &exported), "export of a layer");
+	expect_answer(base_commit_run(&commit, &committed), "commit");
+	io_remove_tree(w->place.fd, "committed");
+}
+
 /* The host went down and has booted: what is not there is mended, or what is wrong said. Then `umlfs check --repair`. */
 static void recover(struct world *w)
 {
@@ -283,6 +312,7 @@ static void look_and_use(struct world *w)
 	walk(&before, w);
 	world_crash(w);
 	sound = fuzz_check(w, false) == 0;
+	read_whole(w);
 	world_open(w);
 	walk(&after, w);
 	serve(w, &after);

@@ -3,6 +3,7 @@
 import filecmp
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -16,7 +17,7 @@ from calls import overwrite, read_file
 from diffs import Bench
 from importing import ALL_XATTRS, acl, index_bytes, index_of, make_tree
 from monkey import Monkey
-from umlfs_cli import ROOT, differences, dump, identity, program, run, write_archive
+from umlfs_cli import ROOT, differences, dump, identity, program, run, without_leak_check, write_archive
 
 EPOCH = 1_200_000_000
 
@@ -343,6 +344,10 @@ def test_states_are_named_behind_an_at(place):
         archive = export(place, f'{mounted.session}{name}', place / 'out.tar')
         with tarfile.open(archive) as stream:
             assert {'tmp/one', 'tmp/two'} & set(stream.getnames()) == names
+    at = place.imported_base(name='my@session@a@b')    # no session, whatever is in it
+    place.do(overwrite, f'{at}/manifest', b'')
+    with tarfile.open(export(place, at, place / 'out.tar')) as stream:
+        assert 'tmp/one' in stream.getnames()
     for wrong in f'{mounted.session}@none', place / 'none', place / 'none@a':
         place.refused('export', wrong, place / 'no.tar')
         place.refused('commit', wrong, place / 'no')
@@ -393,6 +398,24 @@ def test_a_place_that_will_not_do_is_refused(place):
     assert os.path.islink(place / 'link.tar') and os.path.getsize(place / 'real.tar') > 0
     place.run('commit', '--force', mounted.session, place / 'base')
     assert sorted(name for name in os.listdir(place.path) if name.startswith('.')) == []
+
+
+@pytest.mark.skipif(shutil.which('strace') is None, reason='no strace on this machine')
+@pytest.mark.parametrize('inject', [[], ['-e', 'inject=fsync:error=EIO:when=2']], ids=['synced', 'not synced'])
+def test_what_was_exported_outlives_a_crash_or_that_is_told(place, inject):
+    """The bytes, then the name, then the directory that has it; when only that last step fails the archive is there all the same."""
+    session = session_on(place, None)
+    trace, file = place / 'trace', place / 'out.tar'
+    strace = ['strace', '-f', '-qq', '-y', '-o', trace, '-e', 'trace=fsync,rename', *inject]
+    done = subprocess.run([*strace, program(), 'export', session, file], stderr=subprocess.PIPE, text=True, check=True,
+                          env=without_leak_check(), **identity(place.user))
+    with open(trace, encoding='utf-8') as lines:
+        calls = re.findall(r'(fsync|rename)\((?:\d+<|"[^"]*", ")([^>"]+)', lines.read())
+    assert calls[0][0] == 'fsync' and '.exporting-' in calls[0][1]
+    assert calls[1:] == [('rename', file), ('fsync', place.path)]
+    warning = f'umlfs: warning: {file}: is there, but its directory could not be synced: it may not outlive a crash\n'
+    assert (warning in done.stderr) == bool(inject), done.stderr
+    assert tarfile.is_tarfile(file)
 
 
 def test_a_signal_leaves_nothing(place):

@@ -157,13 +157,19 @@ def test_snapshot_names_keep_their_bytes(place, live):
 
 @live_and_offline
 def test_snapshot_names_that_no_snapshot_may_have_are_refused(place, live):
-    mounted = place.mount(place.imported_base())
+    base = place.imported_base()
+    mounted = place.mount(base)
+    mounted.do(os.mkdir, mounted / 'tmp/kept')
     if not live:
         mounted.umount()
-    for name in ['', 'a' * 256, 'a/b', '/', '-a', '@a', '@base', '-', '@', 'new\nline', 'tab\t']:
-        for command in 'snapshot', 'delete':
-            place.refused(command, mounted.session, '--', name)
+    for name in ['', 'a' * 256, 'a' * 600, 'a' * 5000, 'a/b', '/', '-a', '@a', '@base', '-', '@', 'new\nline', 'tab\t']:
+        for command in 'snapshot', 'delete', 'reset':
+            if (command, name) != ('reset', '@base'):
+                assert "a snapshot's name may" in place.refused(command, mounted.session, '--', name)
     assert json.loads(place.run('list', '--json', mounted.session))['snapshots'] == []
+    if not live:
+        mounted = place.mount(base)
+    assert mounted.do(os.path.isdir, mounted / 'tmp/kept')
 
 
 @live_and_offline

@@ -193,6 +193,30 @@ static void a_manifest_that_is_made_meanwhile_keeps_the_old_one(void **state)
 	drop(w);
 }
 
+/* A reset's clean-up waits until the kernel was told, so that one of a later change may come before it. */
+static void whatever_change_is_cleaned_up_first_nothing_of_them_is_left(void **state)
+{
+	for (unsigned int first = 0; first < 2; first++) {
+		struct world *w = make(true);
+		struct session *s = &w->store->session;
+		struct snapshot_change changes[2];
+		char layer[40];
+
+		for (size_t i = 0; i < ARRAY_LEN(changes); i++)
+			expect_status(snapshot_reset(w->store, "one", &w->place.log, &changes[i]), 0, "%s",
+			              w->place.lines);
+		expect_status(snapshot_clean_up(s, &changes[first]), 0, "the first clean-up");
+		expect_status(snapshot_clean_up(s, &changes[!first]), 0, "the second clean-up");
+		assert_false(place_has(w->place.fd, "session/manifest.old"));
+		for (uint32_t id = 1; id <= s->manifest.top; id++) {
+			snprintf(layer, sizeof(layer), "session/layers/%u", id);
+			if (place_has(w->place.fd, layer) != (manifest_layer(&s->manifest, id) != NULL))
+				fail_msg("%s, with change %u first", layer, first);
+		}
+		drop(w);
+	}
+}
+
 static void a_manifest_comes_to_the_disk_behind_the_layer_that_it_names(void **state)
 {
 	static const char *const want[] = {"/layers/2/journal", "/layers/2", "/layers", "/manifest", ""};
@@ -221,6 +245,7 @@ int main(void)
 		TEST(a_failure_is_answered_and_the_old_manifest_stays),
 		TEST(a_manifest_that_is_made_meanwhile_keeps_the_old_one),
 		TEST(a_manifest_comes_to_the_disk_behind_the_layer_that_it_names),
+		TEST(whatever_change_is_cleaned_up_first_nothing_of_them_is_left),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /*
  * unit_control: whom the control socket hears, answers and hangs up on when more come than it has room for.
  * Invariant: the daemon gets to what is ready in the order that a test wants: it is told of it here, not by its loop.
- * Called by meson test, linked with --wrap=accept4.
+ * Called by meson test, linked with --wrap=accept4 and --wrap=fdopen.
  */
 #include <fcntl.h>
 #include <limits.h>
@@ -12,6 +12,7 @@
 #include "control_socket.h"
 #include "fuzz_kernel.h"
 #include "serve_control.h"
+#include "umlfs/control.h"
 #include "unit.h"
 
 enum { CLIENTS_MAX = 32 /* as serve_control has them */, EVENTS = 64, PATIENCE = 20000 /* ms */, LONG = 4 << 20 };
@@ -43,6 +44,19 @@ int __wrap_accept4(int fd, struct sockaddr *from, socklen_t *len, int flags)
 		return __real_accept4(fd, from, len, flags);
 	errno = EMFILE;
 	return -1;
+}
+
+static bool no_memory; /* for fdopen(3) */
+
+FILE *__real_fdopen(int fd, const char *mode);
+FILE *__wrap_fdopen(int fd, const char *mode);
+FILE *__wrap_fdopen(int fd, const char *mode)
+{
+	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	if (!no_memory)
+		return __real_fdopen(fd, mode);
+	errno = ENOMEM;
+	return NULL;
 }
 
 static int relieve(void *arg, int64_t until)
@@ -326,6 +340,30 @@ static void without_descriptors_somebody_makes_room(void **state)
 	go(fds, 2);
 }
 
+/* The lowest number that is free; as many are open below it as there ever were. */
+static int next_descriptor(void)
+{
+	int next = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	close(next);
+	return next;
+}
+
+static void an_answer_that_cannot_be_read_is_told_and_leaves_no_descriptor(void **state)
+{
+	const struct request request = {.kind = REQUEST_LIST};
+	struct daemon *d = *state;
+	struct place *place = &d->w->place;
+	int next = next_descriptor();
+	char *text;
+
+	no_memory = true;
+	expect_status(control_request(d->w->session, &request, &place->log, &text), -ENOMEM, "list");
+	no_memory = false;
+	assert_int_equal(next_descriptor(), next);
+	assert_string_equal(place->lines, "the daemon's answer cannot be read: Cannot allocate memory\n");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -337,6 +375,7 @@ int main(void)
 		TEST(a_request_that_has_come_during_a_reset_waits_and_another_one_makes_room),
 		TEST(who_does_not_read_its_answer_makes_room),
 		TEST(without_descriptors_somebody_makes_room),
+		TEST(an_answer_that_cannot_be_read_is_told_and_leaves_no_descriptor),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cmd_color.h"
 
@@ -106,6 +107,12 @@ static void gather_names(const struct option *from, struct option names[NAMES_MA
 	names[n] = (struct option){0};
 }
 
+int cmd_take_true(void *arg, int flag, const char *value)
+{
+	*(bool *)arg = true;
+	return 0;
+}
+
 int cmd_parse(const struct command *self, int argc, char **argv, const struct cmd_flags *flags, int least, int most,
               int *first_out)
 {
@@ -177,6 +184,14 @@ void cmd_decode_path(char *path)
 		path += coded ? 3 : 1;
 	}
 	*to = '\0';
+}
+
+double cmd_seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
 void cmd_print_bytes(char *text, size_t size, unsigned long long bytes)

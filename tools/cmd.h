@@ -43,6 +43,9 @@ struct cmd_flags {
 int cmd_parse(const struct command *self, int argc, char **argv, const struct cmd_flags *flags, int least, int most,
               int *first_out);
 
+/* For struct cmd_flags, of a command with one flag: arg is a bool, which becomes true. */
+int cmd_take_true(void *arg, int flag, const char *value);
+
 /*
  * Hands over to a program of its own that is part of this one, such as umlfs-import: it stands beside this one or
  * where it was installed. Answers only when there is none: the exit status.
@@ -60,6 +63,9 @@ static inline int cmd_exit(int r)
 {
 	return r < 0 ? EXIT_FAILED : EXIT_DONE;
 }
+
+/* Of a clock that nobody sets, to tell how long something took. */
+double cmd_seconds(void);
 
 /* A path as a session answers it, with %XX for control characters and '%', becomes the path; in place. See umlfs/request.h. */
 void cmd_decode_path(char *path);

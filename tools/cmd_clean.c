@@ -150,17 +150,11 @@ static int clean_directory(void *arg, const char *path)
 	return 0;
 }
 
-static int take_dry_run(void *arg, int flag, const char *value)
-{
-	*(bool *)arg = true;
-	return 0;
-}
-
 static int run_clean(const struct command *self, int argc, char **argv)
 {
 	static const struct option names[] = {{.name = "dry-run", .val = FLAG_DRY_RUN}, {0}};
 	struct clean c = {0};
-	struct cmd_flags flags = {.letters = "n", .names = names, .arg = &c.dry_run, .take = take_dry_run};
+	struct cmd_flags flags = {.letters = "n", .names = names, .arg = &c.dry_run, .take = cmd_take_true};
 	int first;
 	int r = cmd_parse(self, argc, argv, &flags, 0, 0, &first);
 

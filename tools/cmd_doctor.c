@@ -71,18 +71,12 @@ static void print_json(const struct doctor_fact *fact, const char *comma)
 	printf("}");
 }
 
-static int take_json(void *arg, int flag, const char *value)
-{
-	*(bool *)arg = true;
-	return 0;
-}
-
 static int run_doctor(const struct command *self, int argc, char **argv)
 {
 	static const struct option names[] = {{.name = "json", .val = 'J'}, {0}};
 	struct doctor_kernel kernel = {0};
 	bool json = false, boots = true;
-	struct cmd_flags flags = {.letters = "", .names = names, .arg = &json, .take = take_json};
+	struct cmd_flags flags = {.letters = "", .names = names, .arg = &json, .take = cmd_take_true};
 	int first;
 	int r = cmd_parse(self, argc, argv, &flags, 0, 1, &first);
 

@@ -135,12 +135,6 @@ static void print_json(const struct list *list)
 	printf("%s]}\n", list->n ? "\n" : "");
 }
 
-static int take_json(void *arg, int flag, const char *value)
-{
-	*(bool *)arg = true;
-	return 0;
-}
-
 static int run_list(const struct command *self, int argc, char **argv)
 {
 	static const struct option names[] = {{.name = "json", .val = 'J'}, {0}};
@@ -149,7 +143,7 @@ static int run_list(const struct command *self, int argc, char **argv)
 	char *text = NULL;
 	char *rest, *line;
 	bool json = false;
-	struct cmd_flags flags = {.letters = "", .names = names, .arg = &json, .take = take_json};
+	struct cmd_flags flags = {.letters = "", .names = names, .arg = &json, .take = cmd_take_true};
 	int first;
 	int r = cmd_parse(self, argc, argv, &flags, 1, 1, &first);
 

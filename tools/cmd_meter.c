@@ -7,20 +7,11 @@
 
 #include <signal.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cmd.h"
 
 enum { QUIET_SECONDS = 1 };
-
-static double seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
 
 void cmd_meter_start(struct cmd_meter *meter)
 {
@@ -34,7 +25,7 @@ void cmd_meter_start(struct cmd_meter *meter)
 	*meter = (struct cmd_meter){
 		.terminal = isatty(STDERR_FILENO),
 		.signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC),
-		.started = seconds(),
+		.started = cmd_seconds(),
 	};
 	if (meter->signals < 0)
 		sigprocmask(SIG_UNBLOCK, &set, NULL);
@@ -59,7 +50,7 @@ int cmd_meter_tell(void *meter, const struct progress *state)
 {
 	struct signalfd_siginfo info;
 	struct cmd_meter *m = meter;
-	double now = seconds();
+	double now = cmd_seconds();
 
 	if (m->signals >= 0 && read(m->signals, &info, sizeof(info)) > 0)
 		return 1;
@@ -73,5 +64,5 @@ double cmd_meter_end(struct cmd_meter *meter)
 	if (meter->shown > 0)
 		fputs("\r\033[K", stderr);
 	meter->shown = 0;
-	return seconds() - meter->started;
+	return cmd_seconds() - meter->started;
 }

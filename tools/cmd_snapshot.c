@@ -61,17 +61,11 @@ static int run_snapshot(const struct command *self, int argc, char **argv)
 	return umid ? ask_at_rest(umid, argv[first], request) : ask(argv[first], request);
 }
 
-static int take_force(void *arg, int flag, const char *value)
-{
-	*(bool *)arg = true;
-	return 0;
-}
-
 static int run_reset(const struct command *self, int argc, char **argv)
 {
 	static const struct option names[] = {{.name = "force", .val = 'F'}, {0}};
 	struct request request = {.kind = REQUEST_RESET};
-	struct cmd_flags flags = {.letters = "", .names = names, .arg = &request.force, .take = take_force};
+	struct cmd_flags flags = {.letters = "", .names = names, .arg = &request.force, .take = cmd_take_true};
 	int first;
 	int r = cmd_parse(self, argc, argv, &flags, 1, 2, &first);
 

@@ -105,12 +105,6 @@ static void print_text(const char *session, char *text)
 	}
 }
 
-static int take_json(void *arg, int flag, const char *value)
-{
-	*(bool *)arg = true;
-	return 0;
-}
-
 struct mounted {
 	bool json;
 	int n;
@@ -152,7 +146,7 @@ static int run_status(const struct command *self, int argc, char **argv)
 	static const struct option names[] = {{.name = "json", .val = 'J'}, {0}};
 	struct request request = {.kind = REQUEST_STATUS};
 	bool json = false;
-	struct cmd_flags flags = {.letters = "", .names = names, .arg = &json, .take = take_json};
+	struct cmd_flags flags = {.letters = "", .names = names, .arg = &json, .take = cmd_take_true};
 	char *text = NULL;
 	int first;
 	int r = cmd_parse(self, argc, argv, &flags, 0, 1, &first);

@@ -66,17 +66,11 @@ static void print_end(const struct verify *v, const char *base, const struct ver
 		printf("%llu not as imported\n", (unsigned long long)result->n_found);
 }
 
-static int take_json(void *arg, int flag, const char *value)
-{
-	((struct verify *)arg)->json = true;
-	return 0;
-}
-
 static int run_verify(const struct command *self, int argc, char **argv)
 {
 	static const struct option names[] = {{.name = "json", .val = 'J'}, {0}};
 	struct verify v = {0};
-	struct cmd_flags flags = {.letters = "", .names = names, .arg = &v, .take = take_json};
+	struct cmd_flags flags = {.letters = "", .names = names, .arg = &v.json, .take = cmd_take_true};
 	struct verify_options options = {.log = &cmd_log, .found = print_found, .progress = tell, .arg = &v};
 	struct verify_result result;
 	double took;

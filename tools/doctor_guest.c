@@ -15,9 +15,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "cmd.h"
 #include "umlfs/scratch.h"
 
 extern char **environ;
@@ -92,8 +92,8 @@ static void boot_in(const char *dir, const struct doctor_kernel *kernel, struct 
 {
 	char root[PATH_MAX], top[PATH_MAX];
 	char why[200] = "";
-	struct timespec start, end;
 	int errors = memfd_create("errors", MFD_CLOEXEC);
+	double start;
 	int status;
 
 	snprintf(root, sizeof(root), "%s/root", dir);
@@ -102,12 +102,10 @@ static void boot_in(const char *dir, const struct doctor_kernel *kernel, struct 
 		doctor_say(fact, DOCTOR_FAIL, NULL, "%s: %s", root, strerror(errno));
 		return;
 	}
-	clock_gettime(CLOCK_MONOTONIC, &start);
+	start = cmd_seconds();
 	status = boot(kernel->path, root, errors);
-	clock_gettime(CLOCK_MONOTONIC, &end);
 	if (status == BOOTED) {
-		doctor_say(fact, DOCTOR_OK, NULL, "boots and ends in %.1f s",
-		           (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9);
+		doctor_say(fact, DOCTOR_OK, NULL, "boots and ends in %.1f s", cmd_seconds() - start);
 	} else {
 		last_line(errors, why, sizeof(why));
 		doctor_say(fact, DOCTOR_FAIL, "try another kernel", "does not boot: %s", why);

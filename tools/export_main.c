@@ -86,19 +86,13 @@ static int run_export(const struct command *self, int argc, char **argv)
 	return say_end(options.file, r, result.entries, result.bytes, took);
 }
 
-static int take_force(void *arg, int flag, const char *value)
-{
-	((struct base_commit_options *)arg)->force = true;
-	return 0;
-}
-
 static int run_commit(const struct command *self, int argc, char **argv)
 {
 	static const struct option names[] = {{.name = "force", .val = 'F'}, {0}};
 	struct cmd_meter meter;
 	struct base_commit_options options = {
 		.log = &cmd_log, .progress = cmd_meter_tell, .progress_arg = &meter, .temporary = cmd_bus_remove};
-	struct cmd_flags flags = {.letters = "", .names = names, .arg = &options, .take = take_force};
+	struct cmd_flags flags = {.letters = "", .names = names, .arg = &options.force, .take = cmd_take_true};
 	struct import_result result = {0};
 	double took;
 	int first;

@@ -23,7 +23,7 @@ enum { MOUNT_USAGE = 1, MOUNT_FAILED = 32 };
 enum { WORDS_MAX = 16 };
 
 struct helper {
-	char *lower, *upper, *work, *size, *inodes;
+	char *lower, *upper, *size, *inodes;
 	char *options; /* for `umlfs mount -o` */
 	int guest, fake;
 	const char *source, *mountpoint;
@@ -46,7 +46,6 @@ enum { KEY_PASS = 1, KEY_NOTHING, KEY_NAMESPACE };
 static const struct fuse_opt known[] = {
 	FIELD("lowerdir=%s", lower),
 	FIELD("upperdir=%s", upper),
-	FIELD("workdir=%s", work),
 	FIELD("size=%s", size),
 	FIELD("nr_inodes=%s", inodes),
 	FIELD("guest", guest),
@@ -81,7 +80,11 @@ static const struct fuse_opt known[] = {
 	NOTHING("default_permissions"),
 	NOTHING("-n"),
 	NOTHING("-s"),
-	/* Of the kernel's overlay: renamed directories, hard links and inode numbers are always right here. */
+	/*
+	 * Of the kernel's overlay: a session needs no directory beside it to work in, and renamed directories, hard links and
+	 * inode numbers are always right here.
+	 */
+	NOTHING("workdir=%s"),
 	NOTHING("redirect_dir=%s"),
 	NOTHING("index=%s"),
 	NOTHING("metacopy=%s"),
@@ -217,7 +220,6 @@ static int run_mount(int argc, char **argv)
 	fuse_opt_free_args(&args);
 	free(h.lower);
 	free(h.upper);
-	free(h.work);
 	free(h.size);
 	free(h.inodes);
 	free(h.options);

@@ -36,18 +36,6 @@ static int find_part(const char *name, const char *installed, char **path_out)
 	return *path_out ? 0 : -ENOMEM;
 }
 
-static bool exists_in(const char *dir, const char *name)
-{
-	char path[PATH_MAX];
-
-	return snprintf(path, sizeof(path), "%s/%s", dir, name) < PATH_MAX && access(path, F_OK) == 0;
-}
-
-static bool is_session(const char *path)
-{
-	return !exists_in(path, ".umlfs/index") && exists_in(path, "manifest") && exists_in(path, "layers");
-}
-
 /* The value of a line of STATUS, on the heap, or NULL. */
 static char *value_of(const char *status, const char *word)
 {
@@ -115,7 +103,7 @@ static int plan_place(struct run_plan *plan)
 	char *path = realpath(place, NULL);
 	struct stat st;
 
-	if (path && is_session(path)) {
+	if (path && control_is_session(path)) {
 		plan->session = path;
 		return plan_session(plan);
 	}

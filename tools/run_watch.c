@@ -14,7 +14,6 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -38,14 +37,6 @@ struct watch {
 	int kernel_status; /* as of wait(2) */
 	bool told_end, ended, decided;
 };
-
-static double seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
 
 static void order(struct watch *w, enum keeper_word word)
 {
@@ -94,7 +85,7 @@ static const char *private_dir(const struct watch *w)
 
 static void begin(struct watch *w)
 {
-	w->result->started = seconds() - w->began;
+	w->result->started = cmd_seconds() - w->began;
 	run_report_start(w->plan, w->guest);
 	if (w->plan->terminal) {
 		run_terminal_raw();
@@ -128,7 +119,7 @@ static void take_line(struct watch *w, char *line)
 	} else if (sscanf(line, "status %d", &status) == 1) {
 		if (w->result->end == RUN_END_NONE)
 			w->result->status = status;
-		w->result->ended = seconds() - w->began;
+		w->result->ended = cmd_seconds() - w->began;
 		finish(w, RUN_END_EXIT);
 	}
 }
@@ -261,7 +252,7 @@ static void check_flow(struct watch *w, int i, int r)
 	}
 	if (w->tail->panicked && w->result->end == RUN_END_NONE) {
 		w->result->end = RUN_END_PANIC;
-		w->deadline = seconds() + PANIC_SECONDS;
+		w->deadline = cmd_seconds() + PANIC_SECONDS;
 	}
 	if (i == FLOW_INPUT && w->flows[i].escapes >= 3 && w->result->end == RUN_END_NONE) {
 		give_reason(w, "ended by Ctrl-]");
@@ -271,7 +262,7 @@ static void check_flow(struct watch *w, int i, int r)
 
 static int wait_ms(const struct watch *w)
 {
-	double left = w->deadline - seconds();
+	double left = w->deadline - cmd_seconds();
 
 	if (w->deadline <= 0 || w->told_end)
 		return -1;
@@ -301,7 +292,7 @@ static void step(struct watch *w)
 		take_signal(w);
 	if (fds[0].revents)
 		read_keeper(w);
-	if (w->deadline > 0 && seconds() >= w->deadline && !w->told_end)
+	if (w->deadline > 0 && cmd_seconds() >= w->deadline && !w->told_end)
 		finish(w, RUN_END_TIMEOUT);
 	if (w->ended && w->status < 0 && !w->decided)
 		decide(w);
@@ -338,7 +329,7 @@ void run_watch(const struct run_plan *plan, struct run_keeper *keeper, int pipes
 	                   .status = pipes[RUN_STATUS][0],
 	                   .orders = pipes[RUN_ORDERS][1],
 	                   .input = {.from = -1, .dir = -1},
-	                   .began = seconds()};
+	                   .began = cmd_seconds()};
 	result->cleaned = true;
 	if (plan->options->timeout_ms)
 		w.deadline = w.began + (double)plan->options->timeout_ms / 1000;

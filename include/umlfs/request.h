@@ -5,6 +5,8 @@
  *     snapshot NUMBER PARENT TIME CHANGES BYTES CURRENT NAME   (numbers; PARENT 0: the base; TIME in seconds since the epoch;
  *                                                               CURRENT 1 where the session stands)
  *     session PARENT CHANGES BYTES                             (what changed since)
+ * NAME is the rest of its line. A snapshot's name has 1 to 255 bytes, does not begin with '-' or '@', and holds no '/', no byte
+ * below 0x20 and no 0x7f; it need not be UTF-8.
  * The line of SEAL: layer NUMBER (whose state that is; 0: the base)
  * Each line of STATUS: base PATH, mountpoint PATH, pid NUMBER, profile WORD, standing NAME, changes NUMBER, bytes NUMBER,
  * disk NUMBER, files NUMBER, size_limit BYTES, inodes_limit NUMBER, requests KIND NUMBER, option WORD, confined TEXT ("yes",
