@@ -109,8 +109,8 @@ static void expect_dir(struct map_node *node, void *arg)
 /* What `--size` and `--inodes` count. The other sums also count what has been let go of. */
 static bool same_sums(const struct layer *replayed, const struct layer *mapped)
 {
-	return mapped->bytes == replayed->bytes && mapped->blocks == replayed->blocks && mapped->made == replayed->made &&
-	       mapped->ino_end >= replayed->ino_end;
+	return mapped->bytes == replayed->bytes && mapped->blocks == replayed->blocks &&
+	       mapped->made == replayed->made && mapped->ino_end >= replayed->ino_end;
 }
 
 static bool differ(const struct layer *replayed, const struct layer *mapped)
