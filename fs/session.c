@@ -349,6 +349,8 @@ int session_content(struct session *s, const struct inode *inode)
 
 		fd = content_open(s->layersfd, where, inode->ino, where == top->id && !top->sealed ? O_RDWR : O_RDONLY);
 	}
+	if (fd == -ENOENT && inode->nlink == 0)
+		return -ESTALE; /* who has it open since before a reset: here it was let go of */
 	if (fd == -ENOENT)
 		return log_error(&s->log, -EIO, "%s/layers/%u/content/%llu: missing", s->label, where,
 		                 (unsigned long long)inode->ino);

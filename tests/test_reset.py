@@ -42,6 +42,20 @@ def test_a_forced_reset_says_estale_to_who_holds_what_is_gone(place, base, use):
     assert not mounted.do(os.path.lexists, mounted / 'new')
 
 
+def test_a_file_that_was_let_go_of_in_the_state_gone_to_is_stale(place, base):
+    """It is known there, without a name and without its bytes: that is no damage."""
+    mounted = place.mount(base)
+    mounted.do(overwrite, mounted / 'etc/hostname', b'changed\n')
+    mounted.do(os.utime, mounted / 'etc/hostname')
+    mounted.do(os.unlink, mounted / 'etc/hostname')
+    place.run('snapshot', mounted.session, 'without')
+    place.run('reset', mounted.session, '@base')
+    with holder(place, 'exec 3<"$1/etc/hostname"', mounted.path, behind='LC_ALL=C cat <&3 2>&1') as process:
+        place.run('reset', '--force', mounted.session, 'without')
+        assert 'Stale file handle' in process.communicate('go\n', PATIENCE)[0]
+    assert mounted.log() == ''
+
+
 @pytest.mark.parametrize('use', ['exec 3<"$1/etc/hostname"', 'cd "$1/etc"'], ids=['file', 'cwd'])
 def test_a_removed_directory_is_alive_again_after_a_forced_reset(place, base, use):
     """The kernel took it for dead, and has it still, because somebody is in there."""
