@@ -30,7 +30,8 @@ enum {
 	BUSY_LOOKS = 50,
 	BUSY_MS = 20,
 	END_MS = 100,
-	ELSEWHERE_LOOKS = 5,
+	ELSEWHERE_LOOKS = 5,   /* of END_MS: is another mount in the way? */
+	NAMESPACE_LOOKS = 200, /* or one in another namespace, such as services have for a moment when they start */
 };
 
 extern char **environ;
@@ -286,37 +287,58 @@ static int device_of(void *arg, const struct mount_info *mount)
 	return search->found ? 1 : 0;
 }
 
-/* The file system is mounted here too, or in the namespace of a process that the caller may look at: where, on the heap. */
-static char *find_elsewhere(const char *device)
+/* Where the file system is still mounted here, or NULL; on the heap. */
+static char *find_here(const char *device)
 {
 	struct search search = {.device = device};
-	cleanup_dir DIR *dir = NULL;
+
+	return mounts_each(compare, &search) > 0 ? search.found : NULL;
+}
+
+/* A process that has it in its mount namespace, as far as the caller may look; 0: none. */
+static pid_t find_in_namespaces(const char *device)
+{
+	cleanup_dir DIR *dir = opendir("/proc");
 	struct dirent *entry;
 
-	if (mounts_each(compare, &search) > 0)
-		return search.found;
-	dir = opendir("/proc");
 	while (dir && (entry = readdir(dir))) {
-		char path[64], *where;
+		struct search search = {.device = device};
+		char path[64];
 
 		snprintf(path, sizeof(path), "/proc/%.24s/mountinfo", entry->d_name);
-		if (atoi(entry->d_name) <= 0 || each_in(path, compare, &search) <= 0)
-			continue;
-		if (asprintf(&where, "%s of process %s", search.found, entry->d_name) < 0)
-			where = NULL;
-		free(search.found);
-		return where;
+		if (atoi(entry->d_name) > 0 && each_in(path, compare, &search) > 0) {
+			free(search.found);
+			return (pid_t)atoi(entry->d_name);
+		}
 	}
-	return NULL;
+	return 0;
+}
+
+/* It is unmounted: what else keeps its daemon? -EBUSY when that is another mount here; of a namespace, which may soon end, it is told. */
+static int look_elsewhere(const char *what, const char *device, const struct log *log, bool everywhere)
+{
+	cleanup_free char *where = find_here(device);
+	pid_t pid = !where && everywhere ? find_in_namespaces(device) : 0;
+
+	if (where)
+		return log_error(log, -EBUSY, "%s: unmounted, but also mounted at %s: unmount that, too", what, where);
+	if (pid > 0)
+		log_note(log,
+		         "%s: unmounted, but process %d has it in another mount namespace: waiting until that ends",
+		         what, (int)pid);
+	return 0;
 }
 
 /*
  * Returns when the daemon has ended. Where its number is one of another PID namespace, and may be another process here: when nobody
- * has the lock, or the next one. -EBUSY when it goes on for another mount: where, on the heap.
+ * has the lock, or the next one. -EBUSY: see look_elsewhere().
  */
-static int wait_for_end(const struct daemon *daemon, int lock, const char *device, char **where_out)
+static int wait_for_end(const struct daemon *daemon, int lock, const char *what, const char *device,
+                        const struct log *log)
 {
-	for (unsigned int i = 1; !has_ended(daemon, END_MS); i++) {
+	int r = 0;
+
+	for (unsigned int i = 1; r == 0 && !has_ended(daemon, END_MS); i++) {
 		if (read_pid(lock) != daemon->pid)
 			return 0;
 		if (flock(lock, LOCK_EX | LOCK_NB) == 0) {
@@ -324,13 +346,10 @@ static int wait_for_end(const struct daemon *daemon, int lock, const char *devic
 				has_ended(daemon, SETTLE_MS);
 			return 0;
 		}
-		if (device && i % ELSEWHERE_LOOKS == 0) {
-			*where_out = find_elsewhere(device);
-			if (*where_out)
-				return -EBUSY;
-		}
+		if (device && i % ELSEWHERE_LOOKS == 0)
+			r = look_elsewhere(what, device, log, i == NAMESPACE_LOOKS);
 	}
-	return 0;
+	return r;
 }
 
 bool mounts_means_dead(int error)
@@ -354,7 +373,6 @@ int mounts_end(const char *what, const struct log *log)
 	cleanup_free char *session = NULL;
 	cleanup_free char *mountpoint = NULL;
 	cleanup_free char *device = NULL;
-	cleanup_free char *where = NULL;
 	cleanup_fd int lock = -1;
 	struct daemon daemon = {.pidfd = -1};
 	bool dead;
@@ -378,10 +396,7 @@ int mounts_end(const char *what, const struct log *log)
 	if (r == 0 && dead)
 		log_note(log, "%s: its daemon was dead: detached", mountpoint);
 	else if (r == 0)
-		r = wait_for_end(&daemon, lock, device, &where);
-	if (where)
-		log_error(log, r, "%s: unmounted, but also mounted at %s: its daemon ends when that is unmounted too",
-		          what, where);
+		r = wait_for_end(&daemon, lock, what, device, log);
 	close_fd(daemon.pidfd);
 	return r;
 }

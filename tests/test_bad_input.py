@@ -282,8 +282,8 @@ MISSING = [
     (['delete', 'session', 'none'], r'none: no such snapshot of session: `umlfs list session` lists them'),
     (['reset', 'session', 'none'], r'none: no such snapshot of session: `umlfs list session` lists them'),
     *((words, r"the name of a snapshot of session is empty: `umlfs list session` lists them")
-      for words in (['export', 'session@', 'x.tar'], ['export', '--diff=', 'session', 'x.tar'], ['diff', 'session', ''],
-                    ['reset', 'session', ''])),
+      for words in (['export', 'session@', 'x.tar'], ['export', '--diff=', 'session', 'x.tar'], ['diff', 'session', ''])),
+    (['reset', 'session', ''], r"the name: a snapshot's name may not be empty"),
     (['mount', 'base', 'session', 'absent'], r'absent: no such directory: make the mountpoint first'),
     (['mount', 'base', 'session', 'file'], r'\S*/file: is no directory: give an empty directory as mountpoint'),
     (['run', '--kernel', './absent', 'base', '--', 'true'], r'--kernel \./absent: no such file: give a User-Mode Linux kernel'),

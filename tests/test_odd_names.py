@@ -26,7 +26,7 @@ def test_sessions_and_bases_may_have_odd_names(place, kind):
     status = mounted.status()
     assert [status[key] for key in ('session', 'base', 'mountpoint', 'standing')] \
         == [mounted.session, base, mounted.path, 'one']
-    assert {'session': mounted.session, 'mountpoint': mounted.path} \
+    assert {'session': mounted.session, 'mountpoint': mounted.path, 'dead': False} \
         in json.loads(place.run('status', '--json'))['mounts']
     with holder(place, 'cd "$1"', mounted.path) as process:
         assert str(process.pid) in one_error(run('reset', mounted.session, '@base', user=place.user))

@@ -164,7 +164,7 @@ def test_snapshot_names_that_no_snapshot_may_have_are_refused(place, live):
         mounted.umount()
     for name in ['', 'a' * 256, 'a' * 600, 'a' * 5000, 'a/b', '/', '-a', '@a', '@base', '-', '@', 'new\nline', 'tab\t']:
         for command in 'snapshot', 'delete', 'reset':
-            if (command, name) != ('reset', '@base'):
+            if name != '@base' or command == 'snapshot':
                 assert "a snapshot's name may" in place.refused(command, mounted.session, '--', name)
     assert json.loads(place.run('list', '--json', mounted.session))['snapshots'] == []
     if not live:

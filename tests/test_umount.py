@@ -1,7 +1,6 @@
 """`umlfs umount` and signals end a mount and its daemon, and keep what was changed; what is in use stays mounted."""
 
 import concurrent.futures
-import contextlib
 import fcntl
 import os
 import pathlib
@@ -168,25 +167,31 @@ def test_a_mount_that_is_unmounted_at_once_says_so(place, base):
 
 @needs_root
 @pytest.mark.parametrize('user', ['root'], indirect=True)
-@pytest.mark.parametrize('how', ['bind', 'namespace'])
-def test_umount_of_what_is_also_mounted_elsewhere_says_where(place, base, how):
+def test_umount_of_what_is_also_mounted_elsewhere_says_where(place, base):
     """The daemon goes on for it."""
     mounted = place.mount(base)
     pid = mounted.pid
-    with contextlib.ExitStack() as stack:
-        if how == 'bind':
-            other = place / 'bind'
-            os.mkdir(other)
-            subprocess.run(['mount', '--bind', mounted / 'etc', other], check=True)
-            stack.callback(subprocess.run, ['umount', other], check=True)
-        else:
-            words = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', 'echo ready; read -r line']
-            process = stack.enter_context(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
-            stack.callback(process.stdin.close)
-            assert process.stdout.readline() == b'ready\n'
-            other = f'{mounted} of process {process.pid}'
+    os.mkdir(place / 'other')
+    subprocess.run(['mount', '--bind', mounted / 'etc', place / 'other'], check=True)
+    try:
         said = place.refused('umount', mounted.session)
-        assert said == f'{mounted.session}: unmounted, but also mounted at {other}: its daemon ends when that is unmounted too'
+        assert said == f'{mounted.session}: unmounted, but also mounted at {place / "other"}: unmount that, too'
         assert os.path.exists(f'/proc/{pid}')
+    finally:
+        subprocess.run(['umount', place / 'other'], check=True)
     assert wait_pid(pid)
     assert mounts_below(place.path) == []
+
+
+@needs_root
+@pytest.mark.parametrize('user', ['root'], indirect=True)
+def test_umount_tells_for_whom_it_waits(place):
+    mounted = place.mount(place.imported_base())
+    words = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', 'echo ready; read -r line']
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as namespace:
+        assert namespace.stdout.readline() == b'ready\n'
+        with place.start('umount', mounted.session, stderr=subprocess.PIPE, text=True) as process:
+            said = process.stderr.readline()
+            namespace.stdin.close()
+            assert (process.wait(PATIENCE), process.stderr.read()) == (0, '')
+    assert re.fullmatch(rf'umlfs: {mounted.session}: unmounted, but process \d+ has it in another mount namespace: [^\n]+\n', said)

@@ -44,8 +44,8 @@ int mounts_unmount(const char *mountpoint, bool detach, const struct log *log);
 /*
  * Ends a session's mount: unmounts it, and returns when its daemon has ended, that is, when everything is on
  * disk. what: the session or its mountpoint. A mount whose daemon is dead is detached, and that is said.
- * Errors are written to log: -ENOENT when nothing is mounted, -EBUSY when it is in use, or was unmounted here and is also mounted
- * elsewhere: a bind mount, or a copy in another mount namespace (mount_namespaces(7)) as far as the caller can see them.
+ * Errors are written to log: -ENOENT when nothing is mounted, -EBUSY when it is in use, or was unmounted and is also mounted
+ * elsewhere in this namespace (a bind mount). Of a copy in another mount namespace (mount_namespaces(7)) it is told after 20 seconds.
  */
 int mounts_end(const char *what, const struct log *log);
 
