@@ -20,6 +20,7 @@
 #include "export_acl.h"
 
 enum {
+	BLOCK = 512, /* of tar */
 	CHUNK = 256 << 10,
 	ZEROS = 64 << 20, /* of address space: what is given to libarchive for holes, which it leaves out */
 };
@@ -211,13 +212,33 @@ static int set_target(struct export_tar *t, const struct inode *i)
 	return 0;
 }
 
+/*
+ * The next stretch of the file that is written, at or behind `at`, which is 0 or where the one before ended: 1, 0 when there is
+ * none, or -errno. In whole blocks of tar, because GNU tar looks for a stretch at the beginning of a block, and
+ * misplaces all that comes behind one that ends elsewhere. Two may touch: libarchive joins them.
+ */
+static int next_stretch(struct export_tar *t, const struct inode *i, uint64_t at, uint64_t *from_out, uint64_t *to_out)
+{
+	uint64_t data, end, over;
+	int r = state_next_data(t->state, i, at, &data, &end);
+
+	if (r <= 0)
+		return r;
+	over = end % BLOCK;
+	if (over > 0)
+		end = i->size - end < BLOCK - over ? i->size : end + BLOCK - over;
+	*from_out = data - data % BLOCK;
+	*to_out = end;
+	return 1;
+}
+
 /* Tells libarchive where the data is, when not everywhere. */
 static int set_sparse(struct export_tar *t, const struct inode *i)
 {
 	uint64_t at = 0, data = 0, end = 0, total = 0;
 	int r;
 
-	while ((r = state_next_data(t->state, i, at, &data, &end)) > 0) {
+	while ((r = next_stretch(t, i, at, &data, &end)) > 0) {
 		archive_entry_sparse_add_entry(t->entry, (la_int64_t)data, (la_int64_t)(end - data));
 		total += end - data;
 		at = end;
@@ -289,7 +310,7 @@ static int put_content(struct export_tar *t, const char *path, const struct inod
 	uint64_t at = 0, data, end;
 	int r;
 
-	while ((r = state_next_data(t->state, i, at, &data, &end)) > 0) {
+	while ((r = next_stretch(t, i, at, &data, &end)) > 0) {
 		r = put_hole(t, path, at, data);
 		if (r == 0)
 			r = put_data(t, path, i, data, end);

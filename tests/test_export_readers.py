@@ -1,0 +1,48 @@
+"""What other programs make of an archive that `umlfs export` wrote."""
+
+import os
+import subprocess
+
+import pytest
+
+from calls import read_file
+from test_export import export
+from umlfs_cli import identity, write_archive
+
+
+def session_with(place, members):
+    """On a base of these files."""
+    root = ('.', {'type': b'5', 'mode': 0o755}, b'')
+    return place.mount(place.imported_base(archive=write_archive(place / 'in.tar', [root, *members])))
+
+
+def extracted(place, archive, tool='tar'):
+    target = f'{archive}.{tool}'
+    place.do(os.mkdir, target)
+    subprocess.run([tool, '-C', target, '-xpf', archive], check=True, **identity(place.user))
+    return target
+
+
+# --- holes -------------------------------------------------------------------------------------------------------
+
+def grow(path, size, *writes):
+    os.truncate(path, size)
+    with open(path, 'r+b') as stream:
+        for at in writes:
+            stream.seek(at)
+            stream.write(b'tail')
+
+
+@pytest.mark.parametrize('flags', [[], ['--diff']], ids=['whole', 'layer'])
+@pytest.mark.parametrize('tool', ['tar', 'bsdtar'])
+def test_holes_behind_an_end_within_a_block_are_where_they_were(place, flags, tool):
+    shapes = [(3_000_000, 2_500_000), (3_000_000, 2_998_001), (2_600_001, 2_100_000, 2_500_003), (2_001_000, ), (2_000_300, ), (9_000_000, )]
+    data = os.urandom(2_000_003)
+    mounted = session_with(place, [(f'f{number}', {}, data) for number in range(len(shapes))])
+    for number, (size, *writes) in enumerate(shapes):
+        mounted.do(grow, mounted / f'f{number}', size, *writes)
+    target = extracted(place, export(place, mounted.session, place / 'out.tar', *flags), tool)
+    for number in range(len(shapes)):
+        assert place.do(read_file, f'{target}/f{number}') == mounted.do(read_file, mounted / f'f{number}'), shapes[number]
+    assert os.stat(f'{target}/f5').st_blocks * 512 < 4_000_000
+    assert os.path.getsize(place / 'out.tar') < len(shapes) * 2_100_000
