@@ -20,7 +20,8 @@
 #include "export_acl.h"
 
 enum {
-	BLOCK = 512, /* of tar */
+	BLOCK = 512,          /* of tar */
+	OLD_HEADER_MIN = 100, /* bytes of a path for which the header has room whatever its form */
 	CHUNK = 256 << 10,
 	ZEROS = 64 << 20, /* of address space: what is given to libarchive for holes, which it leaves out */
 };
@@ -232,12 +233,29 @@ static int next_stretch(struct export_tar *t, const struct inode *i, uint64_t at
 	return 1;
 }
 
+/*
+ * True of a path that libarchive would get wrong if the file had holes: where its bytes are no characters, GNU.sparse.name is
+ * made of what the old header has room for, a shorter path that may be another file's.
+ */
+static bool loses_path(const struct export_tar *t, const char *path)
+{
+	if (strlen(path) <= OLD_HEADER_MIN)
+		return false;
+	for (const char *p = path; !t->locale && *p; p++) {
+		if ((unsigned char)*p >= 0x80)
+			return true;
+	}
+	return t->locale && mbstowcs(NULL, path, 0) == (size_t)-1;
+}
+
 /* Tells libarchive where the data is, when not everywhere. */
-static int set_sparse(struct export_tar *t, const struct inode *i)
+static int set_sparse(struct export_tar *t, const char *path, const struct inode *i)
 {
 	uint64_t at = 0, data = 0, end = 0, total = 0;
 	int r;
 
+	if (loses_path(t, path))
+		return 0; /* the holes are written as zeros */
 	while ((r = next_stretch(t, i, at, &data, &end)) > 0) {
 		archive_entry_sparse_add_entry(t->entry, (la_int64_t)data, (la_int64_t)(end - data));
 		total += end - data;
@@ -364,7 +382,7 @@ int export_tar_add(struct export_tar *t, const char *path, const struct inode *i
 		r = set_target(t, i);
 	archive_entry_set_size(t->entry, has_content ? (la_int64_t)i->size : 0);
 	if (r == 0 && has_content)
-		r = set_sparse(t, i);
+		r = set_sparse(t, path, i);
 	if (r == 0)
 		r = put_header(t, path);
 	if (r < 0 || !has_content)

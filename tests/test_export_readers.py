@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from calls import read_file
+from importing import index_of
 from test_export import export
 from umlfs_cli import identity, write_archive
 
@@ -46,3 +47,25 @@ def test_holes_behind_an_end_within_a_block_are_where_they_were(place, flags, to
         assert place.do(read_file, f'{target}/f{number}') == mounted.do(read_file, mounted / f'f{number}'), shapes[number]
     assert os.stat(f'{target}/f5').st_blocks * 512 < 4_000_000
     assert os.path.getsize(place / 'out.tar') < len(shapes) * 2_100_000
+
+
+def make_sparse(path):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, 'wb') as stream:
+        stream.seek(200_000)
+        stream.write(b'end')
+
+
+@pytest.mark.parametrize('end', [b'file', b'f\xc3\xa4', b'file\xff'], ids=['ascii', 'characters', 'bytes'])
+@pytest.mark.parametrize('tool', ['tar', 'bsdtar'])
+def test_a_sparse_file_has_its_own_path_whatever_that_is(place, end, tool):
+    mounted = session_with(place, [(os.fsdecode(end), {}, b'other')])
+    names = [directory + end for directory in (b'', b'x' * 90 + b'/', b'x' * 160 + b'/', b'y' * 50 + b'/' + b'z' * 100 + b'/', b'w' * 120)]
+    at = os.fsencode(mounted.path)
+    for name in names[1:]:
+        mounted.do(make_sparse, at + b'/' + name)
+    target = os.fsencode(extracted(place, export(place, mounted.session, place / 'out.tar'), tool))
+    for name in names:
+        assert place.do(read_file, target + b'/' + name) == mounted.do(read_file, at + b'/' + name), name
+    place.run('import', place / 'out.tar', place / 'imported')
+    assert {name for name, entry in index_of(place / 'imported').items() if entry.type == 'f'} == set(names)
