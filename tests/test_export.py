@@ -396,7 +396,8 @@ def test_a_place_that_will_not_do_is_refused(place):
     place.do(overwrite, place / 'real.tar', b'')
     export(place, mounted.session, place / 'link.tar')
     assert os.path.islink(place / 'link.tar') and os.path.getsize(place / 'real.tar') > 0
-    place.run('commit', '--force', mounted.session, place / 'base')
+    place.run('commit', mounted.session, place / 'made')
+    place.run('commit', '--force', mounted.session, place / 'made')
     assert sorted(name for name in os.listdir(place.path) if name.startswith('.')) == []
 
 
