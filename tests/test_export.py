@@ -28,6 +28,13 @@ def export(place, source, file, *flags, environment=None):
     return file
 
 
+def exported(place, source, file, *flags):
+    """With warnings of what is left out."""
+    result = run('export', *flags, source, file, user=place.user)
+    assert result.status == 0, result
+    return file
+
+
 def same_bytes(one, other):
     return filecmp.cmp(one, other, shallow=False)
 
@@ -57,6 +64,13 @@ def make_sparse(path):
         stream.seek(1 << 20)
         stream.write(b'middle')
         stream.truncate(3 << 20)
+
+
+def bind(directory, name):
+    os.chdir(directory)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(name)
+    os.chdir('/')
 
 
 # --- the round trip ----------------------------------------------------------------------------------------------
@@ -160,12 +174,7 @@ def test_a_list_that_such_records_cannot_tell_goes_as_an_attribute(place):
 
 def test_sockets_are_left_out_and_said(place):
     mounted = place.mount(place.imported_base(), options='posix' if place.user == 'root' else None)
-    def bind():
-        os.chdir(mounted / 'tmp')
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind('s')
-        os.chdir('/')
-    mounted.do(bind)
+    mounted.do(bind, mounted / 'tmp', 's')
     result = run('export', mounted.session, place / 'out.tar', user=place.user)
     assert result.status == 0 and 'tmp/s: a socket' in result.stderr
     with tarfile.open(place / 'out.tar') as stream:
@@ -312,6 +321,31 @@ def test_a_name_that_a_layer_cannot_hold_is_refused(place):
     assert '/tmp/.wh.x' in place.refused('export', '--diff', bench.session, place / 'layer.tar')
     assert not os.path.exists(place / 'layer.tar')
     export(place, bench.session, place / 'all.tar')
+
+
+def test_what_a_socket_took_the_place_of_is_gone(place):
+    bench = Bench(place, False, options='posix' if place.user == 'root' else None)
+    for number in range(3):
+        bench.write(f'/tmp/{number}', b'file')
+    bench.do(bind, '/tmp', 'old')
+    bench.do(bind, '/tmp', 'older')
+    place.run('snapshot', bench.session, 'before')
+    bench.do(os.unlink, '/tmp/0')
+    bench.do(bind, '/tmp', '0')
+    bench.do(bind, '/tmp', 'new')
+    bench.do(os.rename, '/tmp/new', '/tmp/1')
+    bench.do(os.rename, '/tmp/2', '/tmp/moved')
+    bench.do(os.rename, '/tmp/old', '/tmp/2')
+    bench.do(os.chmod, '/tmp/older', 0o700)
+    bench.do(os.rename, '/home/deep', '/tmp/deep')
+    bench.do(bind, '/home', 'deep')
+    bench.do(bind, '/home', 'only')
+    bench.mounted.umount()
+    lower, upper = (model(exported(place, f'{bench.session}{name}', place / 'out.tar')) for name in ('@before', ''))
+    layer = exported(place, bench.session, place / 'layer.tar', '--diff=before')
+    assert stacked(lower, layer) == upper
+    with tarfile.open(layer) as stream:
+        assert {name for name in stream.getnames() if '.wh.' in name} == {'tmp/.wh.0', 'tmp/.wh.1', 'tmp/.wh.2', 'home/.wh.deep'}
 
 
 @pytest.mark.skipif(not ROOT, reason='needs root')
