@@ -6,6 +6,7 @@
 #include "export_layer.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -121,6 +122,15 @@ static int put_whiteout(struct layer_export *x, const char *path)
 	const char *name = strrchr(path, '/') + 1;
 	size_t dir_len = (size_t)(name - path) - 1; /* with the slash at the front, 0 in the root */
 
+	if (strlen(WHITEOUT) + strlen(name) > NAME_MAX)
+		return log_error(x->log, -EINVAL,
+		                 "%s: is gone, and a layer cannot tell it of a name of more than %zu bytes: export "
+		                 "without --diff",
+		                 path, NAME_MAX - strlen(WHITEOUT));
+	/* Of .wh..opq, for one, it would mean something else. */
+	if (strncmp(name, WHITEOUT, strlen(WHITEOUT)) == 0)
+		return log_error(x->log, -EINVAL,
+		                 "%s: is gone, and a layer cannot tell it of such a name: export without --diff", path);
 	return put_mark(x, path + 1, dir_len > 0 ? dir_len - 1 : 0, WHITEOUT, name);
 }
 

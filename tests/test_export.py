@@ -323,6 +323,25 @@ def test_a_name_that_a_layer_cannot_hold_is_refused(place):
     export(place, bench.session, place / 'all.tar')
 
 
+@pytest.mark.parametrize('name', ['n' * 252, 'ä' * 126, '.wh.x', '.wh..opq'], ids=['long', 'long characters', 'mark', 'opaque'])
+def test_a_name_that_a_layer_cannot_tell_is_gone_is_refused(place, name):
+    bench = Bench(place, False)
+    bench.write(f'/tmp/{name}', b'')
+    bench.write(f'/tmp/{"k" * 251}', b'')
+    place.run('snapshot', bench.session, 'before')
+    bench.do(os.unlink, f'/tmp/{"k" * 251}')
+    place.run('snapshot', bench.session, 'after')
+    bench.do(os.unlink, f'/tmp/{name}')
+    bench.mounted.umount()
+    assert f'/tmp/{name}: is gone' in place.refused('export', '--diff=before', bench.session, place / 'layer.tar')
+    assert not os.path.exists(place / 'layer.tar')
+    export(place, bench.session, place / 'layer.tar', '--diff')
+    export(place, bench.session, place / 'all.tar')
+    if name[0] != '.':
+        layer = export(place, f'{bench.session}@after', place / 'layer.tar', '--diff=before')
+        assert f'tmp/.wh.{"k" * 251}' in model(layer)
+
+
 def test_what_a_socket_took_the_place_of_is_gone(place):
     bench = Bench(place, False, options='posix' if place.user == 'root' else None)
     for number in range(3):
