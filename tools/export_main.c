@@ -146,8 +146,8 @@ int main(int argc, char **argv)
 {
 	cmd_catch_bus("this command", EXIT_FAILED);
 	if (argc >= 2 && strcmp(argv[1], commit_command.name) == 0)
-		return commit_command.run(&commit_command, argc - 1, argv + 1);
+		return cmd_end(commit_command.run(&commit_command, argc - 1, argv + 1), EXIT_FAILED);
 	if (argc >= 2 && strcmp(argv[1], export_command.name) == 0)
-		return export_command.run(&export_command, argc - 1, argv + 1);
+		return cmd_end(export_command.run(&export_command, argc - 1, argv + 1), EXIT_FAILED);
 	return cmd_usage_error(&export_command, "this is a part of umlfs: run `umlfs export` or `umlfs commit`");
 }

@@ -90,5 +90,5 @@ int main(int argc, char **argv)
 {
 	if (argc < 2)
 		return cmd_usage_error(&command, "this is a part of umlfs: run `umlfs import`");
-	return command.run(&command, argc - 1, argv + 1);
+	return cmd_end(command.run(&command, argc - 1, argv + 1), EXIT_FAILED);
 }
