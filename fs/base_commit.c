@@ -102,6 +102,9 @@ static int add_file(void *arg, const char *path, const struct inode *i, const ch
 	};
 	int r = 0;
 
+	if (strcmp(path, FORMAT_OWN_DIR) == 0)
+		return import_report(&c->report, path, -EPERM,
+		                     "this is the name of umlfs's own folder: no base can hold it");
 	if (first) {
 		r = import_target_link(c->target, &m, first, strlen(first));
 		return r < 0 ? r : import_meter_entry(&c->meter);

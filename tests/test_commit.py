@@ -1,11 +1,11 @@
-"""What `umlfs commit --force` and `umlfs import --force` leave alone: a base that a session needs."""
+"""What `umlfs commit` refuses, and with it `umlfs import --force`: a base that a session needs, and what no base can hold."""
 
 import os
 
 import pytest
 
 from calls import overwrite, read_file
-from importing import index_bytes
+from importing import index_bytes, index_of
 from umlfs_cli import small_archive
 
 
@@ -65,3 +65,18 @@ def test_a_base_that_is_the_same_is_no_other_sessions(place):
     assert index_bytes(place / 'base') == index_bytes(place / 'copy')
     place.run('import', '--force', place / 'in.tar', place / 'copy')
     place.run('commit', '--force', mounted.session, place / 'copy')
+
+
+@pytest.mark.parametrize('make', [os.mkdir, lambda path: overwrite(path, b''), lambda path: os.link(f'{os.path.dirname(path)}/etc/hostname', path)],
+                         ids=['directory', 'file', 'link'])
+def test_a_state_with_the_name_of_our_own_folder_is_refused(place, make):
+    mounted = place.mount(place.imported_base())
+    mounted.do(make, mounted / '.umlfs')
+    mounted.do(os.mkdir, mounted / 'tmp/.umlfs')
+    names = sorted(os.listdir(place.path))
+    line = place.refused('commit', mounted.session, place / 'made')
+    assert line == f"{mounted.session}: .umlfs: this is the name of umlfs's own folder: no base can hold it"
+    assert sorted(os.listdir(place.path)) == names
+    mounted.do(os.rename, mounted / '.umlfs', mounted / 'tmp/other')
+    place.run('commit', mounted.session, place / 'made')
+    assert index_of(place / 'made')[b'tmp/.umlfs'].type == 'd'
