@@ -82,7 +82,7 @@ static la_ssize_t put_bytes(struct archive *a, void *arg, const void *bytes, siz
 		n = t->given_up ? -1 : write(t->fd, bytes, len);
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
-		archive_set_error(a, errno, "%s", "Write error");
+		archive_set_error(a, errno, "%s", strerror(errno));
 	return n;
 }
 

@@ -3,6 +3,7 @@
 import filecmp
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -483,3 +484,19 @@ def test_a_signal_leaves_nothing(place):
         process.send_signal(signal.SIGINT)
         assert process.communicate()[1].endswith(b'interrupted; nothing was made\n') and process.returncode == 1
     assert sorted(os.listdir(place.path)) == before
+
+
+@pytest.mark.parametrize('how', ['export', 'export compressed', 'commit', 'import', 'import of a directory'])
+def test_a_limit_of_file_sizes_leaves_nothing(place, how):
+    mounted = place.mount(place.imported_base())
+    mounted.do(overwrite, mounted / 'tmp/large', os.urandom(1 << 20))
+    place.do(os.mkdir, place / 'dir')
+    place.do(overwrite, place / 'dir/large', os.urandom(1 << 20))
+    whole = export(place, mounted.session, place / 'whole.tar')
+    target = place / 'made.tar.gz' if how.endswith('compressed') else place / 'made'
+    words = ['import', place / 'dir' if how.endswith('directory') else whole] if how.startswith('import') else [how.split()[0], mounted.session]
+    before = sorted(os.listdir(place.path))
+    limit = 10_000
+    line = place.refused(*words, target, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    assert 'File too large' in line and sorted(os.listdir(place.path)) == before
+    place.run(*words, target)

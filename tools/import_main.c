@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 
 #include "cmd_meter.h"
 #include "umlfs/import.h"
@@ -88,6 +89,7 @@ static const struct command command = {
 
 int main(int argc, char **argv)
 {
+	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error like others, and what was begun is removed */
 	if (argc < 2)
 		return cmd_usage_error(&command, "this is a part of umlfs: run `umlfs import`");
 	return cmd_end(command.run(&command, argc - 1, argv + 1), EXIT_FAILED);
