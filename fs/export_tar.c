@@ -197,7 +197,25 @@ static int set_xattrs(struct export_tar *t, const struct inode *i)
 	return export_acl_add(t->entry, set);
 }
 
-static int set_target(struct export_tar *t, const struct inode *i)
+/*
+ * Two surrogates, each in the form of UTF-8, are taken by libarchive for one character, which it writes in their stead: the name would
+ * come out as another one.
+ */
+static int check_text(const struct export_tar *t, const char *path, const char *text)
+{
+	for (const char *p = strchr(text, '\xed'); p; p = strchr(p + 1, '\xed')) {
+		const unsigned char *b = (const unsigned char *)p;
+
+		if ((b[1] & 0xf0) == 0xa0 && (b[2] & 0xc0) == 0x80 && b[3] == 0xed && (b[4] & 0xf0) == 0xb0 &&
+		    (b[5] & 0xc0) == 0x80)
+			return log_error(t->o->log, -EINVAL,
+			                 "%s: %s surrogates, which the archive cannot hold: give it another", path,
+			                 path == text ? "its name has" : "it is a symlink to a name with");
+	}
+	return 0;
+}
+
+static int set_target(struct export_tar *t, const char *path, const struct inode *i)
 {
 	cleanup_free char *copy = NULL;
 	const char *target;
@@ -210,7 +228,7 @@ static int set_target(struct export_tar *t, const struct inode *i)
 	if (!copy)
 		return -ENOMEM;
 	archive_entry_copy_symlink(t->entry, copy);
-	return 0;
+	return check_text(t, path, copy);
 }
 
 /*
@@ -361,7 +379,7 @@ static int set_path(struct export_tar *t, const char *path, bool is_dir)
 		strcat(name, "/");
 	archive_entry_clear(t->entry);
 	archive_entry_copy_pathname(t->entry, name);
-	return 0;
+	return check_text(t, path, path);
 }
 
 int export_tar_add(struct export_tar *t, const char *path, const struct inode *i, const char *first)
@@ -379,7 +397,7 @@ int export_tar_add(struct export_tar *t, const char *path, const struct inode *i
 	if (r == 0 && first)
 		archive_entry_copy_hardlink(t->entry, first);
 	else if (r == 0 && S_ISLNK(i->mode))
-		r = set_target(t, i);
+		r = set_target(t, path, i);
 	archive_entry_set_size(t->entry, has_content ? (la_int64_t)i->size : 0);
 	if (r == 0 && has_content)
 		r = set_sparse(t, path, i);

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from calls import read_file
+from calls import read_file, write_file
 from importing import index_of
 from test_export import export
 from umlfs_cli import identity, write_archive
@@ -69,3 +69,36 @@ def test_a_sparse_file_has_its_own_path_whatever_that_is(place, end, tool):
         assert place.do(read_file, target + b'/' + name) == mounted.do(read_file, at + b'/' + name), name
     place.run('import', place / 'out.tar', place / 'imported')
     assert {name for name, entry in index_of(place / 'imported').items() if entry.type == 'f'} == set(names)
+
+
+SURROGATES = b'\xed\xa0\xbd\xed\xb8\x80'
+
+
+@pytest.mark.parametrize('make', [lambda path: os.mkdir(path + SURROGATES), lambda path: write_file(path + b'a' * 200 + SURROGATES),
+                                  lambda path: os.symlink(SURROGATES, path + b'link')], ids=['directory', 'file', 'target'])
+@pytest.mark.parametrize('flags', [[], ['--diff']], ids=['whole', 'layer'])
+def test_a_name_that_would_come_out_as_another_is_refused(place, make, flags):
+    mounted = session_with(place, [])
+    mounted.do(make, os.fsencode(mounted.path) + b'/')
+    assert 'surrogates' in place.refused('export', *flags, mounted.session, place / 'out.tar')
+    assert not os.path.exists(place / 'out.tar')
+    place.run('commit', mounted.session, place / 'committed')
+
+
+def test_a_whiteout_that_would_tell_of_another_name_is_refused(place):
+    mounted = session_with(place, [])
+    path = os.fsencode(mounted.path) + b'/' + SURROGATES
+    mounted.do(write_file, path)
+    place.run('snapshot', mounted.session, 'before')
+    mounted.do(os.unlink, path)
+    assert 'surrogates' in place.refused('export', '--diff=before', mounted.session, place / 'out.tar')
+
+
+@pytest.mark.parametrize('name', [SURROGATES[:3], SURROGATES[3:], SURROGATES[3:] + SURROGATES[:3], b'\xed\x9f\xbf\xed\xb0\x80', SURROGATES[:3] + b'x'])
+def test_half_a_surrogate_is_kept(place, name):
+    mounted = session_with(place, [])
+    path = os.fsencode(mounted.path) + b'/'
+    mounted.do(os.mkdir, path + name)
+    mounted.do(os.symlink, name, path + b'link')
+    target = os.fsencode(extracted(place, export(place, mounted.session, place / 'out.tar')))
+    assert sorted(os.listdir(target)) == sorted([name, b'link']) and os.readlink(target + b'/link') == name
