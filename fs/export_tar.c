@@ -162,6 +162,10 @@ void export_tar_free(struct export_tar *t)
 	free(t);
 }
 
+/*
+ * Before 1970 libarchive writes seconds and fraction side by side, and reads them so: 4.5 s before it are -5.5, which others take as it
+ * stands. What its writer could be given to put -4.5 its reader would get wrong, and -0.5 it cannot write at all.
+ */
 static void set_times(struct export_tar *t, const struct inode *i)
 {
 	struct timespec m = i->mtime;
