@@ -15,6 +15,7 @@
 #include "import_place.h"
 #include "import_target.h"
 #include "state_walk.h"
+#include "umlfs/standing.h"
 
 enum { CHUNK = 256 << 10 };
 
@@ -101,6 +102,9 @@ static int add_file(void *arg, const char *path, const struct inode *i, const ch
 	};
 	int r = 0;
 
+	if (strcmp(path, FORMAT_OWN_DIR) == 0)
+		return import_report(&c->report, path, -EPERM,
+		                     "this is the name of umlfs's own folder: no base can hold it");
 	if (first) {
 		r = import_target_link(c->target, &m, first, strlen(first));
 		return r < 0 ? r : import_meter_entry(&c->meter);
@@ -136,12 +140,20 @@ static int fill(struct base_commit *c, int root, struct import_result *result)
 	return r;
 }
 
-/* A base inside the session, or the session inside the base, would be a part of itself. */
-static int check_place(const struct states *states, const struct import_place *place, const struct log *log)
+/*
+ * A base inside the session, or the session inside the base, would be a part of itself; and without the base that it was made
+ * on a session is worth nothing.
+ */
+static int check_place(const struct base_commit *c, const struct states *states, const struct import_place *place)
 {
-	if (!import_place_touches(place, states_fd(states)))
-		return 0;
-	return log_error(log, -EINVAL,
+	const struct base_commit_options *o = c->o;
+	int r = o->force ? standing_check_session(o->base, states_fd(states), o->source, c->report.log) : 0;
+
+	if (r == 0 && o->force)
+		r = standing_check(o->base, c->report.log);
+	if (r < 0 || !import_place_touches(place, states_fd(states)))
+		return r;
+	return log_error(c->report.log, -EINVAL,
 	                 "the base cannot lie inside the session, nor the session inside the base: give "
 	                 "the base another place");
 }
@@ -161,7 +173,7 @@ static int make(struct base_commit *c, struct states *states, const char *name, 
 	int root;
 
 	if (r == 0)
-		r = check_place(states, place, c->report.log);
+		r = check_place(c, states, place);
 	if (r < 0)
 		return r;
 	root = import_place_begin(place);

@@ -6,6 +6,7 @@
 #include "export_layer.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,8 +20,9 @@
 struct event {
 	const char *path; /* as a diff_item has it */
 	uint64_t ino;
-	bool tree;  /* with all below: what a renamed directory took along */
-	bool fresh; /* nothing that the earlier state has in this place is left */
+	bool tree;   /* with all below: what a renamed directory took along */
+	bool socket; /* which the layer cannot hold: as if there were nothing */
+	bool fresh;  /* nothing that the earlier state has in this place is left */
 };
 
 /* A name in the layer of an inode that has several. */
@@ -56,12 +58,15 @@ static int look(const struct state *state, const char *path, struct inode *out)
 	return r == -ENOENT ? 0 : r;
 }
 
+/* A socket was not in the layer below. */
 static int add_gone(struct layer_export *x, const char *path)
 {
-	struct inode now;
+	struct inode now, before;
 	int r = look(x->to, path, &now);
 
-	if (r == 0 && now.ino == 0)
+	if (r == 0)
+		r = look(x->from, path, &before);
+	if (r == 0 && now.ino == 0 && !S_ISSOCK(before.mode))
 		x->events[x->n++] = (struct event){.path = path};
 	return r;
 }
@@ -69,19 +74,24 @@ static int add_gone(struct layer_export *x, const char *path)
 /* At most two events for each change. */
 static int add_item(struct layer_export *x, const struct diff_item *item)
 {
-	int r = 0;
+	struct inode now;
+	int r;
 
 	if (item->kind == DIFF_DELETED)
 		return add_gone(x, item->path);
-	if (item->kind == DIFF_RENAMED)
+	r = stack_inode(&x->to->session.stack, item->b, &now);
+	if (r == 0 && item->kind == DIFF_RENAMED)
 		r = add_gone(x, item->old_path);
+	if (r < 0)
+		return r;
 	x->events[x->n++] = (struct event){
 		.path = item->path,
 		.ino = item->b,
 		.tree = item->kind == DIFF_RENAMED,
+		.socket = S_ISSOCK(now.mode),
 		.fresh = item->kind != DIFF_MODIFIED, /* a directory that was made again is told entry by entry */
 	};
-	return r;
+	return 0;
 }
 
 static bool is_below(const char *path, const char *dir)
@@ -112,6 +122,15 @@ static int put_whiteout(struct layer_export *x, const char *path)
 	const char *name = strrchr(path, '/') + 1;
 	size_t dir_len = (size_t)(name - path) - 1; /* with the slash at the front, 0 in the root */
 
+	if (strlen(WHITEOUT) + strlen(name) > NAME_MAX)
+		return log_error(x->log, -EINVAL,
+		                 "%s: is gone, and a layer cannot tell it of a name of more than %zu bytes: export "
+		                 "without --diff",
+		                 path, NAME_MAX - strlen(WHITEOUT));
+	/* Of .wh..opq, for one, it would mean something else. */
+	if (strncmp(name, WHITEOUT, strlen(WHITEOUT)) == 0)
+		return log_error(x->log, -EINVAL,
+		                 "%s: is gone, and a layer cannot tell it of such a name: export without --diff", path);
 	return put_mark(x, path + 1, dir_len > 0 ? dir_len - 1 : 0, WHITEOUT, name);
 }
 
@@ -223,6 +242,19 @@ static int hides_directory(const struct layer_export *x, const struct event *e, 
 	return r < 0 ? r : before.ino != 0 && before.ino != now->ino && inode_is_dir(&before) && inode_is_dir(now);
 }
 
+/* The walk says that a socket is left out. What it stands in the place of has to go. */
+static int put_socket(struct layer_export *x, const struct event *e)
+{
+	struct inode before;
+	int r = look(x->from, e->path, &before);
+
+	if (r == 0)
+		r = state_walk_one(&x->walk, e->path + 1, e->ino);
+	if (r < 0 || before.ino == 0 || S_ISSOCK(before.mode))
+		return r;
+	return put_whiteout(x, e->path);
+}
+
 static int put_event(struct layer_export *x, const struct event *e)
 {
 	struct inode now;
@@ -254,11 +286,14 @@ static int put_events(struct layer_export *x)
 
 		if (is_below(e->path, whole) || (e->ino == 0 && is_below(e->path, gone)))
 			continue;
-		if (e->ino == 0)
+		if (e->ino == 0 || e->socket)
 			gone = e->path;
 		if (e->tree)
 			whole = e->path;
-		r = e->ino == 0 ? put_whiteout(x, e->path) : put_event(x, e);
+		if (e->socket)
+			r = put_socket(x, e);
+		else
+			r = e->ino == 0 ? put_whiteout(x, e->path) : put_event(x, e);
 	}
 	return r;
 }

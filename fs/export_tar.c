@@ -20,6 +20,8 @@
 #include "export_acl.h"
 
 enum {
+	BLOCK = 512,          /* of tar */
+	OLD_HEADER_MIN = 100, /* bytes of a path for which the header has room whatever its form */
 	CHUNK = 256 << 10,
 	ZEROS = 64 << 20, /* of address space: what is given to libarchive for holes, which it leaves out */
 };
@@ -80,7 +82,7 @@ static la_ssize_t put_bytes(struct archive *a, void *arg, const void *bytes, siz
 		n = t->given_up ? -1 : write(t->fd, bytes, len);
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
-		archive_set_error(a, errno, "%s", "Write error");
+		archive_set_error(a, errno, "%s", strerror(errno));
 	return n;
 }
 
@@ -160,6 +162,10 @@ void export_tar_free(struct export_tar *t)
 	free(t);
 }
 
+/*
+ * Before 1970 libarchive writes seconds and fraction side by side, and reads them so: 4.5 s before it are -5.5, which others take as it
+ * stands. What its writer could be given to put -4.5 its reader would get wrong, and -0.5 it cannot write at all.
+ */
 static void set_times(struct export_tar *t, const struct inode *i)
 {
 	struct timespec m = i->mtime;
@@ -195,7 +201,25 @@ static int set_xattrs(struct export_tar *t, const struct inode *i)
 	return export_acl_add(t->entry, set);
 }
 
-static int set_target(struct export_tar *t, const struct inode *i)
+/*
+ * Two surrogates, each in the form of UTF-8, are taken by libarchive for one character, which it writes in their stead: the name would
+ * come out as another one.
+ */
+static int check_text(const struct export_tar *t, const char *path, const char *text)
+{
+	for (const char *p = strchr(text, '\xed'); p; p = strchr(p + 1, '\xed')) {
+		const unsigned char *b = (const unsigned char *)p;
+
+		if ((b[1] & 0xf0) == 0xa0 && (b[2] & 0xc0) == 0x80 && b[3] == 0xed && (b[4] & 0xf0) == 0xb0 &&
+		    (b[5] & 0xc0) == 0x80)
+			return log_error(t->o->log, -EINVAL,
+			                 "%s: %s surrogates, which the archive cannot hold: give it another", path,
+			                 path == text ? "its name has" : "it is a symlink to a name with");
+	}
+	return 0;
+}
+
+static int set_target(struct export_tar *t, const char *path, const struct inode *i)
 {
 	cleanup_free char *copy = NULL;
 	const char *target;
@@ -208,16 +232,53 @@ static int set_target(struct export_tar *t, const struct inode *i)
 	if (!copy)
 		return -ENOMEM;
 	archive_entry_copy_symlink(t->entry, copy);
-	return 0;
+	return check_text(t, path, copy);
+}
+
+/*
+ * The next stretch of the file that is written, at or behind `at`, which is 0 or where the one before ended: 1, 0 when there is
+ * none, or -errno. In whole blocks of tar, because GNU tar looks for a stretch at the beginning of a block, and
+ * misplaces all that comes behind one that ends elsewhere. Two may touch: libarchive joins them.
+ */
+static int next_stretch(struct export_tar *t, const struct inode *i, uint64_t at, uint64_t *from_out, uint64_t *to_out)
+{
+	uint64_t data, end, over;
+	int r = state_next_data(t->state, i, at, &data, &end);
+
+	if (r <= 0)
+		return r;
+	over = end % BLOCK;
+	if (over > 0)
+		end = i->size - end < BLOCK - over ? i->size : end + BLOCK - over;
+	*from_out = data - data % BLOCK;
+	*to_out = end;
+	return 1;
+}
+
+/*
+ * True of a path that libarchive would get wrong if the file had holes: where its bytes are no characters, GNU.sparse.name is
+ * made of what the old header has room for, a shorter path that may be another file's.
+ */
+static bool loses_path(const struct export_tar *t, const char *path)
+{
+	if (strlen(path) <= OLD_HEADER_MIN)
+		return false;
+	for (const char *p = path; !t->locale && *p; p++) {
+		if ((unsigned char)*p >= 0x80)
+			return true;
+	}
+	return t->locale && mbstowcs(NULL, path, 0) == (size_t)-1;
 }
 
 /* Tells libarchive where the data is, when not everywhere. */
-static int set_sparse(struct export_tar *t, const struct inode *i)
+static int set_sparse(struct export_tar *t, const char *path, const struct inode *i)
 {
 	uint64_t at = 0, data = 0, end = 0, total = 0;
 	int r;
 
-	while ((r = state_next_data(t->state, i, at, &data, &end)) > 0) {
+	if (loses_path(t, path))
+		return 0; /* the holes are written as zeros */
+	while ((r = next_stretch(t, i, at, &data, &end)) > 0) {
 		archive_entry_sparse_add_entry(t->entry, (la_int64_t)data, (la_int64_t)(end - data));
 		total += end - data;
 		at = end;
@@ -289,7 +350,7 @@ static int put_content(struct export_tar *t, const char *path, const struct inod
 	uint64_t at = 0, data, end;
 	int r;
 
-	while ((r = state_next_data(t->state, i, at, &data, &end)) > 0) {
+	while ((r = next_stretch(t, i, at, &data, &end)) > 0) {
 		r = put_hole(t, path, at, data);
 		if (r == 0)
 			r = put_data(t, path, i, data, end);
@@ -322,7 +383,7 @@ static int set_path(struct export_tar *t, const char *path, bool is_dir)
 		strcat(name, "/");
 	archive_entry_clear(t->entry);
 	archive_entry_copy_pathname(t->entry, name);
-	return 0;
+	return check_text(t, path, path);
 }
 
 int export_tar_add(struct export_tar *t, const char *path, const struct inode *i, const char *first)
@@ -340,10 +401,10 @@ int export_tar_add(struct export_tar *t, const char *path, const struct inode *i
 	if (r == 0 && first)
 		archive_entry_copy_hardlink(t->entry, first);
 	else if (r == 0 && S_ISLNK(i->mode))
-		r = set_target(t, i);
+		r = set_target(t, path, i);
 	archive_entry_set_size(t->entry, has_content ? (la_int64_t)i->size : 0);
 	if (r == 0 && has_content)
-		r = set_sparse(t, i);
+		r = set_sparse(t, path, i);
 	if (r == 0)
 		r = put_header(t, path);
 	if (r < 0 || !has_content)

@@ -3,11 +3,12 @@
 import json
 import os
 import re
+import subprocess
 
 import pytest
 
 from calls import overwrite
-from umlfs_cli import as_ordinary, as_root, mounts_below, needs_root, run
+from umlfs_cli import PATIENCE, as_ordinary, as_root, mounts_below, needs_root, run
 
 COMMANDS = ['import', 'mount', 'umount', 'snapshot', 'reset', 'list', 'delete', 'status', 'check', 'verify',
             'export', 'commit']
@@ -39,6 +40,37 @@ def test_version_is_the_projects():
     for word in '--version', '-V':
         result = run(word)
         assert result.status == 0 and re.fullmatch(r'umlfs \d+\.\d+\.\d+ \(libfuse 3\.[^\n]+\)\n', result.stdout), result
+
+
+def without_room(place, *words):
+    """(status, what it said) with a standard output that takes nothing."""
+    with open('/dev/full', 'w', encoding='ascii') as full, place.start(*words, stdout=full, stderr=subprocess.PIPE) as process:
+        return process.wait(PATIENCE), process.stderr.read().decode()
+
+
+FAILURE = (1, 'umlfs: standard output: No space left on device\n')
+
+
+@pytest.mark.parametrize('words', [['--help'], ['--version'], ['status', '--json'], ['doctor', '--json'], *([command, '--help'] for command in PROGRAMS)],
+                         ids=' '.join)
+def test_help_that_cannot_be_written_is_an_error(place, words):
+    status, said = without_room(place, *words)
+    assert said == FAILURE[1] and status == {'check': 8, 'verify': 8, 'diff': 2, 'run': 125}.get(words[0], 1)
+
+
+def test_an_answer_that_cannot_be_written_is_an_error(place):
+    mounted = place.mount(place.imported_base())
+    mounted.do(overwrite, mounted / 'tmp/new', b'')
+    place.run('snapshot', mounted.session, 'one')
+    for words in ['list'], ['list', '--json'], ['status'], ['status', '--json']:
+        assert without_room(place, *words, mounted.session) == FAILURE
+    for number in range(1500):      # more than a buffer
+        mounted.do(overwrite, mounted / f'tmp/{number}', b'')
+    status, said = without_room(place, 'diff', mounted.session)
+    assert status == 2 and re.fullmatch(r'umlfs: standard output: [^\n]+\n', said)
+    status, said = without_room(place, 'mount', place / 'base', place / 'other')
+    assert status == 1 and re.fullmatch(r'umlfs: standard output: [^\n]+\n', said)
+    place.run('umount', place / 'other')
 
 
 @pytest.mark.parametrize('words', [['nonsense'], [''], ['Mount'], ['--nonsense'], ['-x']])

@@ -3,6 +3,7 @@
 import filecmp
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -25,6 +26,13 @@ EPOCH = 1_200_000_000
 def export(place, source, file, *flags, environment=None):
     result = run('export', *flags, source, file, user=place.user, env=os.environ | (environment or {}))
     assert result.status == 0 and result.stderr.count('\n') == 1, result
+    return file
+
+
+def exported(place, source, file, *flags):
+    """With warnings of what is left out."""
+    result = run('export', *flags, source, file, user=place.user)
+    assert result.status == 0, result
     return file
 
 
@@ -57,6 +65,13 @@ def make_sparse(path):
         stream.seek(1 << 20)
         stream.write(b'middle')
         stream.truncate(3 << 20)
+
+
+def bind(directory, name):
+    os.chdir(directory)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(name)
+    os.chdir('/')
 
 
 # --- the round trip ----------------------------------------------------------------------------------------------
@@ -160,12 +175,7 @@ def test_a_list_that_such_records_cannot_tell_goes_as_an_attribute(place):
 
 def test_sockets_are_left_out_and_said(place):
     mounted = place.mount(place.imported_base(), options='posix' if place.user == 'root' else None)
-    def bind():
-        os.chdir(mounted / 'tmp')
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind('s')
-        os.chdir('/')
-    mounted.do(bind)
+    mounted.do(bind, mounted / 'tmp', 's')
     result = run('export', mounted.session, place / 'out.tar', user=place.user)
     assert result.status == 0 and 'tmp/s: a socket' in result.stderr
     with tarfile.open(place / 'out.tar') as stream:
@@ -314,6 +324,50 @@ def test_a_name_that_a_layer_cannot_hold_is_refused(place):
     export(place, bench.session, place / 'all.tar')
 
 
+@pytest.mark.parametrize('name', ['n' * 252, 'ä' * 126, '.wh.x', '.wh..opq'], ids=['long', 'long characters', 'mark', 'opaque'])
+def test_a_name_that_a_layer_cannot_tell_is_gone_is_refused(place, name):
+    bench = Bench(place, False)
+    bench.write(f'/tmp/{name}', b'')
+    bench.write(f'/tmp/{"k" * 251}', b'')
+    place.run('snapshot', bench.session, 'before')
+    bench.do(os.unlink, f'/tmp/{"k" * 251}')
+    place.run('snapshot', bench.session, 'after')
+    bench.do(os.unlink, f'/tmp/{name}')
+    bench.mounted.umount()
+    assert f'/tmp/{name}: is gone' in place.refused('export', '--diff=before', bench.session, place / 'layer.tar')
+    assert not os.path.exists(place / 'layer.tar')
+    export(place, bench.session, place / 'layer.tar', '--diff')
+    export(place, bench.session, place / 'all.tar')
+    if name[0] != '.':
+        layer = export(place, f'{bench.session}@after', place / 'layer.tar', '--diff=before')
+        assert f'tmp/.wh.{"k" * 251}' in model(layer)
+
+
+def test_what_a_socket_took_the_place_of_is_gone(place):
+    bench = Bench(place, False, options='posix' if place.user == 'root' else None)
+    for number in range(3):
+        bench.write(f'/tmp/{number}', b'file')
+    bench.do(bind, '/tmp', 'old')
+    bench.do(bind, '/tmp', 'older')
+    place.run('snapshot', bench.session, 'before')
+    bench.do(os.unlink, '/tmp/0')
+    bench.do(bind, '/tmp', '0')
+    bench.do(bind, '/tmp', 'new')
+    bench.do(os.rename, '/tmp/new', '/tmp/1')
+    bench.do(os.rename, '/tmp/2', '/tmp/moved')
+    bench.do(os.rename, '/tmp/old', '/tmp/2')
+    bench.do(os.chmod, '/tmp/older', 0o700)
+    bench.do(os.rename, '/home/deep', '/tmp/deep')
+    bench.do(bind, '/home', 'deep')
+    bench.do(bind, '/home', 'only')
+    bench.mounted.umount()
+    lower, upper = (model(exported(place, f'{bench.session}{name}', place / 'out.tar')) for name in ('@before', ''))
+    layer = exported(place, bench.session, place / 'layer.tar', '--diff=before')
+    assert stacked(lower, layer) == upper
+    with tarfile.open(layer) as stream:
+        assert {name for name in stream.getnames() if '.wh.' in name} == {'tmp/.wh.0', 'tmp/.wh.1', 'tmp/.wh.2', 'home/.wh.deep'}
+
+
 @pytest.mark.skipif(not ROOT, reason='needs root')
 @pytest.mark.parametrize('user', ['root'], indirect=True)
 def test_umoci_unpacks_the_layers_to_what_the_mount_shows(place):
@@ -396,7 +450,8 @@ def test_a_place_that_will_not_do_is_refused(place):
     place.do(overwrite, place / 'real.tar', b'')
     export(place, mounted.session, place / 'link.tar')
     assert os.path.islink(place / 'link.tar') and os.path.getsize(place / 'real.tar') > 0
-    place.run('commit', '--force', mounted.session, place / 'base')
+    place.run('commit', mounted.session, place / 'made')
+    place.run('commit', '--force', mounted.session, place / 'made')
     assert sorted(name for name in os.listdir(place.path) if name.startswith('.')) == []
 
 
@@ -429,3 +484,19 @@ def test_a_signal_leaves_nothing(place):
         process.send_signal(signal.SIGINT)
         assert process.communicate()[1].endswith(b'interrupted; nothing was made\n') and process.returncode == 1
     assert sorted(os.listdir(place.path)) == before
+
+
+@pytest.mark.parametrize('how', ['export', 'export compressed', 'commit', 'import', 'import of a directory'])
+def test_a_limit_of_file_sizes_leaves_nothing(place, how):
+    mounted = place.mount(place.imported_base())
+    mounted.do(overwrite, mounted / 'tmp/large', os.urandom(1 << 20))
+    place.do(os.mkdir, place / 'dir')
+    place.do(overwrite, place / 'dir/large', os.urandom(1 << 20))
+    whole = export(place, mounted.session, place / 'whole.tar')
+    target = place / 'made.tar.gz' if how.endswith('compressed') else place / 'made'
+    words = ['import', place / 'dir' if how.endswith('directory') else whole] if how.startswith('import') else [how.split()[0], mounted.session]
+    before = sorted(os.listdir(place.path))
+    limit = 10_000
+    line = place.refused(*words, target, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    assert 'File too large' in line and sorted(os.listdir(place.path)) == before
+    place.run(*words, target)

@@ -172,6 +172,17 @@ bool cmd_read_number(const char *text, unsigned long long *out)
 	return true;
 }
 
+int cmd_end(int status, int failed)
+{
+	bool lost = ferror(stdout) != 0; /* of what was written before: the reason is forgotten */
+
+	errno = 0;
+	if (fclose(stdout) == 0 && !lost)
+		return status;
+	log_error(&cmd_log, -errno, "standard output: %s", errno ? strerror(errno) : "cannot be written");
+	return failed;
+}
+
 void cmd_decode_path(char *path)
 {
 	char *to = path;

@@ -67,6 +67,12 @@ static inline int cmd_exit(int r)
 /* Of a clock that nobody sets, to tell how long something took. */
 double cmd_seconds(void);
 
+/*
+ * The end of a program: its exit status, or `failed` when what it printed could not be written, which is said. Standard output is
+ * closed: what was printed may have been in a buffer until now.
+ */
+int cmd_end(int status, int failed);
+
 /* A path as a session answers it, with %XX for control characters and '%', becomes the path; in place. See umlfs/request.h. */
 void cmd_decode_path(char *path);
 

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -144,10 +145,11 @@ static const struct command commit_command = {
 
 int main(int argc, char **argv)
 {
+	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error like others, and what was begun is removed */
 	cmd_catch_bus("this command", EXIT_FAILED);
 	if (argc >= 2 && strcmp(argv[1], commit_command.name) == 0)
-		return commit_command.run(&commit_command, argc - 1, argv + 1);
+		return cmd_end(commit_command.run(&commit_command, argc - 1, argv + 1), EXIT_FAILED);
 	if (argc >= 2 && strcmp(argv[1], export_command.name) == 0)
-		return export_command.run(&export_command, argc - 1, argv + 1);
+		return cmd_end(export_command.run(&export_command, argc - 1, argv + 1), EXIT_FAILED);
 	return cmd_usage_error(&export_command, "this is a part of umlfs: run `umlfs export` or `umlfs commit`");
 }

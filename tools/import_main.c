@@ -7,9 +7,11 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 
 #include "cmd_meter.h"
 #include "umlfs/import.h"
+#include "umlfs/standing.h"
 
 static int take_flag(void *arg, int flag, const char *value)
 {
@@ -44,6 +46,8 @@ static int run_import(const struct command *self, int argc, char **argv)
 	options.sources = (const char *const *)(argv + first);
 	options.n_sources = (unsigned int)(argc - first - 1);
 	options.base = argv[argc - 1];
+	if (options.force && standing_check(options.base, &cmd_log) < 0)
+		return EXIT_FAILED;
 	cmd_meter_start(&meter);
 	r = import_run(&options, &result);
 	took = cmd_meter_end(&meter);
@@ -85,7 +89,8 @@ static const struct command command = {
 
 int main(int argc, char **argv)
 {
+	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error like others, and what was begun is removed */
 	if (argc < 2)
 		return cmd_usage_error(&command, "this is a part of umlfs: run `umlfs import`");
-	return command.run(&command, argc - 1, argv + 1);
+	return cmd_end(command.run(&command, argc - 1, argv + 1), EXIT_FAILED);
 }

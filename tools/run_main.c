@@ -117,15 +117,12 @@ static int carry_out(struct run_plan *plan)
 	return run(plan);
 }
 
-int main(int argc, char **argv)
+static int parse_and_carry_out(int argc, char **argv)
 {
 	struct run_options options;
 	struct run_plan plan;
-	int r;
+	int r = run_parse(argc, argv, &options);
 
-	fill_streams();
-	cmd_catch_bus("this command", RUN_FAILED);
-	r = run_parse(argc, argv, &options);
 	if (r >= 0)
 		return r == EXIT_DONE ? EXIT_DONE : RUN_FAILED;
 	r = RUN_FAILED;
@@ -135,4 +132,11 @@ int main(int argc, char **argv)
 	}
 	run_free_options(&options);
 	return r;
+}
+
+int main(int argc, char **argv)
+{
+	fill_streams();
+	cmd_catch_bus("this command", RUN_FAILED);
+	return cmd_end(parse_and_carry_out(argc, argv), RUN_FAILED);
 }

@@ -55,9 +55,8 @@ static void fill_standard_descriptors(void)
 		close(fd);
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv, int *failed_out)
 {
-	fill_standard_descriptors();
 	if (argc < 2)
 		return print_help(stderr);
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
@@ -67,9 +66,21 @@ int main(int argc, char **argv)
 	for (const struct command *const *c = commands; *c; c++) {
 		if (strcmp(argv[1], (*c)->name) != 0 && (!(*c)->alias || strcmp(argv[1], (*c)->alias) != 0))
 			continue;
-		cmd_catch_bus("this command", (*c)->failed ? (*c)->failed : EXIT_FAILED);
+		if ((*c)->failed)
+			*failed_out = (*c)->failed;
+		cmd_catch_bus("this command", *failed_out);
 		return (*c)->run(*c, argc - 1, argv + 1);
 	}
 	log_error(&cmd_log, 0, "%s: unknown command; `umlfs --help` lists them", argv[1]);
 	return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	int failed = EXIT_FAILED;
+	int status;
+
+	fill_standard_descriptors();
+	status = run(argc, argv, &failed);
+	return cmd_end(status, failed);
 }

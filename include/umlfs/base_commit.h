@@ -16,6 +16,7 @@ struct base_commit_options {
 /*
  * Makes the base as import_run() does: it is there whole and on disk, or not at all, with a checksum of every file. Files
  * that are as an import left them are not read: the host's file system shares or copies their bytes, and their checksums
- * go along. Errors as of import_run() and export_run().
+ * go along. Errors as of import_run() and export_run(), and -EBUSY: the base that is to be replaced is the session's, or that of
+ * a session that is mounted.
  */
 int base_commit_run(const struct base_commit_options *options, struct import_result *result);

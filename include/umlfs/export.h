@@ -35,6 +35,7 @@ struct export_result {
 /*
  * Writes the pax format: all that a base can hold but sockets, which tar has not: they are left out with a warning. The
  * same state gives the same bytes. Errors are written to log: -ENOENT no such session or snapshot, -EINVAL a name that
- * a layer cannot hold, -ECANCELED progress() said stop (not logged), of reading, of writing.
+ * the archive cannot hold, or a layer cannot, or cannot tell is gone, -ECANCELED progress() said stop (not logged), of
+ * reading, of writing.
  */
 int export_run(const struct export_options *options, struct export_result *result);
