@@ -6,8 +6,8 @@ import subprocess
 import pytest
 
 from calls import read_file, write_file
+from exporting import export
 from importing import index_of
-from test_export import export
 from umlfs_cli import identity, write_archive
 
 
