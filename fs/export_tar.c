@@ -207,7 +207,7 @@ static int set_xattrs(struct export_tar *t, const struct inode *i)
  */
 static int check_text(const struct export_tar *t, const char *path, const char *text)
 {
-	for (const char *p = strchr(text, '\xed'); p; p = strchr(p + 1, '\xed')) {
+	for (const char *p = strchr(text, 0xed); p; p = strchr(p + 1, 0xed)) {
 		const unsigned char *b = (const unsigned char *)p;
 
 		if ((b[1] & 0xf0) == 0xa0 && (b[2] & 0xc0) == 0x80 && b[3] == 0xed && (b[4] & 0xf0) == 0xb0 &&

@@ -115,12 +115,11 @@ static int compare(void *arg, const struct mount_info *mount)
 {
 	struct search *search = arg;
 
-	if (search->session && strcmp(mount->session, search->session) == 0)
+	if ((search->session && strcmp(mount->session, search->session) == 0) ||
+	    (search->device && strcmp(mount->device, search->device) == 0))
 		search->found = strdup(mount->mountpoint);
 	else if (search->mountpoint && strcmp(mount->mountpoint, search->mountpoint) == 0)
 		search->found = strdup(mount->session);
-	else if (search->device && strcmp(mount->device, search->device) == 0)
-		search->found = strdup(mount->mountpoint);
 	return search->found ? 1 : 0;
 }
 

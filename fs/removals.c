@@ -157,7 +157,8 @@ bool removals_add(struct removals *r, uint32_t layer, uint64_t ino, uint64_t rec
 	b->files[b->n++].ino = ino;
 	if (records > 0) {
 		b->records_layer = layer;
-		b->records = r->written = records;
+		b->records = records;
+		r->written = records;
 	}
 	if (b->n == BATCH)
 		removals_push(r);
