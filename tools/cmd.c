@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cmd_color.h"
 
@@ -176,8 +177,9 @@ int cmd_end(int status, int failed)
 {
 	bool lost = ferror(stdout) != 0; /* of what was written before: the reason is forgotten */
 
+	/* Some file systems tell at close(2) only; but who reads is told of the end by the end of the process, and not before. */
 	errno = 0;
-	if (fclose(stdout) == 0 && !lost)
+	if (fflush(stdout) == 0 && !lost && close(dup(STDOUT_FILENO)) == 0)
 		return status;
 	log_error(&cmd_log, -errno, "standard output: %s", errno ? strerror(errno) : "cannot be written");
 	return failed;
