@@ -2,11 +2,13 @@
 
     user    'root' and 'ordinary', one after the other
     place   a private directory of that user (umlfs_cli.Place); unmounts and removes everything afterwards
-    base    a base in it: 'imported' and 'plain', one after the other
+    base    a base in it: 'imported' for an ordinary user and 'plain' for root; with UMLFS_TEST_ALL=1, or of a test that is for
+            one user only, both
     site    where `umlfs run` is tested; see run_site
     more_descriptors    a test that has thousands of files open
 """
 
+import collections
 import os
 import resource
 
@@ -16,6 +18,7 @@ from run_site import everything, site
 from umlfs_cli import USERS, Place
 
 DESCRIPTORS = 3500
+PAIRS = {('root', 'plain'), ('ordinary', 'imported')}
 
 
 @pytest.fixture(params=USERS)
@@ -46,6 +49,23 @@ def more_descriptors():
     resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def params_of(item):
+    return item.callspec.params if hasattr(item, 'callspec') else {}
+
+
+def pytest_collection_modifyitems(config, items):
+    """What depends on the user and on the kind of base alike is seen in two of the four pairs."""
+    users = collections.defaultdict(set)
+    for item in items:
+        if {'user', 'base'} <= params_of(item).keys():
+            users[item.function].add(params_of(item)['user'])
+    more = [item for item in items if len(users[item.function]) > 1
+            and tuple(params_of(item)[key] for key in ('user', 'base')) not in PAIRS]
+    if os.environ.get('UMLFS_TEST_ALL') != '1':
+        config.hook.pytest_deselected(items=more)
+        items[:] = [item for item in items if item not in more]
 
 
 def fail_if_skipped(report):

@@ -11,7 +11,7 @@ import pytest
 
 from checks import Checked
 from disk import Disk
-from umlfs_cli import differences, kill_and_wait, needs_root, wait_pid
+from umlfs_cli import ROOT, differences, kill_and_wait, needs_root, wait_pid
 
 MIB = 1 << 20
 MANY = 20_100    # more than the changes from which on a layer gets a table
@@ -103,6 +103,7 @@ def test_a_mapped_snapshot_is_what_it_was(tabled):
     tabled.leaves_nothing()
 
 
+@pytest.mark.parametrize('user', ['ordinary'], indirect=True)
 def test_changes_snapshots_and_resets_on_top_of_one(tabled):
     tabled.umount()
     mounted = tabled.mount()
@@ -133,6 +134,7 @@ def test_changes_snapshots_and_resets_on_top_of_one(tabled):
     tabled.leaves_nothing()
 
 
+@pytest.mark.parametrize('user', ['ordinary'], indirect=True)
 def test_snapshots_below_one_are_joined(place):
     """It tells whose content a file has that it does not write itself: a layer's number, which a joined layer has not."""
     tabled = Tabled(place, below=('first', 'second'))
@@ -155,6 +157,7 @@ def flip(path, where):
         stream.write(bytes([byte ^ 1]))
 
 
+@pytest.mark.parametrize('user', ['root' if ROOT else 'ordinary'], indirect=True)
 def test_a_damaged_table_is_none(tabled):
     for where in (0, 100, 5000, -1):
         tabled.umount()
