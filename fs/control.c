@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "cleanup.h"
 #include "control_socket.h"
@@ -118,17 +120,30 @@ static int ask_daemon(int fd, const struct request *request, const struct log *l
 	return r;
 }
 
-static int do_here(const char *session, const struct request *request, const struct log *log, FILE *data)
+/* Root may look at what is another user's, and put nothing right there that a killed daemon left. */
+static bool only_looks(int dirfd, const struct request *request)
+{
+	struct stat st;
+
+	return (request->kind == REQUEST_LIST || request->kind == REQUEST_STATUS) &&
+	       fstatat(dirfd, "manifest", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_uid != geteuid();
+}
+
+static int do_here(const char *session, int dirfd, const struct request *request, const struct log *log, FILE *data)
 {
 	struct store_options options = {.session = session, .log = log, .max_files = OFFLINE_FILES};
 	struct snapshot_change change;
 	struct store *store;
-	int r = store_open(&options, &store);
+	int r;
 
+	options.look = only_looks(dirfd, request);
+	r = store_open(&options, &store);
 	if (r < 0)
 		return r;
+	if (options.look)
+		store->session.purpose = SESSION_LOOK;
 	r = request_run(store, request, log, data, &change);
-	if (r == 0)
+	if (r == 0 && !options.look)
 		r = snapshot_clean_up(&store->session, &change);
 	if (r == 0 && request->kind == REQUEST_SNAPSHOT)
 		r = session_sync(&store->session);
@@ -149,7 +164,7 @@ static int carry_out(const char *session, const struct request *request, const s
 		return store_no_session(session, -errno, log);
 	fd = control_connect(dirfd);
 	if (fd == -ENOTCONN)
-		return do_here(session, request, log, data);
+		return do_here(session, dirfd, request, log, data);
 	if (fd < 0)
 		return log_errno(log, fd, "%s/control", session);
 	if (request->kind == REQUEST_RESET && !request->force) {

@@ -146,17 +146,18 @@ void fuse_ops_statfs(fuse_req_t req, fuse_ino_t ino)
 void fuse_ops_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
 {
 	struct fuse_ops *ops = fuse_ops_begin(req, KIND_SETXATTR);
-	bool taken = ops->options.xattr;
-	int r = taken ? -EOPNOTSUPP : -ENOSYS;
+	int r;
 
 	/*
 	 * An ACL that is accepted and not honoured takes rights away or gives them: the ones of the base are
 	 * shown only.
 	 */
-	taken = taken && strncmp(name, "system.", 7) != 0;
-	if (taken)
-		r = tree_setxattr(ops->tree, ino, name, value, size, flags);
-	if (taken && fuse_ops_made_room(ops, r))
+	if (!ops->options.xattr || strncmp(name, "system.", 7) == 0) {
+		fuse_ops_reply_status(req, ops->options.xattr ? -EOPNOTSUPP : -ENOSYS);
+		return;
+	}
+	r = tree_setxattr(ops->tree, ino, name, value, size, flags);
+	if (fuse_ops_made_room(ops, r))
 		r = tree_setxattr(ops->tree, ino, name, value, size, flags);
 	fuse_ops_reply_status(req, r);
 }

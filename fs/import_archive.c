@@ -23,6 +23,7 @@
 #include "import_layer.h"
 #include "import_source.h"
 #include "import_stream.h"
+#include "io.h"
 
 enum {
 	ISO_MAGIC_AT = 32769, /* ECMA-119: "CD001" in the first volume descriptor */
@@ -318,11 +319,6 @@ static void warn(const struct reader *rd, struct archive_entry *entry)
 	import_report_warning(rd->report, archive_entry_pathname(entry), text ? text : "not understood in full");
 }
 
-static bool all_zero(const unsigned char *bytes, size_t len)
-{
-	return len == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0);
-}
-
 /*
  * Reads what lies behind the archive's end mark: padding, and behind that the end of the compressed data,
  * where its checksums are.
@@ -337,7 +333,7 @@ static int drain(struct reader *rd)
 	if (n > 0)
 		block = (const unsigned char *)block + rd->block_len - n;
 	do {
-		more = more || !all_zero(block, (size_t)n);
+		more = more || !io_all_zero(block, (size_t)n);
 		n = import_stream_read(rd->stream, &block);
 	} while (n > 0);
 	if (n < 0)

@@ -30,12 +30,9 @@ struct batch {
 	struct removals *owner;
 	struct batch *next; /* that is free */
 	unsigned int n;
-	uint32_t records_layer;
-	uint64_t records; /* bytes of its journal that come to the disk before */
-	struct {
-		uint64_t ino;
-		uint32_t layer;
-	} files[BATCH];
+	uint32_t layer;   /* of all */
+	uint64_t records; /* bytes of its journal that come to the disk before; 0: none */
+	uint64_t files[BATCH];
 };
 
 struct removals {
@@ -85,13 +82,13 @@ static bool sync_records(struct removals *r, const struct batch *b)
 	char path[32];
 	cleanup_fd int fd = -1;
 
-	if (b->records == 0 || (b->records_layer == r->synced_layer && b->records <= r->synced))
+	if (b->records == 0 || (b->layer == r->synced_layer && b->records <= r->synced))
 		return true;
-	snprintf(path, sizeof(path), "%u/journal", b->records_layer);
+	snprintf(path, sizeof(path), "%u/journal", b->layer);
 	fd = openat(r->layersfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0 || fdatasync(fd) < 0)
 		return false;
-	r->synced_layer = b->records_layer;
+	r->synced_layer = b->layer;
 	r->synced = written;
 	return true;
 }
@@ -104,15 +101,13 @@ static void remove_files(struct job *job)
 	if (!sync_records(b->owner, b))
 		return;
 	for (unsigned int i = 0; i < b->n; i++)
-		content_remove(b->owner->layersfd, b->files[i].layer, b->files[i].ino);
+		content_remove(b->owner->layersfd, b->layer, b->files[i]);
 }
 
 static void removed(struct job *job)
 {
 	struct batch *b = (struct batch *)job;
 
-	b->n = 0;
-	b->records = 0;
 	b->next = b->owner->free;
 	b->owner->free = b;
 	b->owner->given--;
@@ -134,7 +129,7 @@ static void wait_for_some(struct removals *r)
 	worker_reap(r->worker);
 }
 
-static bool begin_batch(struct removals *r, bool synced)
+static bool begin_batch(struct removals *r, uint32_t layer, bool synced)
 {
 	if (!synced && r->given >= BATCHES_UNSYNCED)
 		return false;
@@ -142,6 +137,9 @@ static bool begin_batch(struct removals *r, bool synced)
 		wait_for_some(r);
 	r->filling = r->free;
 	r->free = r->filling->next;
+	r->filling->n = 0;
+	r->filling->layer = layer;
+	r->filling->records = 0;
 	r->begun = now_ms();
 	return true;
 }
@@ -150,13 +148,13 @@ bool removals_add(struct removals *r, uint32_t layer, uint64_t ino, uint64_t rec
 {
 	struct batch *b;
 
-	if (!r->filling && !begin_batch(r, records > 0))
+	if (r->filling && r->filling->layer != layer)
+		removals_push(r);
+	if (!r->filling && !begin_batch(r, layer, records > 0))
 		return false;
 	b = r->filling;
-	b->files[b->n].layer = layer;
-	b->files[b->n++].ino = ino;
+	b->files[b->n++] = ino;
 	if (records > 0) {
-		b->records_layer = layer;
 		b->records = records;
 		r->written = records;
 	}

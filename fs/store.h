@@ -39,6 +39,7 @@ struct store_options {
  * the base is the session's and unchanged, and loads the layers. Without one, store_load() does that when it
  * is needed. Errors are written to log:
  *   -EBUSY   a daemon or another command has the lock; the message names its pid
+ *   -EPERM   the session is another user's, and this is not only a look (root could, and would lock its owner out)
  *   -ENOENT  no such session (and no base to make one on), no such base
  *   -ESTALE  the base is another one or changed; the first differing paths are in the log
  *   -EUCLEAN, -EPROTONOSUPPORT  damaged, or made by a newer version

@@ -11,7 +11,8 @@ import pytest
 
 from bench import settle
 from calls import outcome, overwrite, read_file
-from umlfs_cli import PATIENCE, Mount, differences, dump, ends, identity, ids, mounts_below, program, run, small_members
+from umlfs_cli import (PATIENCE, Mount, differences, dump, ends, identity, ids, mounts_below, needs_root, program, run,
+                       small_members)
 
 MIB = 1 << 20
 
@@ -165,3 +166,25 @@ def test_attributes_of_a_plain_base_do_not_depend_on_what_is_mounted_in_it(place
     mounted = place.mount(base, options='xattr')
     assert [place.do(os.getxattr, mounted / name, 'user.name') for name in names] == [name.encode() for name in names]
     mounted.umount()
+
+
+@needs_root
+@pytest.mark.parametrize('user', ['ordinary'], indirect=True)
+def test_root_is_sent_to_the_owner_of_a_session(place):
+    """What root made there would be closed to its owner; to look is another thing."""
+    base = place.imported_base()
+    mounted = place.mount(base)
+    place.run('snapshot', mounted.session, 'one')
+    mounted.umount()
+    line = f'{mounted.session}: belongs to user {ids("ordinary")[0]}: run it as that user, who could not use what this one makes there'
+    for words in (['snapshot', mounted.session, 'two'], ['reset', mounted.session], ['delete', mounted.session, 'one'],
+                  ['mount', base, mounted.session], ['check', '--repair', mounted.session]):
+        result = run(*words)
+        assert result.status in (1, 8) and result.stderr == f'umlfs: {line}\n', (words, result)
+    for words in ['list'], ['status'], ['check'], ['diff']:
+        assert run(*words, mounted.session).status == 0, words
+    assert {os.lstat(path).st_uid for path in [mounted.session, *walk(mounted.session)]} == {ids('ordinary')[0]}
+
+
+def walk(top):
+    return [f'{directory}/{name}' for directory, directories, files in os.walk(top) for name in directories + files]

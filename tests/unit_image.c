@@ -13,6 +13,7 @@
 #include "io.h"
 #include "unit.h"
 #include "unit_dump.h"
+#include "unit_op.h"
 
 enum { WRITE_MAX = 4 * WORLD_COPY_UNIT };
 
@@ -36,6 +37,25 @@ void image_forget(struct image *image)
 {
 	while (image->n > 0)
 		free(image->files[--image->n].bytes);
+}
+
+int image_start(void **state, void (*fill)(int basefd))
+{
+	struct crashed *c = calloc(1, sizeof(*c));
+
+	world_make(&c->w, fill);
+	*state = c;
+	return 0;
+}
+
+int image_end(void **state)
+{
+	struct crashed *c = *state;
+
+	image_forget(&c->image);
+	world_fini(&c->w);
+	free(c);
+	return 0;
 }
 
 void image_take(struct crashed *c)
@@ -139,6 +159,13 @@ void image_open_after_boot(struct crashed *c, const char *when)
 	if (*c->w.place.lines)
 		fail_msg("%s, opened again: %s", when, c->w.place.lines);
 	free(first);
+}
+
+void image_make(struct crashed *c, const char *path)
+{
+	const struct op op = {OP_MKFILE, path, NULL, 0, 0, 0};
+
+	expect_status(op_tree(&c->w, &op), 0, "making %s", path);
 }
 
 void image_write(struct crashed *c, const char *path, char byte, size_t len, uint64_t offset)

@@ -24,6 +24,10 @@ struct crashed {
 	struct image image;
 };
 
+/* For cmocka: a world in *state with such a base, see world_make(), and its end. */
+int image_start(void **state, void (*fill)(int basefd));
+int image_end(void **state);
+
 /* The process dies; what it wrote is the image. */
 void image_take(struct crashed *c);
 void image_forget(struct image *image);
@@ -39,6 +43,9 @@ size_t image_length(const struct crashed *c, const char *path);
 int image_session_fd(struct crashed *c);
 void image_remove(struct crashed *c, const char *path);
 bool image_has(struct crashed *c, const char *path);
+
+/* An empty file in the tree. */
+void image_make(struct crashed *c, const char *path);
 
 /* So many bytes of one letter into a file of the tree. */
 void image_write(struct crashed *c, const char *path, char byte, size_t len, uint64_t offset);

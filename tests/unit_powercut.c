@@ -13,7 +13,6 @@
 #include "unit.h"
 #include "unit_dump.h"
 #include "unit_image.h"
-#include "unit_op.h"
 
 enum { BASE_BYTES = 5000 };
 
@@ -30,28 +29,7 @@ static void fill_base(int basefd)
 
 static int setup(void **state)
 {
-	struct crashed *c = calloc(1, sizeof(*c));
-
-	world_make(&c->w, fill_base);
-	*state = c;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct crashed *c = *state;
-
-	image_forget(&c->image);
-	world_fini(&c->w);
-	free(c);
-	return 0;
-}
-
-static void make(struct crashed *c, const char *path)
-{
-	const struct op op = {OP_MKFILE, path, NULL, 0, 0, 0};
-
-	expect_status(op_tree(&c->w, &op), 0, "making %s", path);
+	return image_start(state, fill_base);
 }
 
 /* The file's bytes; asking for more than there are must give no more. */
@@ -91,7 +69,7 @@ static void a_file_has_its_old_bytes_or_its_new_ones(void **state)
 	image_write(c, "changed", 'n', 1000, 0);
 	image_write(c, "grown", 'n', BASE_BYTES, BASE_BYTES);
 	expect_status(world_truncate(&c->w, world_ino(&c->w, "cut"), 3000), 0, "truncate");
-	make(c, "new");
+	image_make(c, "new");
 	image_write(c, "new", 'n', 4000, 0);
 	for (unsigned int i = 0; i < 4; i++)
 		image_content_path(c, names[i], paths[i]);
@@ -149,7 +127,7 @@ static void what_fsync_promised_is_there(void **state)
 	image_write(c, "cut", 'm', 400, 100);
 	image_write(c, "grown", 'n', 10, 0);
 	expect_status(session_settle(&c->w.store->session), 0, "settling");
-	make(c, "new");
+	image_make(c, "new");
 	image_take(c);
 	for (size_t cut = synced; cut <= image_length(c, journal); cut++) {
 		for (size_t there = 100; there <= 500; there += 200) {
@@ -196,7 +174,7 @@ static void a_gap_in_the_journal_ends_it(void **state)
 	for (unsigned int i = 0; i < 5; i++) {
 		snprintf(name, sizeof(name), "d%u", i);
 		if (i > 0)
-			make(c, name);
+			image_make(c, name);
 		states[i] = dump_world(&c->w, DUMP_ALL);
 		ends[i] = (size_t)journal_size(stack_top(&c->w.store->session.stack)->journal);
 	}
@@ -262,15 +240,15 @@ static void a_snapshot_not_yet_on_disk_is_whole_or_absent(void **state)
 
 	image_write(c, "cut", 's', BASE_BYTES, 0);
 	world_snapshot(&c->w, "first");
-	make(c, "synced");
+	image_make(c, "synced");
 	expect_status(tree_fsync(&c->w.tree, 1), 0, "fsync");
 	synced = (size_t)journal_size(stack_top(&c->w.store->session.stack)->journal);
 	image_write(c, "changed", 'n', 1000, 0);
-	make(c, "last");
+	image_make(c, "last");
 	image_content_path(c, "changed", content);
 	assert_int_equal(snapshot_create(c->w.store, "second", &c->w.place.log, &change), 0);
 	before = dump_world(&c->w, DUMP_ALL);
-	make(c, "after");
+	image_make(c, "after");
 	image_take(c);
 	assert_true(image_has(c, "manifest.old"));
 	whole = image_length(c, "layers/2/journal");
@@ -311,7 +289,7 @@ static void a_reset_not_yet_on_disk_is_whole_or_absent(void **state)
 	world_snapshot(&c->w, "first");
 	after = dump_world(&c->w, DUMP_ALL);
 	image_write(c, "changed", 'n', 1000, 0);
-	make(c, "new");
+	image_make(c, "new");
 	expect_status(session_settle(&c->w.store->session), 0, "settling");
 	before = dump_world(&c->w, DUMP_ALL);
 	assert_int_equal(snapshot_reset(c->w.store, "first", &c->w.place.log, &change), 0);
@@ -359,7 +337,7 @@ static void a_new_session_that_never_came_to_the_disk_is_made_again(void **state
 	world_crash(&c->w);
 	image_put(c, false);
 	world_open(&c->w);
-	make(c, "new");
+	image_make(c, "new");
 	image_take(c);
 	image_put(c, true);
 	image_part(c, "manifest", 0);
@@ -429,7 +407,7 @@ static void a_dropped_layer_stays_until_the_reset_is_on_disk(void **state)
 	struct session *s = &c->w.store->session;
 	struct snapshot_change first, second;
 
-	make(c, "new");
+	image_make(c, "new");
 	expect_status(session_sync(s), 0, "sync");
 	assert_int_equal(snapshot_reset(c->w.store, NULL, &c->w.place.log, &first), 0);
 	assert_true(image_has(c, "manifest.old"));
@@ -448,7 +426,7 @@ static void fsync_takes_the_snapshot_below_along(void **state)
 	struct crashed *c = *state;
 	struct snapshot_change change;
 
-	make(c, "new");
+	image_make(c, "new");
 	assert_int_equal(snapshot_create(c->w.store, "name", &c->w.place.log, &change), 0);
 	assert_true(commit_pending(&c->w.store->session.commit));
 	image_write(c, "new", 'n', 10, 0);
@@ -458,7 +436,7 @@ static void fsync_takes_the_snapshot_below_along(void **state)
 	assert_int_equal(snapshot_clean_up(&c->w.store->session, &change), 0);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, image_end)
 
 int main(void)
 {

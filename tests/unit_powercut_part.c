@@ -22,21 +22,7 @@ static void fill_base(int basefd)
 
 static int setup(void **state)
 {
-	struct crashed *c = calloc(1, sizeof(*c));
-
-	world_make(&c->w, fill_base);
-	*state = c;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct crashed *c = *state;
-
-	image_forget(&c->image);
-	world_fini(&c->w);
-	free(c);
-	return 0;
+	return image_start(state, fill_base);
 }
 
 /* Bytes of a content file that did not come to the disk. */
@@ -179,7 +165,7 @@ static void zeros_in_a_synced_part_stay(void **state)
 	}
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, image_end)
 
 int main(void)
 {

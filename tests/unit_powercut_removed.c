@@ -38,28 +38,12 @@ int fdatasync(int fd)
 
 static int setup(void **state)
 {
-	struct crashed *c = calloc(1, sizeof(*c));
-
-	world_make(&c->w, NULL);
-	*state = c;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct crashed *c = *state;
-
-	image_forget(&c->image);
-	world_fini(&c->w);
-	free(c);
-	return 0;
+	return image_start(state, NULL);
 }
 
 static void make(struct crashed *c, const char *path, char byte)
 {
-	const struct op op = {OP_MKFILE, path, NULL, 0, 0, 0};
-
-	expect_status(op_tree(&c->w, &op), 0, "making %s", path);
+	image_make(c, path);
 	image_write(c, path, byte, BYTES, 0);
 }
 
@@ -243,7 +227,7 @@ static void what_nobody_synced_costs_no_sync(void **state)
 	assert_int_equal(synced, before);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, image_end)
 
 int main(void)
 {

@@ -151,10 +151,41 @@ static void what_is_not_there_is_no_error(void **state)
 
 	put(w, 2);
 	assert_true(removals_add(w->removals, LAYER, 1, 0));
-	assert_true(removals_add(w->removals, LAYER + 1, 1, 0));
+	put(w, 3);
+	assert_true(removals_add(w->removals, LAYER + 1, 3, 0));
 	assert_true(removals_add(w->removals, LAYER, 2, 0));
 	assert_true(removals_wait(w->removals));
 	assert_false(has(w, 2));
+	assert_true(has(w, 3)); /* of this layer */
+}
+
+static void what_waits_for_records_stays_where_they_cannot_be_synced(void **state)
+{
+	struct world *w = *state;
+
+	put(w, 1);
+	put(w, 2);
+	assert_true(removals_add(w->removals, LAYER, 1, 100)); /* there is no journal */
+	assert_true(removals_wait(w->removals));
+	assert_true(has(w, 1));
+	place_put(w->place.fd, "7/journal", "x", 1);
+	assert_true(removals_add(w->removals, LAYER, 2, 100));
+	assert_true(removals_wait(w->removals));
+	assert_false(has(w, 2));
+}
+
+static void of_those_none_is_refused(void **state)
+{
+	struct world *w = *state;
+
+	place_put(w->place.fd, "7/journal", "x", 1);
+	for (uint64_t ino = 1; ino <= 3 * MANY; ino++) {
+		put(w, ino);
+		assert_true(removals_add(w->removals, LAYER, ino, ino));
+	}
+	removals_wait(w->removals);
+	for (uint64_t ino = 1; ino <= 3 * MANY; ino++)
+		assert_false(has(w, ino));
 }
 
 int main(void)
@@ -166,6 +197,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(more_are_refused_than_may_wait_until_some_have_ended, start, end),
 		cmocka_unit_test_setup_teardown(the_end_waits_for_all, start, end),
 		cmocka_unit_test_setup_teardown(what_is_not_there_is_no_error, start, end),
+		cmocka_unit_test_setup_teardown(what_waits_for_records_stays_where_they_cannot_be_synced, start, end),
+		cmocka_unit_test_setup_teardown(of_those_none_is_refused, start, end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -68,8 +68,8 @@ static inline int cmd_exit(int r)
 double cmd_seconds(void);
 
 /*
- * The end of a program: its exit status, or `failed` when what it printed could not be written, which is said. Standard output is
- * closed: what was printed may have been in a buffer until now.
+ * The end of a program: its exit status, or `failed` when what it printed could not be written, which is said: it may have been in
+ * a buffer until now. Standard output stays open.
  */
 int cmd_end(int status, int failed);
 

@@ -103,7 +103,8 @@ const struct command cmd_reset = {
 	.usage = "[--force] SESSION [NAME]",
 	.help = "go back to a snapshot; the mount stays up",
 	.details = "Without NAME: to the snapshot that the session stands on. NAME @base: to the\n"
-		   "untouched base. Refuses while a process has files open under the mountpoint.\n\n"
+		   "untouched base. Refuses while a process has files open under the mountpoint,\n"
+		   "or something is mounted there.\n\n"
 		   "  --force  do it anyway; such files then answer ESTALE\n",
 	.run = run_reset,
 };

@@ -58,18 +58,6 @@ static void say_plan(const struct run_plan *plan)
 		log_note(&cmd_log, "a session for this run only, on %s", plan->base);
 }
 
-/* Descriptors 0 to 2 must be something, or a pipe would take their place. */
-static void fill_streams(void)
-{
-	int fd;
-
-	do {
-		fd = open("/dev/null", O_RDWR);
-	} while (fd >= 0 && fd <= STDERR_FILENO);
-	if (fd >= 0)
-		close(fd);
-}
-
 static int make_pipes(int pipes[RUN_PIPES][2])
 {
 	for (int i = 0; i < RUN_PIPES; i++) {
@@ -136,7 +124,6 @@ static int parse_and_carry_out(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	fill_streams();
 	cmd_catch_bus("this command", RUN_FAILED);
 	return cmd_end(parse_and_carry_out(argc, argv), RUN_FAILED);
 }

@@ -49,7 +49,7 @@ static void fill_standard_descriptors(void)
 	int fd;
 
 	do {
-		fd = open("/dev/null", O_RDWR); /* they stay when another program takes over */
+		fd = open("/dev/null", O_RDWR); /* for what cmd_become() hands over to, too */
 	} while (fd >= 0 && fd <= STDERR_FILENO);
 	if (fd >= 0)
 		close(fd);
