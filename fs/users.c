@@ -75,6 +75,7 @@ static bool shows_program(int procfs, const char *pid)
 bool users_find(const char *mountpoint, pid_t except, struct users_found *out)
 {
 	cleanup_dir DIR *dir = opendir("/proc");
+	const pid_t self = getpid();
 	struct dirent *entry;
 	char path[PATH_MAX];
 
@@ -82,7 +83,7 @@ bool users_find(const char *mountpoint, pid_t except, struct users_found *out)
 		pid_t pid = (pid_t)atoi(entry->d_name);
 		cleanup_fd int proc = -1;
 
-		if (pid <= 0 || pid == getpid() || pid == except || !shows_program(dirfd(dir), entry->d_name))
+		if (pid <= 0 || pid == self || pid == except || !shows_program(dirfd(dir), entry->d_name))
 			continue;
 		proc = openat(dirfd(dir), entry->d_name, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (proc < 0)
