@@ -14,8 +14,8 @@
 #include "import_meter.h"
 #include "import_place.h"
 #include "import_target.h"
+#include "standing.h"
 #include "state_walk.h"
-#include "umlfs/standing.h"
 
 enum { CHUNK = 256 << 10 };
 
@@ -140,20 +140,12 @@ static int fill(struct base_commit *c, int root, struct import_result *result)
 	return r;
 }
 
-/*
- * A base inside the session, or the session inside the base, would be a part of itself; and without the base that it was made
- * on a session is worth nothing.
- */
-static int check_place(const struct base_commit *c, const struct states *states, const struct import_place *place)
+/* A base inside the session, or the session inside the base, would be a part of itself. */
+static int check_place(const struct states *states, const struct import_place *place, const struct log *log)
 {
-	const struct base_commit_options *o = c->o;
-	int r = o->force ? standing_check_session(o->base, states_fd(states), o->source, c->report.log) : 0;
-
-	if (r == 0 && o->force)
-		r = standing_check(o->base, c->report.log);
-	if (r < 0 || !import_place_touches(place, states_fd(states)))
-		return r;
-	return log_error(c->report.log, -EINVAL,
+	if (!import_place_touches(place, states_fd(states)))
+		return 0;
+	return log_error(log, -EINVAL,
 	                 "the base cannot lie inside the session, nor the session inside the base: give "
 	                 "the base another place");
 }
@@ -173,7 +165,7 @@ static int make(struct base_commit *c, struct states *states, const char *name, 
 	int root;
 
 	if (r == 0)
-		r = check_place(c, states, place);
+		r = check_place(states, place, c->report.log);
 	if (r < 0)
 		return r;
 	root = import_place_begin(place);
@@ -198,7 +190,10 @@ int base_commit_run(const struct base_commit_options *options, struct import_res
 	if (r < 0)
 		return r;
 	c.report = (struct import_report){.log = states_log(states), .source = options->source, .between = ": "};
-	r = import_place_new(options->base, options->force, states_log(states), &place);
+	if (options->force)
+		r = standing_check_session(options->base, states_fd(states), options->source, states_log(states));
+	if (r == 0)
+		r = import_place_new(options->base, options->force, states_log(states), &place);
 	if (r == 0)
 		r = make(&c, states, name, place, &made);
 	import_place_free(place);

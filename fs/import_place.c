@@ -19,6 +19,7 @@
 #include "cleanup.h"
 #include "format.h"
 #include "io.h"
+#include "standing.h"
 
 enum {
 	RANDOM_LEN = 6,
@@ -143,6 +144,8 @@ int import_place_new(const char *base, bool force, const struct log *log, struct
 	r = p->path ? resolve(p, base) : -ENOMEM;
 	if (r == 0)
 		r = look(p, force);
+	if (r == 0 && force)
+		r = standing_check(base, log);
 	if (r < 0) {
 		import_place_free(p);
 		return r;

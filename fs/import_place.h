@@ -15,7 +15,7 @@ struct import_place;
 
 /*
  * Looks whether a base can be put there. -EEXIST when something is there that may not be replaced, -ENOENT
- * when there is no directory to put it in. All errors of this module are written to log.
+ * when there is no directory to put it in, -EBUSY when a mounted session stands on what would be replaced. All errors of this module are written to log.
  */
 int import_place_new(const char *base, bool force, const struct log *log, struct import_place **out);
 

@@ -2,7 +2,7 @@
  * mounts: reads the mount table and takes umlfs mounts away.
  * Invariant: touches no mount but of type fuse.umlfs, and never follows a path into one, because its daemon
  * may be dead.
- * Called by serve and by the program.
+ * Called by mountpoint, unmounter, standing, control and the program.
  */
 #include "umlfs/mounts.h"
 

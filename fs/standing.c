@@ -1,9 +1,9 @@
 /*
  * standing: owns nothing; compares a base with those that sessions tell of.
  * Invariant: changes nothing, and asks no daemon, which may be dead or at rest.
- * Called by base_commit and by the program.
+ * Called by import_place and base_commit.
  */
-#include "umlfs/standing.h"
+#include "standing.h"
 
 #include <errno.h>
 #include <fcntl.h>

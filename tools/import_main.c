@@ -11,7 +11,6 @@
 
 #include "cmd_meter.h"
 #include "umlfs/import.h"
-#include "umlfs/standing.h"
 
 static int take_flag(void *arg, int flag, const char *value)
 {
@@ -46,8 +45,6 @@ static int run_import(const struct command *self, int argc, char **argv)
 	options.sources = (const char *const *)(argv + first);
 	options.n_sources = (unsigned int)(argc - first - 1);
 	options.base = argv[argc - 1];
-	if (options.force && standing_check(options.base, &cmd_log) < 0)
-		return EXIT_FAILED;
 	cmd_meter_start(&meter);
 	r = import_run(&options, &result);
 	took = cmd_meter_end(&meter);

@@ -63,7 +63,8 @@ struct import_result {
  *   -E2BIG         attributes of a member that are longer than those of a Linux file can be; more files than an image has;
  *                  a pipe whose first 64 MiB do not tell whether it is an image
  *   -EOVERFLOW     more entries than one index can name
- *   -EBUSY         a file of a source directory changed while it was read
+ *   -EBUSY         a file of a source directory changed while it was read; a session that is mounted stands on the base that
+ *                  would be replaced
  *   -EACCES        a source that the caller may not read
  *   -ECANCELED     progress() said stop; not logged
  *   -ENOSPC        and what else the host's file system answers
