@@ -2,6 +2,7 @@
 
     site            the Site, one for all tests; afterwards nothing is left of what the test ran
     one_line()      what a refusal must look like
+    told()          a run, and what it tells of itself
     read_until()    waits for words of a process
     Terminal        `umlfs run` on a pseudo-terminal
 """
@@ -108,6 +109,16 @@ def one_line(result, status=125):
     assert (result.status, result.stdout) == (status, ''), result
     assert re.fullmatch(r'umlfs: [^\n]+: [^\n]+\n(usage: umlfs run [^\n]+\n( +[^\n]+\n)*)?', result.stderr), result
     return result.stderr
+
+
+@contextlib.contextmanager
+def told(site, *words):
+    """A run with its streams, and what it tells of itself."""
+    read_end, write_end = os.pipe()
+    with site.start('--json-status-fd', str(write_end), *words, pass_fds=[write_end], stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE) as process, open(read_end, encoding='ascii') as events:
+        os.close(write_end)
+        yield process, json.loads(events.readline())
 
 
 def read_until(stream, words):

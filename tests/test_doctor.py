@@ -1,19 +1,16 @@
-"""`umlfs doctor` finds what is missing and a guest really boots; `umlfs clean` takes what the dead left, and nothing else."""
+"""`umlfs doctor` finds what is missing, and a guest really boots."""
 
-import contextlib
 import json
 import os
 import pathlib
 import re
-import signal
 import subprocess
 import tempfile
 
 import pytest
 
 import guest
-from umlfs_cli import (PATIENCE, ROOT, USERS, children, identity, kill_and_wait, mounts_below, program, run, wait_pid,
-                       without_leak_check)
+from umlfs_cli import PATIENCE, ROOT, USERS, identity, program, run, without_leak_check
 
 as_root = pytest.mark.skipif(not ROOT, reason='needs root: makes mounts of its own')
 with_kernel = pytest.mark.skipif(guest.uml_kernel() is None, reason='no linux.uml: apt-get install user-mode-linux')
@@ -138,118 +135,3 @@ def test_few_descriptors_are_found():
 def test_a_kernel_that_is_none_is_found(words, mend):
     status, facts = facts_of(*words, env={'PATH': '/nonexistent'}, user='root')
     refused('kernel', mend, status, facts)
-
-
-def cleaned(place, *words, user=None):
-    """The lines of `umlfs clean` about this place: the dead of others may be on the machine too."""
-    result = run('clean', *words, user=user or place.user, env={**os.environ, 'TMPDIR': f'{place.path}/tmp'})
-    assert place.path not in result.stderr, result
-    return [line for line in result.stdout.splitlines() if line.startswith(place.path)]
-
-
-def test_a_dead_mount_is_found_and_cleaned(place, base):
-    mounted = place.mount(base)
-    mounted.do(pathlib.Path(mounted / 'made').write_text, 'kept\n')
-    kill_and_wait(mounted.pid)
-    _, facts = facts_of('/bin/true', user=place.user)
-    assert facts['mounts']['verdict'] == 'limit' and facts['mounts']['mend'] == 'umlfs clean'
-    assert cleaned(place, '--dry-run') == [f'{mounted.path}: dead mount: would be detached']
-    assert cleaned(place) == [f'{mounted.path}: dead mount: detached']
-    assert mounts_below(place.path) == [] and cleaned(place) == []
-    mounted = place.mount(base)
-    assert mounted.do(pathlib.Path(mounted / 'made').read_text) == 'kept\n'
-
-
-@as_root
-def test_a_dead_mount_is_root_s_or_its_user_s_to_clean(place, base):
-    place.do(os.mkdir, place / 'elsewhere')
-    mounted = place.mount(base, mountpoint=place / 'elsewhere')
-    kill_and_wait(mounted.pid)
-    other = 'root' if place.user == 'ordinary' else 'ordinary'
-    if other == 'ordinary':     # who may look into the session's directory is not the point
-        os.rename(mounted.session, f'{mounted.session}-gone')
-    assert cleaned(place, user=other) == ([f'{mounted.path}: dead mount: detached'] if other == 'root' else [])
-    assert bool(mounts_below(place.path)) == (other != 'root')
-    cleaned(place)
-
-
-def test_a_living_mount_is_not_cleaned(place, base):
-    mounted = place.mount(base)
-    assert cleaned(place) == []
-    assert [path for path, _, _ in mounts_below(place.path)] == [mounted.path]
-
-
-def test_a_living_mount_whose_session_is_elsewhere_now_is_not_cleaned(place, base):
-    """As a mount that was made in a chroot looks from outside."""
-    place.do(os.mkdir, place / 'elsewhere')
-    mounted = place.mount(base, mountpoint=place / 'elsewhere')
-    os.rename(mounted.session, f'{mounted.session}-moved')
-    assert cleaned(place) == []
-    assert [path for path, _, _ in mounts_below(place.path)] == [mounted.path]
-    os.rename(f'{mounted.session}-moved', mounted.session)
-
-
-class Run:
-    """`umlfs run` with a kernel that never ends, in a temporary directory of the place."""
-
-    def __init__(self, place, *flags):
-        self.place, self.tmp = place, f'{place.path}/tmp'
-        place.do(os.mkdir, self.tmp)
-        place.do(os.mkfifo, place / 'started')
-        kernel = pathlib.Path(place / 'kernel')
-        kernel.write_text(f'#!/bin/sh\n[ "$1" = --version ] && {{ echo 6.18.0; exit; }}\necho $$ >{place / "started"}\nexec sleep 1000\n')
-        kernel.chmod(0o755)
-        self.process = place.start('run', '--kernel', kernel, *flags, place.imported_base(), '--', '/none',
-                                   env={**os.environ, 'TMPDIR': self.tmp}, stderr=subprocess.DEVNULL)
-        try:
-            kernel_pid = int(pathlib.Path(place / 'started').read_text())
-            self.keeper, = children(self.process.pid)
-            self.server, = (pid for pid in children(self.keeper) if pid != kernel_pid)
-        except BaseException:
-            self.end(signal.SIGTERM)
-            raise
-
-    def end(self, number):
-        with self.process:
-            self.process.send_signal(number)
-
-    def kill_all(self):
-        os.kill(self.keeper, signal.SIGSTOP)
-        kill_and_wait(self.server)
-        kill_and_wait(self.keeper)
-        self.end(signal.SIGKILL)
-
-
-def test_what_a_killed_run_left_is_cleaned(place):
-    ran = Run(place)
-    assert cleaned(place) == [] and len(os.listdir(ran.tmp)) == 1, 'a run that goes on was cleaned'
-    ran.kill_all()
-    name, = os.listdir(ran.tmp)
-    assert cleaned(place, '--dry-run')[-1] == f'{ran.tmp}/{name}: directory of a killed run: would be removed'
-    dead, = (path for path, _, _ in mounts_below(ran.tmp))
-    assert cleaned(place) == [f'{dead}: dead mount: detached', f'{ran.tmp}/{name}: directory of a killed run: removed']
-    assert os.listdir(ran.tmp) == [] and mounts_below(ran.tmp) == []
-
-
-def test_a_session_that_a_run_was_to_keep_is_not_cleaned(place):
-    ran = Run(place, '--keep', 'always')
-    ran.end(signal.SIGTERM)
-    name, = os.listdir(ran.tmp)
-    assert cleaned(place) == []
-    assert os.path.exists(f'{ran.tmp}/{name}/session/manifest')
-
-
-def test_directories_that_only_look_like_one_stay(place):
-    """Another's, a file, a link, a longer name."""
-    tmp = place / 'tmp'
-    place.do(os.mkdir, tmp)
-    place.do(os.mkdir, f'{tmp}/umlfs-run-1234567')
-    place.do(pathlib.Path(f'{tmp}/umlfs-run-abcdef').write_text, '')
-    place.do(os.symlink, place.path, f'{tmp}/umlfs-run-ghijkl')
-    if ROOT and place.user == 'ordinary':
-        os.mkdir(f'{tmp}/umlfs-run-mnopqr', 0o755)
-    before = sorted(os.listdir(tmp))
-    assert cleaned(place) == []
-    assert sorted(os.listdir(tmp)) == before
-    with contextlib.suppress(FileNotFoundError):
-        os.rmdir(f'{tmp}/umlfs-run-mnopqr')

@@ -15,7 +15,7 @@ import pytest
 
 import umlfs_cli
 from run_site import Terminal, one_line, read_until
-from umlfs_cli import PATIENCE, ROOT, USERS, identity, mounts_below, program
+from umlfs_cli import PATIENCE, USERS, identity, mounts_below, program
 
 ROUNDS = int(os.environ.get('UMLFS_RUN_ROUNDS', '20'))     # runs in a row; 8 guests at once for every 20
 PANIC = 'echo last words; echo c >/proc/sysrq-trigger; sleep 1000'
@@ -120,22 +120,6 @@ def test_a_closed_output_ends_the_guest(site, name):
         stream.read(1)
         stream.close()
         assert process.wait(PATIENCE) == -signal.SIGPIPE
-
-
-def test_a_killed_keeper_takes_guest_and_mount_along(site):
-    """What is left then is a directory, which `umlfs clean` knows."""
-    with site.start(site.base, '--', 'sh', '-c', 'echo ready; sleep 1000', stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE) as process:
-        read_until(process.stdout, b'ready\n')
-        keeper, = umlfs_cli.children(process.pid)
-        os.kill(keeper, signal.SIGKILL)
-        assert process.wait(PATIENCE) == 125
-        assert process.stderr.read() == (       # to its end: the server has ended too
-            b'umlfs: run: a process of it was killed: `umlfs clean` takes away what is left\n')
-    assert mounts_below(site.place.path) == [] and [words for _, words in site.processes()] == []
-    left, = os.listdir(site.tmp)
-    cleaned = umlfs_cli.run('clean', user='ordinary', env={**os.environ, 'TMPDIR': site.tmp})
-    assert cleaned == (0, f'{site.tmp}/{left}: directory of a killed run: removed\n', '')
 
 
 def test_the_guests_kernel_gets_no_descriptor_of_the_host_and_leaves_no_core(site):

@@ -9,8 +9,6 @@ import socket
 import struct
 import subprocess
 
-import pytest
-
 from run_site import read_until
 from umlfs_cli import PATIENCE, identity, program, run
 
