@@ -36,14 +36,22 @@ bool control_is_session(const char *path)
 	return dir >= 0 && !has(dir, FORMAT_OWN_DIR "/index") && has(dir, "manifest") && has(dir, "layers");
 }
 
+/* On the heap; NULL when it is not mounted where this process can see it. */
+static char *mountpoint_of(const char *session)
+{
+	cleanup_free char *real = realpath(session, NULL);
+	char *mountpoint;
+
+	return real && mounts_find_session(real, &mountpoint) == 0 ? mountpoint : NULL;
+}
+
 /* Refuses a reset while a process has files open under the mountpoint. */
 static int check_unused(const char *session, const struct log *log)
 {
-	cleanup_free char *real = realpath(session, NULL);
-	cleanup_free char *mountpoint = NULL;
+	cleanup_free char *mountpoint = mountpoint_of(session);
 	struct users_found user;
 
-	if (!real || mounts_find_session(real, &mountpoint) < 0)
+	if (!mountpoint)
 		return 0;
 	if (users_find(mountpoint, -1, &user))
 		return log_error(log, -EBUSY, "%s: in use by process %d (%s): %s; end it, or give --force", session,
@@ -52,6 +60,19 @@ static int check_unused(const char *session, const struct log *log)
 		return log_error(log, -EBUSY, "%s: in use by %s: %s; unmount it, or give --force", session, user.name,
 		                 user.path);
 	return 0;
+}
+
+/*
+ * The kernel alone has what was written through shared mappings (mmap(2)), and would write it into the state that comes after.
+ * It does not wait for the daemon here (fs/fuse/inode.c, fuse_sync_fs()), but has asked. Who may not enter the mount goes without.
+ */
+static void let_kernel_write(const char *session)
+{
+	cleanup_free char *mountpoint = mountpoint_of(session);
+	cleanup_fd int fd = mountpoint ? open(mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+	if (fd >= 0)
+		syncfs(fd);
 }
 
 static int send_request(int fd, const struct request *request)
@@ -102,12 +123,15 @@ static int read_answer(FILE *from, const struct log *log, FILE *data)
 	return status > 0 ? log_error(log, -EPIPE, "the daemon ended before it had answered") : status;
 }
 
-static int ask_daemon(int fd, const struct request *request, const struct log *log, FILE *data)
+static int ask_daemon(const char *session, int fd, const struct request *request, const struct log *log, FILE *data)
 {
 	cleanup_fd int copy = -1; /* the stream closes its own */
 	FILE *from;
-	int r = send_request(fd, request);
+	int r;
 
+	if (request_ends_state(request))
+		let_kernel_write(session);
+	r = send_request(fd, request);
 	if (r < 0)
 		return log_errno(log, r, "the daemon cannot be reached");
 	copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
@@ -173,7 +197,7 @@ static int carry_out(const char *session, const struct request *request, const s
 		if (r < 0)
 			return r;
 	}
-	return ask_daemon(fd, request, log, data);
+	return ask_daemon(session, fd, request, log, data);
 }
 
 /* Counted here, because a daemon has better things to do. */
@@ -233,7 +257,7 @@ int control_seal(const char *session, const struct log *log, uint32_t *layer_out
 	data = open_memstream(&text, &len);
 	if (!data)
 		return log_errno(log, -ENOMEM, "%s", session);
-	r = ask_daemon(fd, &(struct request){.kind = REQUEST_SEAL}, log, data);
+	r = ask_daemon(session, fd, &(struct request){.kind = REQUEST_SEAL}, log, data);
 	if (fclose(data) != 0 && r == 0)
 		r = log_errno(log, -ENOMEM, "%s", session);
 	if (r == 0 && sscanf(text, "layer %" SCNu32, layer_out) != 1)

@@ -110,6 +110,11 @@ static int seal(struct store *store, const struct log *log, FILE *out, struct sn
 	return r;
 }
 
+bool request_ends_state(const struct request *request)
+{
+	return request->kind == REQUEST_SNAPSHOT || request->kind == REQUEST_RESET || request->kind == REQUEST_SEAL;
+}
+
 int request_run(struct store *store, const struct request *request, const struct log *log, FILE *out,
                 struct snapshot_change *change_out)
 {

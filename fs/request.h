@@ -13,5 +13,8 @@
 int request_run(struct store *store, const struct request *request, const struct log *log, FILE *out,
                 struct snapshot_change *change_out);
 
+/* True when the present state is kept by it, or dropped: what was written before belongs to that one, and to no later one. */
+bool request_ends_state(const struct request *request);
+
 /* A line of STATUS with a path, in which control characters and '%' stand as %XX. */
 void request_print_path(FILE *out, const char *key, const char *path);

@@ -39,6 +39,7 @@ enum {
 	FILES_SPARE = 64 + FUSE_OPS_FILES, /* left for everything else when the limit is low */
 	REQUESTS_AT_ONCE = 64,             /* FUSE requests before the loop looks at anything else */
 	EVENTS = 16,
+	SETTLING_NS = 1000000000,
 };
 
 struct server {
@@ -221,6 +222,16 @@ static void print_status(void *arg, FILE *out)
 	fuse_ops_print_counts(s->ops, out);
 }
 
+/* Clients that ask on and on may be many: not for ever. */
+static void settle(void *arg)
+{
+	struct server *s = arg;
+	int64_t until = fuse_ops_now() + SETTLING_NS;
+
+	while (fuse_ops_now() < until && fuse_session_receive_buf(s->fuse, &s->buf) > 0)
+		fuse_session_process_buf(s->fuse, &s->buf);
+}
+
 /* Opens the session and mounts it. */
 static int mount_session(struct server *s)
 {
@@ -251,7 +262,7 @@ static int mount_session(struct server *s)
 static int start(struct server *s)
 {
 	const struct serve_options *o = s->options;
-	struct serve_control_options control = {.tree = &s->tree, .status = print_status, .status_arg = s};
+	struct serve_control_options control = {.tree = &s->tree, .status = print_status, .settle = settle, .arg = s};
 	int r = mountpoint_check_fuse(&s->log);
 
 	if (r < 0)

@@ -255,10 +255,13 @@ static void carry_out(struct serve_control *c, struct client *client)
 	cleanup_free char *text = NULL;
 	size_t len;
 	FILE *out = open_memstream(&text, &len);
-	int r = out ? request_run(c->o.store, &client->request, &log, out, &change) : -ENOMEM;
+	int r;
 
+	if (request_ends_state(&client->request))
+		c->o.settle(c->o.arg);
+	r = out ? request_run(c->o.store, &client->request, &log, out, &change) : -ENOMEM;
 	if (out && client->request.kind == REQUEST_STATUS)
-		c->o.status(c->o.status_arg, out);
+		c->o.status(c->o.arg, out);
 	if (out && fclose(out) == 0 && r == 0)
 		control_data(client->socket, text);
 	if (r == 0 && client->request.kind != REQUEST_LIST && client->request.kind != REQUEST_STATUS)

@@ -17,7 +17,8 @@ struct serve_control_options {
 	int device;                           /* a clone of that (device.h): notifications go through it. -1: none */
 	int epoll;                            /* descriptors are added to it, with the descriptor as data */
 	void (*status)(void *arg, FILE *out); /* adds the lines of STATUS that only the server knows */
-	void *status_arg;
+	void (*settle)(void *arg);            /* answers what the kernel has asked until now */
+	void *arg;                            /* of both */
 };
 
 /* Makes the socket; nobody is answered before it is started. */

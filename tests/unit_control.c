@@ -74,11 +74,15 @@ static void print_status(void *arg, FILE *out)
 	fputc('\n', out);
 }
 
+static void settle(void *arg)
+{
+}
+
 static int setup(void **state)
 {
 	const struct fuse_ops_options fuse = {.relieve = relieve};
 	struct daemon *d = calloc(1, sizeof(*d));
-	struct serve_control_options options = {.status = print_status, .status_arg = d, .device = -1};
+	struct serve_control_options options = {.status = print_status, .settle = settle, .arg = d, .device = -1};
 
 	assert_non_null(d);
 	d->w = world_new(NULL);
