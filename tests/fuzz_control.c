@@ -191,7 +191,7 @@ static void do_step(struct daemon *d, struct fuzz_input *in)
 		hang_up(d, nr);
 }
 
-static void stop(struct daemon *d)
+static void finish(struct daemon *d)
 {
 	for (size_t nr = 0; nr < CLIENTS; nr++) {
 		if (d->clients[nr].fd < 0)
@@ -244,7 +244,7 @@ void fuzz_one(const unsigned char *bytes, size_t len)
 	start(&d, w);
 	for (unsigned int i = 0; i < STEPS_MAX && in.left > 0; i++)
 		do_step(&d, &in);
-	stop(&d);
+	finish(&d);
 	fuzz_expect_sound(w, false);
 	fuzz_end(w);
 }
