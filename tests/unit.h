@@ -16,6 +16,11 @@
 
 #include <cmocka.h>
 
+/* cmocka 2 warns of the name that cmocka 1 has for it. */
+#ifndef assert_int_in_range
+#define assert_int_in_range(value, low, high) assert_in_range(value, low, high)
+#endif
+
 #define ARRAY_LEN(array) (sizeof(array) / sizeof((array)[0]))
 
 /* Statuses as the library answers them: 0, a number, or -errno. */

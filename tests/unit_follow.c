@@ -54,7 +54,7 @@ static pid_t start_busy(int cpu)
 		stay_on(cpu);
 		if (write(fds[1], &byte, 1) != 1)
 			_exit(1);
-		for (volatile unsigned long n = 0;; n++)
+		for (;;)
 			continue;
 	}
 	assert_true(pid > 0);

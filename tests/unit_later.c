@@ -191,7 +191,7 @@ static void fetch_meanwhile(void **state, void (*lies)(struct world *w, uint64_t
 	assert_int_equal(descriptors(), before);
 	if (!strchr(m->may, '<') && n != LEN)
 		fail_msg("%s: %zd bytes", m->what, n);
-	assert_in_range(n, 0, LEN);
+	assert_int_in_range(n, 0, LEN);
 	for (ssize_t i = 0; i < n; i++) {
 		if (!strchr(m->may, got[i] ? got[i] : '0'))
 			fail_msg("%s: byte %zd is %c", m->what, i, got[i]);

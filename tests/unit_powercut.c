@@ -139,7 +139,7 @@ static void what_fsync_promised_is_there(void **state)
 			image_part(c, path, there);
 			snprintf(when, sizeof(when), "journal of %zu bytes, content of %zu", cut, there);
 			image_open_after_boot(c, when);
-			assert_in_range(get(c, "cut", bytes), 100, there);
+			assert_int_in_range(get(c, "cut", bytes), 100, there);
 			if (bytes[0] != 'n' || bytes[10] != 'b' || (get(c, "cut", bytes) > 100 && bytes[100] != 'm'))
 				fail_msg("%s: wrong bytes", when);
 		}

@@ -117,7 +117,7 @@ static void read_effects(const struct effect *effects, int n)
 	unsigned int sum = 0; /* so that a sanitizer looks at each byte */
 
 	for (int i = 0; i < n; i++) {
-		assert_in_range(effects[i].kind, EFFECT_INODE, EFFECT_BELOW);
+		assert_int_in_range(effects[i].kind, EFFECT_INODE, EFFECT_BELOW);
 		assert_false(effects[i].kind == EFFECT_ENTRY && effects[i].len == 0);
 		for (size_t at = 0; at < effects[i].len; at++)
 			sum += (unsigned char)effects[i].bytes[at];

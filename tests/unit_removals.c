@@ -81,7 +81,7 @@ static void what_is_gathered_goes_when_it_is_pushed(void **state)
 	put(w, 1);
 	assert_int_equal(removals_due(w->removals), -1);
 	assert_true(removals_add(w->removals, LAYER, 1, 0));
-	assert_in_range(removals_due(w->removals), 0, 10);
+	assert_int_in_range(removals_due(w->removals), 0, 10);
 	removals_push(w->removals);
 	assert_int_equal(removals_due(w->removals), -1);
 	assert_int_equal(poll(&ended, 1, -1), 1);
@@ -97,7 +97,7 @@ static void what_is_gathered_is_due_soon_though_more_comes(void **state)
 
 	assert_true(removals_add(w->removals, LAYER, 1, 0));
 	while ((due = removals_due(w->removals)) != 0) {
-		assert_in_range(due, 1, last);
+		assert_int_in_range(due, 1, last);
 		if (due < last)
 			assert_true(removals_add(w->removals, LAYER, 1, 0));
 		last = due;
@@ -123,7 +123,7 @@ static void more_are_refused_than_may_wait_until_some_have_ended(void **state)
 	for (uint64_t ino = 1; ino <= MANY; ino++)
 		put(w, ino);
 	n = add_until_refused(w);
-	assert_in_range(n, 64, MANY - 1);
+	assert_int_in_range(n, 64, MANY - 1);
 	assert_false(removals_add(w->removals, LAYER, n + 1, 0));
 	assert_true(removals_wait(w->removals));
 	for (uint64_t ino = 1; ino <= MANY; ino++)

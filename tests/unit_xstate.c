@@ -44,7 +44,7 @@ static struct iovec registers(pid_t pid, unsigned char *bytes)
 	struct iovec area = {.iov_base = bytes, .iov_len = AREA_MAX};
 
 	assert_int_equal(plain(PTRACE_GETREGSET, pid, &area), 0);
-	assert_in_range(area.iov_len, XSTATE_BV + 64 + 8, AREA_MAX - 1);
+	assert_int_in_range(area.iov_len, XSTATE_BV + 64 + 8, AREA_MAX - 1);
 	return area;
 }
 
