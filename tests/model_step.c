@@ -8,13 +8,13 @@
 
 #include "model.h"
 
-static const char *const kinds[STEP_KINDS - OP_KINDS] = {
+static const char *const kinds[STEP_KINDS - STEP_OPEN] = {
 	"open", "close", "read", "write-open", "cut", "snapshot", "reset", "delete", "reopen", "crash",
 };
 
 static const char *kind_name(unsigned int kind)
 {
-	return kind < OP_KINDS ? op_name(kind) : kinds[kind - OP_KINDS];
+	return kind < OP_KINDS ? op_name(kind) : kinds[kind - STEP_OPEN];
 }
 
 static char *put_name(char *at, const char *name)

@@ -11,7 +11,7 @@
 
 #include "cmd.h"
 
-enum { QUIET_SECONDS = 1 };
+static const double QUIET_SECONDS = 1;
 
 void cmd_meter_start(struct cmd_meter *meter)
 {

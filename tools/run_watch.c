@@ -16,9 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum {
-	PANIC_SECONDS = 1, /* for the last lines of a kernel that panicked */
-};
+static const double PANIC_SECONDS = 1; /* for the last lines of a kernel that panicked */
 
 enum { FLOW_OUTPUT, FLOW_ERRORS, FLOW_LOG, FLOW_HOST, FLOW_INPUT, FLOWS };
 
