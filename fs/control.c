@@ -164,8 +164,6 @@ static int do_here(const char *session, int dirfd, const struct request *request
 	r = store_open(&options, &store);
 	if (r < 0)
 		return r;
-	if (options.look)
-		store->session.purpose = SESSION_LOOK;
 	r = request_run(store, request, log, data, &change);
 	if (r == 0 && !options.look)
 		r = snapshot_clean_up(&store->session, &change);

@@ -122,7 +122,6 @@ static int open_store(struct states *s, const char *path)
 	r = mounted ? store_open(&live, &s->store) : open_alone(path, &s->of_store, &s->store);
 	if (r < 0)
 		return r;
-	s->store->session.purpose = SESSION_LOOK;
 	if (!mounted)
 		s->present = s->store->session.manifest.top;
 	else if (s->present && !manifest_layer(&s->store->session.manifest, s->present))

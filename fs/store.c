@@ -168,7 +168,8 @@ static int load_layers(struct store *store)
 	r = session_load(s, &s->manifest, s->manifest.top, NULL, &s->stack);
 	if (r < 0)
 		return r;
-	r = settle_layers(s);
+	if (s->purpose != SESSION_LOOK)
+		r = settle_layers(s);
 	if (r < 0)
 		session_unload(&s->stack, NULL);
 	s->promised_end = s->next_ino;
@@ -358,6 +359,7 @@ int store_open(const struct store_options *o, struct store **out)
 	store->session.dirfd = -1;
 	store->session.layersfd = -1;
 	store->session.log = o->log ? *o->log : (struct log){0};
+	store->session.purpose = o->look ? SESSION_LOOK : SESSION_SERVE;
 	store->session.copying = o->copying;
 	store->session.table_min = o->table_min ? o->table_min : SESSION_TABLE_MIN;
 	if (!o->copying.whole)

@@ -45,11 +45,15 @@ static void print_status(void *arg, FILE *out)
 	fputs("pid 1\n", out);
 }
 
+static void settle(void *arg)
+{
+}
+
 static void start(struct daemon *d, struct world *w)
 {
 	const struct fuse_ops_options fuse = {.relieve = relieve};
 	struct serve_control_options options = {
-		.store = w->store, .tree = &w->tree, .status = print_status, .device = -1};
+		.store = w->store, .tree = &w->tree, .status = print_status, .settle = settle, .device = -1};
 
 	d->w = w;
 	for (size_t i = 0; i < CLIENTS; i++)

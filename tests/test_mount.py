@@ -11,8 +11,8 @@ import pytest
 
 from bench import settle
 from calls import outcome, overwrite, read_file
-from umlfs_cli import (PATIENCE, Mount, differences, dump, ends, identity, ids, mounts_below, needs_root, program, run,
-                       small_members)
+from umlfs_cli import (PATIENCE, Mount, differences, dump, ends, identity, ids, kill_and_wait, mounts_below, needs_root,
+                       program, run, small_members)
 
 MIB = 1 << 20
 
@@ -184,6 +184,32 @@ def test_root_is_sent_to_the_owner_of_a_session(place):
     for words in ['list'], ['status'], ['check'], ['diff']:
         assert run(*words, mounted.session).status == 0, words
     assert {os.lstat(path).st_uid for path in [mounted.session, *walk(mounted.session)]} == {ids('ordinary')[0]}
+
+
+@needs_root
+@pytest.mark.parametrize('user', ['ordinary'], indirect=True)
+@pytest.mark.parametrize('boot', ['this', 'other'])
+def test_root_looks_at_a_session_whose_daemon_was_killed_and_changes_nothing(place, boot):
+    """Of another boot of the host there is more to put right: content that never came to the disk."""
+    base = place.imported_base()
+    mounted = place.mount(base)
+    mounted.do(overwrite, mounted / 'made', b'new')
+    mounted.do(overwrite, mounted / 'kept', b'new')
+    kill_and_wait(mounted.pid)
+    subprocess.run(['umount', '-l', mounted.path], check=True)
+    content = f'{mounted.session}/layers/1/content'
+    if boot == 'other':
+        os.unlink(f'{mounted.session}/running')
+        place.do(os.symlink, 'other-boot', f'{mounted.session}/running')
+        os.unlink(f'{content}/{min(os.listdir(content), key=int)}')
+    else:
+        place.do(overwrite, f'{content}/999999', b'nobody knows it')
+    before = {path: os.lstat(path)[:9] for path in walk(mounted.session)}
+    for words in ['list'], ['status']:
+        assert run(*words, mounted.session).status == 0, words
+    assert {path: os.lstat(path)[:9] for path in walk(mounted.session)} == before
+    mounted = place.mount(base)
+    assert mounted.do(read_file, mounted / 'kept') == b'new'
 
 
 def walk(top):
