@@ -64,13 +64,15 @@ static int add(struct notify *n, struct item item, const char *name, size_t len)
 	return 0;
 }
 
-/* True when the kernel can know this inode, and the session still has it. */
-static bool is_known(const struct tree *t, uint64_t ino)
+static bool kernel_has(const struct tree *t, uint64_t ino)
+{
+	return ino == FUSE_ROOT_ID || pin_count(&t->pins, ino) > 0;
+}
+
+static bool is_there(const struct tree *t, uint64_t ino)
 {
 	struct inode inode;
 
-	if (ino != FUSE_ROOT_ID && pin_count(&t->pins, ino) == 0)
-		return false;
 	return stack_inode(&t->session->stack, ino, &inode) == 0;
 }
 
@@ -83,7 +85,7 @@ static void collect_inode(struct map_node *node, void *arg)
 	const struct inode *was = &((const struct layer_inode *)node)->attr;
 	struct collect *c = arg;
 
-	if (c->result < 0 || !is_known(c->tree, was->ino))
+	if (c->result < 0 || !kernel_has(c->tree, was->ino) || !is_there(c->tree, was->ino))
 		return;
 	c->result = add(c->notify, (struct item){.ino = was->ino}, "", 0);
 	if (c->result == 0 && S_ISDIR(was->mode) && was->nlink == 0)
@@ -107,18 +109,21 @@ static struct item item_of(const struct collect *c, uint64_t dir, const struct l
 	return item;
 }
 
+/* Of a directory that is no more only those names matter whose directories are elsewhere now: see notify_expire(). */
 static void collect_dir(struct map_node *node, void *arg)
 {
 	const struct layer_dir *dir = (const struct layer_dir *)node;
 	struct collect *c = arg;
+	bool there = is_there(c->tree, dir->ino);
 
-	if (!is_known(c->tree, dir->ino))
+	if (!kernel_has(c->tree, dir->ino))
 		return;
 	for (size_t i = 0; c->result == 0 && i < dir->n; i++) {
 		const struct layer_entry *entry = dir->slots[i].entry;
+		struct item item = entry ? item_of(c, dir->ino, entry) : (struct item){0};
 
-		if (entry)
-			c->result = add(c->notify, item_of(c, dir->ino, entry), entry->name, entry->len);
+		if (there ? entry != NULL : item.moved)
+			c->result = add(c->notify, item, entry->name, entry->len);
 	}
 }
 

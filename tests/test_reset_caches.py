@@ -152,3 +152,22 @@ def test_a_directory_that_a_reset_moves_can_be_moved_at_once(place, move, to):
         mounted.do(os.stat, mounted / 'usr/bin')
         place.run('reset', mounted.session, 'moved')
         mounted.do(os.rename, mounted / new_place, mounted / 'tmp/again')
+
+
+@as_root
+def test_a_directory_that_was_in_one_that_goes_can_be_moved_at_once(place):
+    """Before the kernel has forgotten the one that went, which takes it longer when much is in there."""
+    def into_a_new_one(top):
+        os.stat(f'{top}/home/user/notes')
+        os.mkdir(f'{top}/new')
+        os.rename(f'{top}/home/user', f'{top}/new/user')
+        for number in range(3000):
+            overwrite(f'{top}/new/{number}', b'')
+            overwrite(f'{top}/tmp/{number}', b'')
+
+    mounted = place.mount(place.imported_base())
+    for _ in range(10):
+        mounted.do(into_a_new_one, mounted.path)
+        place.run('reset', mounted.session)
+        mounted.do(os.rename, mounted / 'home/user', mounted / 'tmp/user')
+        place.run('reset', mounted.session)
