@@ -106,6 +106,7 @@ int mounts_each(int (*visit)(void *arg, const struct mount_info *mount), void *a
 	return each_in("/proc/self/mountinfo", visit, arg);
 }
 
+/* With a device also by that one: all mounts of one file system. Its number alone is soon another one's. */
 struct search {
 	const char *session, *mountpoint, *device;
 	char *found;
@@ -115,8 +116,9 @@ static int compare(void *arg, const struct mount_info *mount)
 {
 	struct search *search = arg;
 
-	if ((search->session && strcmp(mount->session, search->session) == 0) ||
-	    (search->device && strcmp(mount->device, search->device) == 0))
+	if (search->device && strcmp(mount->device, search->device) != 0)
+		return 0;
+	if (search->session && strcmp(mount->session, search->session) == 0)
 		search->found = strdup(mount->mountpoint);
 	else if (search->mountpoint && strcmp(mount->mountpoint, search->mountpoint) == 0)
 		search->found = strdup(mount->session);
@@ -287,21 +289,21 @@ static int device_of(void *arg, const struct mount_info *mount)
 }
 
 /* Where the file system is still mounted here, or NULL; on the heap. */
-static char *find_here(const char *device)
+static char *find_here(const struct search *copies)
 {
-	struct search search = {.device = device};
+	struct search search = *copies;
 
 	return mounts_each(compare, &search) > 0 ? search.found : NULL;
 }
 
 /* A process that has it in its mount namespace, as far as the caller may look; 0: none. */
-static pid_t find_in_namespaces(const char *device)
+static pid_t find_in_namespaces(const struct search *copies)
 {
 	cleanup_dir DIR *dir = opendir("/proc");
 	struct dirent *entry;
 
 	while (dir && (entry = readdir(dir))) {
-		struct search search = {.device = device};
+		struct search search = *copies;
 		char path[64];
 
 		snprintf(path, sizeof(path), "/proc/%.24s/mountinfo", entry->d_name);
@@ -314,10 +316,10 @@ static pid_t find_in_namespaces(const char *device)
 }
 
 /* It is unmounted: what else keeps its daemon? -EBUSY when that is another mount here; of a namespace, which may soon end, it is told. */
-static int look_elsewhere(const char *what, const char *device, const struct log *log, bool everywhere)
+static int look_elsewhere(const char *what, const struct search *copies, const struct log *log, bool everywhere)
 {
-	cleanup_free char *where = find_here(device);
-	pid_t pid = !where && everywhere ? find_in_namespaces(device) : 0;
+	cleanup_free char *where = find_here(copies);
+	pid_t pid = !where && everywhere ? find_in_namespaces(copies) : 0;
 
 	if (where)
 		return log_error(log, -EBUSY, "%s: unmounted, but also mounted at %s: unmount that, too", what, where);
@@ -332,7 +334,7 @@ static int look_elsewhere(const char *what, const char *device, const struct log
  * Returns when the daemon has ended. Where its number is one of another PID namespace, and may be another process here: when nobody
  * has the lock, or the next one. -EBUSY: see look_elsewhere().
  */
-static int wait_for_end(const struct daemon *daemon, int lock, const char *what, const char *device,
+static int wait_for_end(const struct daemon *daemon, int lock, const char *what, const struct search *copies,
                         const struct log *log)
 {
 	int r = 0;
@@ -345,8 +347,8 @@ static int wait_for_end(const struct daemon *daemon, int lock, const char *what,
 				has_ended(daemon, SETTLE_MS);
 			return 0;
 		}
-		if (device && i % ELSEWHERE_LOOKS == 0)
-			r = look_elsewhere(what, device, log, i == NAMESPACE_LOOKS);
+		if (copies->device && i % ELSEWHERE_LOOKS == 0)
+			r = look_elsewhere(what, copies, log, i == NAMESPACE_LOOKS);
 	}
 	return r;
 }
@@ -395,7 +397,7 @@ int mounts_end(const char *what, const struct log *log)
 	if (r == 0 && dead)
 		log_note(log, "%s: its daemon was dead: detached", mountpoint);
 	else if (r == 0)
-		r = wait_for_end(&daemon, lock, what, device, log);
+		r = wait_for_end(&daemon, lock, what, &(struct search){.session = session, .device = device}, log);
 	close_fd(daemon.pidfd);
 	return r;
 }

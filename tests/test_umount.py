@@ -5,6 +5,7 @@ import fcntl
 import os
 import pathlib
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 from calls import overwrite, read_file
 from holders import USES, holder, uses_of
 from umlfs_cli import PATIENCE, differences, ends, kill_and_wait, mounts_below, needs_root, run, wait_pid
+
+LOOKS_ELSEWHERE = 1     # seconds after which an unmount that waits has looked for other mounts
 
 
 @pytest.mark.parametrize('how', ['session', 'mountpoint', 'alias', 'fusermount3'])
@@ -181,6 +184,31 @@ def test_umount_of_what_is_also_mounted_elsewhere_says_where(place, base):
         subprocess.run(['umount', place / 'other'], check=True)
     assert wait_pid(pid)
     assert mounts_below(place.path) == []
+
+
+def wait_unmounted(directory):
+    """The kernel tells of changes of the table: proc_pid_mountinfo(5)."""
+    changes = select.poll()
+    with open('/proc/self/mountinfo', encoding='utf-8') as table:
+        changes.register(table, select.POLLPRI)
+        while mounts_below(directory):
+            assert changes.poll(PATIENCE * 1000)
+
+
+def test_umount_takes_no_later_mount_for_its_own(place, base):
+    """What is mounted next gets the number of the device, while the daemon of the one before is still at work."""
+    mounted = place.mount(base)
+    pid = mounted.pid
+    os.kill(pid, signal.SIGSTOP)
+    with place.start('umount', mounted.session, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            wait_unmounted(mounted.session)
+            place.mount(base, 'later')
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(LOOKS_ELSEWHERE)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert (process.communicate(timeout=PATIENCE), process.returncode) == ((b'', b''), 0)
 
 
 @needs_root
