@@ -65,6 +65,9 @@ int64_t fuse_ops_now(void);
 /* The thread that asked last (0: none of this host's), as the kernel numbers it. */
 pid_t fuse_ops_client(const struct fuse_ops *ops);
 
+/* True while writes or copies wait for what another thread reads: they are carried out by fuse_ops_ready(). */
+bool fuse_ops_waits(const struct fuse_ops *ops);
+
 /* How often bytes were read by another thread, because the loop would have waited for a disk. */
 uint64_t fuse_ops_readings(const struct fuse_ops *ops);
 

@@ -59,7 +59,7 @@ struct fuse_ops {
 	bool shares;                /* the last copy did, so that the next one waits for no bytes */
 	struct worker *warmer;      /* gives requests back to the loop. NULL: none */
 	struct {
-		unsigned int files;
+		unsigned int requests, files;
 		size_t bytes;
 	} warming;          /* what the requests hold that wait with fuse_ops_warm() */
 	uint32_t forgotten; /* by libfuse, to be said in the answer to INIT */

@@ -38,6 +38,7 @@ static void carry_out(struct job *job)
 	struct warm *w = (struct warm *)job;
 	struct fuse_ops *ops = w->ops;
 
+	ops->warming.requests--;
 	ops->warming.files -= w->fetch.n_files;
 	ops->warming.bytes -= w->size;
 	tree_fetch_fini(&w->fetch);
@@ -70,11 +71,17 @@ bool fuse_ops_warm(struct fuse_ops *ops, const struct fuse_ops_bytes *request, f
 	w->size = size;
 	if (size > 0)
 		w->request.bytes = memcpy(w->bytes, request->bytes, size);
+	ops->warming.requests++;
 	ops->warming.files += w->fetch.n_files;
 	ops->warming.bytes += size;
 	worker_give(ops->warmer, &w->job);
 	ops->readings++;
 	return true;
+}
+
+bool fuse_ops_waits(const struct fuse_ops *ops)
+{
+	return ops->warming.requests > 0;
 }
 
 int fuse_ops_fd(const struct fuse_ops *ops)

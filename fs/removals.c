@@ -42,6 +42,7 @@ struct removals {
 	int64_t begun; /* ms: when the one being filled was empty */
 	unsigned int given;
 	_Atomic uint64_t written; /* what the last file asked for */
+	uint32_t failed_layer;    /* whose journal could not be synced: the host tells so once only. 0: none */
 	uint32_t synced_layer;
 	uint64_t synced; /* bytes of its journal that are on disk */
 	struct batch batches[BATCHES];
@@ -86,8 +87,12 @@ static bool sync_records(struct removals *r, const struct batch *b)
 		return true;
 	snprintf(path, sizeof(path), "%u/journal", b->layer);
 	fd = openat(r->layersfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	if (fd < 0 || fdatasync(fd) < 0)
+	if (fd < 0 || b->layer == r->failed_layer)
 		return false;
+	if (fdatasync(fd) < 0) {
+		r->failed_layer = b->layer;
+		return false;
+	}
 	r->synced_layer = b->layer;
 	r->synced = written;
 	return true;

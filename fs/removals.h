@@ -21,7 +21,8 @@ void removals_free(struct removals *r);
 
 /*
  * False when too many wait already: the caller removes this one itself. records: so many bytes of the layer's journal are to be
- * on disk before: then it may wait instead, and is never false. Where they cannot be synced the file stays.
+ * on disk before: then it may wait instead, and is never false. Where they cannot be synced the file stays, and those
+ * that are added later.
  */
 bool removals_add(struct removals *r, uint32_t layer, uint64_t ino, uint64_t records);
 

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <malloc.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +41,7 @@ enum {
 	REQUESTS_AT_ONCE = 64,             /* FUSE requests before the loop looks at anything else */
 	EVENTS = 16,
 	SETTLING_NS = 1000000000,
+	SETTLING_LOOK_MS = 10,
 };
 
 struct server {
@@ -222,14 +224,23 @@ static void print_status(void *arg, FILE *out)
 	fuse_ops_print_counts(s->ops, out);
 }
 
-/* Clients that ask on and on may be many: not for ever. */
+/* Clients that ask on and on may be many, and a disk may be slow: not for ever. */
 static void settle(void *arg)
 {
 	struct server *s = arg;
+	struct pollfd warm = {.fd = fuse_ops_fd(s->ops), .events = POLLIN};
 	int64_t until = fuse_ops_now() + SETTLING_NS;
 
-	while (fuse_ops_now() < until && fuse_session_receive_buf(s->fuse, &s->buf) > 0)
-		fuse_session_process_buf(s->fuse, &s->buf);
+	while (fuse_ops_now() < until) {
+		if (fuse_session_receive_buf(s->fuse, &s->buf) > 0) {
+			fuse_session_process_buf(s->fuse, &s->buf);
+			continue;
+		}
+		if (!fuse_ops_waits(s->ops))
+			return;
+		poll(&warm, 1, SETTLING_LOOK_MS);
+		fuse_ops_ready(s->ops);
+	}
 }
 
 /* Opens the session and mounts it. */

@@ -60,6 +60,21 @@ def test_a_snapshot_has_all_of_it(place, base):
     assert mounted.do(read_file, mounted / 'tmp/large').count(b'first') == PAGES
 
 
+def test_a_snapshot_has_what_waits_for_the_disk(place):
+    """Parts of the base that are copied with it, and that the host has in memory no more."""
+    base = place.plain_base()
+    place.do(overwrite, f'{base}/large', bytes(2 * PAGES * mmap.PAGESIZE))
+    mounted = place.mount(base)
+    with writer(place, mounted / 'large') as write, open(f'{base}/large', 'rb') as below:
+        write('first')
+        os.fsync(below.fileno())
+        os.posix_fadvise(below.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        place.run('snapshot', mounted.session, 'one')
+        write('later')
+    place.run('reset', mounted.session, 'one')
+    assert mounted.do(read_file, mounted / 'large').count(b'first') == PAGES
+
+
 @pytest.mark.parametrize('flags', [[], ['--force']], ids=' '.join)
 def test_a_reset_drops_it(place, base, flags):
     mounted = place.mount(base)

@@ -8,11 +8,26 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "unit.h"
 #include "unit_place.h"
 
 enum { MANY = 2000, LAYER = 7 };
+
+static bool fails; /* the next sync */
+
+/* In place of libc's. */
+int fdatasync(int fd)
+{
+	if (fails) {
+		fails = false;
+		errno = EIO;
+		return -1;
+	}
+	return (int)syscall(SYS_fdatasync, fd);
+}
 
 struct world {
 	struct place place;
@@ -71,6 +86,23 @@ static void who_waits_finds_all_gone_and_nothing_else(void **state)
 		assert_false(has(w, ino));
 	assert_true(has(w, 100));
 	assert_false(removals_wait(w->removals));
+}
+
+static void what_stands_on_records_that_were_lost_stays(void **state)
+{
+	struct world *w = *state;
+
+	place_put(w->place.fd, "7/journal", "records", 7);
+	for (uint64_t ino = 1; ino <= 3; ino++) {
+		put(w, ino);
+		fails = ino == 2;
+		assert_true(removals_add(w->removals, LAYER, ino, ino));
+		assert_true(removals_wait(w->removals));
+		assert_int_equal(has(w, ino), ino > 1);
+	}
+	assert_true(removals_add(w->removals, LAYER, 2, 0));
+	assert_true(removals_wait(w->removals));
+	assert_false(has(w, 2));
 }
 
 static void what_is_gathered_goes_when_it_is_pushed(void **state)
@@ -192,6 +224,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(who_waits_finds_all_gone_and_nothing_else, start, end),
+		cmocka_unit_test_setup_teardown(what_stands_on_records_that_were_lost_stays, start, end),
 		cmocka_unit_test_setup_teardown(what_is_gathered_goes_when_it_is_pushed, start, end),
 		cmocka_unit_test_setup_teardown(what_is_gathered_is_due_soon_though_more_comes, start, end),
 		cmocka_unit_test_setup_teardown(more_are_refused_than_may_wait_until_some_have_ended, start, end),
