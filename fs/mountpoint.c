@@ -98,6 +98,8 @@ int mountpoint_prepare(const struct store *store, const char *path, const char *
 		return log_error(log, -ENOENT, "%s: no such directory: make the mountpoint first", path);
 	if (!real)
 		return log_errno(log, -errno, "%s: cannot be the mountpoint", path);
+	if (own && strcmp(real, own) != 0)
+		return log_error(log, -ELOOP, "%s: is a symbolic link: remove it, or give a mountpoint", own);
 	r = check_place(store, real, base, log);
 	if (r == 0)
 		*out = take_ptr(&real);

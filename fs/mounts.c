@@ -197,6 +197,8 @@ int mounts_unmount(const char *mountpoint, bool detach, const struct log *log)
 		return log_error(log, r, "fusermount3: not found: install the package fuse3");
 	if (r < 0 && is_gone(mountpoint))
 		return log_error(log, -ENOENT, "%s: nothing of umlfs is mounted there", mountpoint);
+	if (r == -EBUSY && users_find_in_kernel(mountpoint, &user))
+		return log_error(log, r, "%s: in use by %s: %s: unmount that first", mountpoint, user.name, user.path);
 	if (r < 0)
 		return log_errno(log, r, "%s: cannot be unmounted", mountpoint);
 	return 0;

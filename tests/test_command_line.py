@@ -51,6 +51,11 @@ def without_room(place, *words):
 FAILURE = (1, 'umlfs: standard output: No space left on device\n')
 
 
+def test_a_mount_that_cannot_say_where_is_taken_away(place, base):
+    assert without_room(place, 'mount', base, place / 'session') == (1, 'umlfs: standard output: cannot be written\n')
+    assert mounts_below(place.path) == []
+
+
 @pytest.mark.parametrize('words', [['--help'], ['--version'], ['status', '--json'], ['doctor', '--json'], *([command, '--help'] for command in PROGRAMS)],
                          ids=' '.join)
 def test_help_that_cannot_be_written_is_an_error(place, words):

@@ -168,6 +168,16 @@ def test_attributes_of_a_plain_base_do_not_depend_on_what_is_mounted_in_it(place
     mounted.umount()
 
 
+def test_the_own_mountpoint_of_a_session_is_no_link(place, base):
+    """It may be another's, who lets root mount where he wants."""
+    for directory in place / 'session', place / 'elsewhere':
+        place.do(os.mkdir, directory)
+    place.do(os.symlink, place / 'elsewhere', place / 'session/rootfs')
+    said = place.refused('mount', base, place / 'session')
+    assert said == f'{place / "session/rootfs"}: is a symbolic link: remove it, or give a mountpoint'
+    assert mounts_below(place.path) == [] and os.listdir(place / 'session') == ['rootfs']
+
+
 @needs_root
 @pytest.mark.parametrize('user', ['ordinary'], indirect=True)
 def test_root_is_sent_to_the_owner_of_a_session(place):

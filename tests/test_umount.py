@@ -186,6 +186,18 @@ def test_umount_of_what_is_also_mounted_elsewhere_says_where(place, base):
     assert mounts_below(place.path) == []
 
 
+@needs_root
+@pytest.mark.parametrize('user', ['root'], indirect=True)
+def test_umount_names_what_is_mounted_below(place, base):
+    mounted = place.mount(base)
+    subprocess.run(['mount', '-t', 'tmpfs', 'none', mounted / 'tmp'], check=True)
+    try:
+        assert place.refused('umount', mounted.session) == f'{mounted}: in use by a mount: {mounted / "tmp"}: unmount that first'
+    finally:
+        subprocess.run(['umount', mounted / 'tmp'], check=True)
+    mounted.umount()
+
+
 def wait_unmounted(directory):
     """The kernel tells of changes of the table: proc_pid_mountinfo(5)."""
     changes = select.poll()
