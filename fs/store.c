@@ -290,7 +290,7 @@ static int open_directory(struct store *store, const struct store_options *o)
 	return store->path ? 0 : log_errno(o->log, -errno, "%s", o->session);
 }
 
-/* What root made in it would be closed to its owner. Nobody else comes so far. */
+/* What another user made in it, which is root mostly, would be closed to its owner. */
 static int check_owner(const struct store *store, uid_t owner, const struct log *log)
 {
 	if (owner == geteuid())
