@@ -73,9 +73,6 @@ def test_an_answer_that_cannot_be_written_is_an_error(place):
         mounted.do(overwrite, mounted / f'tmp/{number}', b'')
     status, said = without_room(place, 'diff', mounted.session)
     assert status == 2 and re.fullmatch(r'umlfs: standard output: [^\n]+\n', said)
-    status, said = without_room(place, 'mount', place / 'base', place / 'other')
-    assert status == 1 and re.fullmatch(r'umlfs: standard output: [^\n]+\n', said)
-    place.run('umount', place / 'other')
 
 
 @pytest.mark.parametrize('words', [['nonsense'], [''], ['Mount'], ['--nonsense'], ['-x']])
