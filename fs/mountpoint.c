@@ -14,6 +14,7 @@
 
 #include "cleanup.h"
 #include "io.h"
+#include "store_lock.h"
 #include "umlfs/mounts.h"
 #include "umlfs/programs.h"
 
@@ -26,7 +27,7 @@ static int detach_stale(const struct store *store, const struct log *log)
 		cleanup_free char *stale = NULL;
 		int r = mounts_find_session(store->path, &stale);
 
-		if (r < 0)
+		if (r < 0 || mounts_answers(stale)) /* one that answers is that of another session, which was here */
 			return 0;
 		r = mounts_unmount(stale, true, log);
 		if (r < 0)
@@ -104,6 +105,18 @@ int mountpoint_prepare(const struct store *store, const char *path, const char *
 	if (r == 0)
 		*out = take_ptr(&real);
 	return r;
+}
+
+int mountpoint_note(const struct store *store, const char *mountpoint, const struct log *log)
+{
+	cleanup_free char *device = NULL;
+	int r = mounts_find_device(mountpoint, &device);
+
+	if (r == -ENOENT)
+		return 0; /* unmounted meanwhile */
+	if (r == 0)
+		r = store_lock_tell(store->lockfd, device, store->path);
+	return r < 0 ? log_errno(log, r, "%s/lock", store->session.label) : 0;
 }
 
 int mountpoint_check_fuse(const struct log *log)

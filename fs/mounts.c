@@ -1,40 +1,20 @@
 /*
- * mounts: reads the mount table and takes umlfs mounts away.
- * Invariant: touches no mount but of type fuse.umlfs, and never follows a path into one, because its daemon
- * may be dead.
- * Called by mountpoint, unmounter, standing, control and the program.
+ * mounts: reads the mount table, and tells which session a mount is of.
+ * Invariant: shows no mount but of type fuse.umlfs, and never follows a path into one, because its daemon may be dead.
+ * Called by unmount, mountpoint, unmounter, standing, control and the program.
  */
 #include "umlfs/mounts.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <poll.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/mount.h>
 #include <sys/statvfs.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "cleanup.h"
-#include "users.h"
-
-enum {
-	SETTLE_MS = 10000,
-	BUSY_LOOKS = 50,
-	BUSY_MS = 20,
-	END_MS = 100,
-	ELSEWHERE_LOOKS = 5,   /* of END_MS: is another mount in the way? */
-	NAMESPACE_LOOKS = 200, /* or one in another namespace, such as services have for a moment when they start */
-};
-
-extern char **environ;
+#include "mount_table.h"
 
 /* The mount table writes space, tab, newline and backslash as \ooo. */
 static void unescape(char *text)
@@ -81,7 +61,7 @@ static bool parse_line(char *line, struct mount_info *out)
 	return true;
 }
 
-static int each_in(const char *path, int (*visit)(void *arg, const struct mount_info *mount), void *arg)
+int mount_table_each(const char *path, int (*visit)(void *arg, const struct mount_info *mount), void *arg)
 {
 	FILE *table = fopen(path, "re");
 	cleanup_free char *line = NULL;
@@ -103,147 +83,10 @@ static int each_in(const char *path, int (*visit)(void *arg, const struct mount_
 
 int mounts_each(int (*visit)(void *arg, const struct mount_info *mount), void *arg)
 {
-	return each_in("/proc/self/mountinfo", visit, arg);
+	return mount_table_each("/proc/self/mountinfo", visit, arg);
 }
 
-/* With a device also by that one: all mounts of one file system. Its number alone is soon another one's. */
-struct search {
-	const char *session, *mountpoint, *device;
-	char *found;
-};
-
-static int compare(void *arg, const struct mount_info *mount)
-{
-	struct search *search = arg;
-
-	if (search->device && strcmp(mount->device, search->device) != 0)
-		return 0;
-	if (search->session && strcmp(mount->session, search->session) == 0)
-		search->found = strdup(mount->mountpoint);
-	else if (search->mountpoint && strcmp(mount->mountpoint, search->mountpoint) == 0)
-		search->found = strdup(mount->session);
-	return search->found ? 1 : 0;
-}
-
-static int find(struct search *search, char **out)
-{
-	int r = mounts_each(compare, search);
-
-	if (r < 0)
-		return r;
-	if (r == 0)
-		return -ENOENT;
-	*out = search->found;
-	return 0;
-}
-
-int mounts_find_session(const char *session, char **mountpoint_out)
-{
-	return find(&(struct search){.session = session}, mountpoint_out);
-}
-
-int mounts_find_mountpoint(const char *mountpoint, char **session_out)
-{
-	return find(&(struct search){.mountpoint = mountpoint}, session_out);
-}
-
-/* Runs fusermount3 quietly: 0 when it did its job. */
-static int run_fusermount(const char *mountpoint, bool detach)
-{
-	const char *argv[] = {"fusermount3", "-u", "-q", detach ? "-z" : "--", mountpoint, NULL};
-	posix_spawn_file_actions_t actions;
-	int status, r;
-	pid_t pid;
-
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-	r = posix_spawnp(&pid, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ);
-	posix_spawn_file_actions_destroy(&actions);
-	if (r != 0)
-		return -r;
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EBUSY;
-}
-
-static int unmount_once(const char *mountpoint, bool detach)
-{
-	if (geteuid() != 0)
-		return run_fusermount(mountpoint, detach);
-	return umount2(mountpoint, UMOUNT_NOFOLLOW | (detach ? MNT_DETACH : 0)) < 0 ? -errno : 0;
-}
-
-static bool is_gone(const char *mountpoint)
-{
-	cleanup_free char *session = NULL;
-
-	return mounts_find_mountpoint(mountpoint, &session) == -ENOENT;
-}
-
-int mounts_unmount(const char *mountpoint, bool detach, const struct log *log)
-{
-	struct users_found user;
-	int r = unmount_once(mountpoint, detach);
-
-	/* Used by nobody: by who looks into /proc at this moment, or has ended and not let go of everything yet. */
-	for (int i = 0; r == -EBUSY && !is_gone(mountpoint) && i < BUSY_LOOKS; i++) {
-		if (users_find(mountpoint, -1, &user))
-			return log_error(log, r, "%s: in use by process %d (%s): %s: end it first", mountpoint,
-			                 (int)user.pid, user.name, user.path);
-		poll(NULL, 0, BUSY_MS);
-		r = unmount_once(mountpoint, detach);
-	}
-	if (r == -ENOENT && geteuid() != 0)
-		return log_error(log, r, "fusermount3: not found: install the package fuse3");
-	if (r < 0 && is_gone(mountpoint))
-		return log_error(log, -ENOENT, "%s: nothing of umlfs is mounted there", mountpoint);
-	if (r == -EBUSY && users_find_in_kernel(mountpoint, &user))
-		return log_error(log, r, "%s: in use by %s: %s: unmount that first", mountpoint, user.name, user.path);
-	if (r < 0)
-		return log_errno(log, r, "%s: cannot be unmounted", mountpoint);
-	return 0;
-}
-
-/* The session and mountpoint that `what` means, both on the heap. */
-static int resolve(const char *what, char **session_out, char **mountpoint_out)
-{
-	cleanup_free char *real = realpath(what, NULL);
-	const char *path = real ? real : what; /* a dead mount cannot be resolved: then it must be given as mounted */
-	int r = mounts_find_session(path, mountpoint_out);
-
-	if (r == 0) {
-		*session_out = strdup(path);
-		return *session_out ? 0 : -ENOMEM;
-	}
-	r = mounts_find_mountpoint(path, session_out);
-	if (r == 0) {
-		*mountpoint_out = strdup(path);
-		return *mountpoint_out ? 0 : -ENOMEM;
-	}
-	return r;
-}
-
-/* A dead mountpoint that was not given as an absolute path: its directory can still be resolved. */
-static int resolve_by_parent(const char *what, char **session_out, char **mountpoint_out)
-{
-	char copy[PATH_MAX];
-	cleanup_free char *parent = NULL;
-	cleanup_free char *path = NULL;
-	char *slash;
-
-	if (snprintf(copy, sizeof(copy), "%s", what) >= (int)sizeof(copy))
-		return -ENAMETOOLONG;
-	slash = strrchr(copy, '/');
-	if (slash)
-		*slash = '\0';
-	parent = realpath(!slash ? "." : *copy ? copy : "/", NULL);
-	if (!parent || asprintf(&path, "%s/%s", parent, slash ? slash + 1 : copy) < 0)
-		return -ENOENT;
-	return resolve(path, session_out, mountpoint_out);
-}
-
-/* Opens the session's lock: the daemon holds it until it has ended. */
-static int open_lock(const char *session)
+int mount_table_lock(const char *session)
 {
 	cleanup_free char *path = NULL;
 	int fd;
@@ -254,105 +97,91 @@ static int open_lock(const char *session)
 	return fd < 0 ? -errno : fd;
 }
 
-/* The daemon that has written its number into the lock; pidfd -1 when that tells nothing. */
-struct daemon {
-	pid_t pid;
-	int pidfd;
+bool mount_table_is_vacant(int lock)
+{
+	return lock == -ENOENT || lock == -ENOTDIR;
+}
+
+bool mount_table_has_device(int lock, const char *device)
+{
+	struct store_lock_note note = store_lock_read(lock);
+
+	return strcmp(note.device, device) == 0;
+}
+
+/* There may be another session where the one that is mounted was, with a mount that got the number. */
+static bool is_another_s(const struct mount_info *mount)
+{
+	cleanup_fd int lock = mount_table_lock(mount->session);
+
+	return lock >= 0 && mount_table_has_device(lock, mount->device);
+}
+
+int mount_table_match(void *arg, const struct mount_info *mount)
+{
+	struct mount_search *search = arg;
+
+	if (strcmp(mount->session, search->session) != 0 ||
+	    (*search->device && strcmp(mount->device, search->device) != 0) || (search->moved && is_another_s(mount)))
+		return 0;
+	search->found = strdup(mount->mountpoint);
+	return 1;
+}
+
+/* Its daemon died before it could write down what it was. */
+static int match_dead(void *arg, const struct mount_info *mount)
+{
+	const struct mount_search *search = arg;
+
+	return strcmp(mount->session, search->session) == 0 && !mounts_answers(mount->mountpoint)
+	               ? mount_table_match(arg, mount)
+	               : 0;
+}
+
+/* Of a directory that has no lock nobody knows more than its path. */
+int mounts_find_session(const char *session, char **mountpoint_out)
+{
+	cleanup_fd int lock = mount_table_lock(session);
+	struct store_lock_note note = lock < 0 ? (struct store_lock_note){0} : store_lock_read(lock);
+	struct mount_search search = {.session = lock < 0 ? session : note.session,
+	                              .device = note.device,
+	                              .moved = lock >= 0 && strcmp(session, note.session) != 0};
+	int r = lock >= 0 && !*note.device ? 0 : mounts_each(mount_table_match, &search);
+
+	if (r == 0) {
+		search = (struct mount_search){.session = session, .device = ""};
+		r = mounts_each(match_dead, &search);
+	}
+	if (r <= 0)
+		return r < 0 ? r : -ENOENT;
+	*mountpoint_out = search.found;
+	return *mountpoint_out ? 0 : -ENOMEM;
+}
+
+struct place_search {
+	const char *mountpoint;
+	char *session;
 };
 
-static pid_t read_pid(int lock)
+static int match_place(void *arg, const struct mount_info *mount)
 {
-	char text[24] = "";
+	struct place_search *search = arg;
 
-	return pread(lock, text, sizeof(text) - 1, 0) > 0 ? (pid_t)strtol(text, NULL, 10) : 0;
+	if (strcmp(mount->mountpoint, search->mountpoint) != 0)
+		return 0;
+	search->session = strdup(mount->session);
+	return 1;
 }
 
-static struct daemon open_daemon(int lock)
+int mounts_find_mountpoint(const char *mountpoint, char **session_out)
 {
-	pid_t pid = read_pid(lock);
+	struct place_search search = {.mountpoint = mountpoint};
+	int r = mounts_each(match_place, &search);
 
-	return (struct daemon){.pid = pid, .pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1};
-}
-
-static bool has_ended(const struct daemon *daemon, int ms)
-{
-	struct pollfd fd = {.fd = daemon->pidfd, .events = POLLIN};
-
-	return poll(&fd, 1, ms) > 0;
-}
-
-static int device_of(void *arg, const struct mount_info *mount)
-{
-	struct search *search = arg;
-
-	if (strcmp(mount->mountpoint, search->mountpoint) == 0)
-		search->found = strdup(mount->device);
-	return search->found ? 1 : 0;
-}
-
-/* Where the file system is still mounted here, or NULL; on the heap. */
-static char *find_here(const struct search *copies)
-{
-	struct search search = *copies;
-
-	return mounts_each(compare, &search) > 0 ? search.found : NULL;
-}
-
-/* A process that has it in its mount namespace, as far as the caller may look; 0: none. */
-static pid_t find_in_namespaces(const struct search *copies)
-{
-	cleanup_dir DIR *dir = opendir("/proc");
-	struct dirent *entry;
-
-	while (dir && (entry = readdir(dir))) {
-		struct search search = *copies;
-		char path[64];
-
-		snprintf(path, sizeof(path), "/proc/%.24s/mountinfo", entry->d_name);
-		if (atoi(entry->d_name) > 0 && each_in(path, compare, &search) > 0) {
-			free(search.found);
-			return (pid_t)atoi(entry->d_name);
-		}
-	}
-	return 0;
-}
-
-/* It is unmounted: what else keeps its daemon? -EBUSY when that is another mount here; of a namespace, which may soon end, it is told. */
-static int look_elsewhere(const char *what, const struct search *copies, const struct log *log, bool everywhere)
-{
-	cleanup_free char *where = find_here(copies);
-	pid_t pid = !where && everywhere ? find_in_namespaces(copies) : 0;
-
-	if (where)
-		return log_error(log, -EBUSY, "%s: unmounted, but also mounted at %s: unmount that, too", what, where);
-	if (pid > 0)
-		log_note(log,
-		         "%s: unmounted, but process %d has it in another mount namespace: waiting until that ends",
-		         what, (int)pid);
-	return 0;
-}
-
-/*
- * Returns when the daemon has ended. Where its number is one of another PID namespace, and may be another process here: when nobody
- * has the lock, or the next one. -EBUSY: see look_elsewhere().
- */
-static int wait_for_end(const struct daemon *daemon, int lock, const char *what, const struct search *copies,
-                        const struct log *log)
-{
-	int r = 0;
-
-	for (unsigned int i = 1; r == 0 && !has_ended(daemon, END_MS); i++) {
-		if (read_pid(lock) != daemon->pid)
-			return 0;
-		if (flock(lock, LOCK_EX | LOCK_NB) == 0) {
-			if (daemon->pidfd >= 0)
-				has_ended(daemon, SETTLE_MS);
-			return 0;
-		}
-		if (copies->device && i % ELSEWHERE_LOOKS == 0)
-			r = look_elsewhere(what, copies, log, i == NAMESPACE_LOOKS);
-	}
-	return r;
+	if (r <= 0)
+		return r < 0 ? r : -ENOENT;
+	*session_out = search.session;
+	return *session_out ? 0 : -ENOMEM;
 }
 
 bool mounts_means_dead(int error)
@@ -360,66 +189,42 @@ bool mounts_means_dead(int error)
 	return error == ENOTCONN || error == ECONNABORTED;
 }
 
-/* A session that is not at its path may be gone, or be seen from another root: then the kernel is asked whether anybody answers. */
-bool mounts_is_dead(const struct mount_info *mount)
+bool mounts_answers(const char *mountpoint)
 {
-	cleanup_fd int lock = open_lock(mount->session);
 	struct statvfs st;
 
-	if (lock == -ENOENT || lock == -ENOTDIR)
-		return statvfs(mount->mountpoint, &st) < 0 && mounts_means_dead(errno);
+	return statvfs(mountpoint, &st) == 0 || !mounts_means_dead(errno);
+}
+
+/* A session that is not at its path may be gone, have been moved, or be seen from another root: then the kernel is asked. */
+bool mounts_is_dead(const struct mount_info *mount)
+{
+	cleanup_fd int lock = mount_table_lock(mount->session);
+
+	if (mount_table_is_vacant(lock) || (lock >= 0 && !mount_table_has_device(lock, mount->device)))
+		return !mounts_answers(mount->mountpoint);
 	return lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0;
 }
 
-int mounts_end(const char *what, const struct log *log)
+int mount_table_look_at(void *arg, const struct mount_info *mount)
 {
-	cleanup_free char *session = NULL;
-	cleanup_free char *mountpoint = NULL;
-	cleanup_free char *device = NULL;
-	cleanup_fd int lock = -1;
-	struct daemon daemon = {.pidfd = -1};
-	bool dead;
-	int r = resolve(what, &session, &mountpoint);
+	struct mount_place *place = arg;
 
-	if (r == -ENOENT)
-		r = resolve_by_parent(what, &session, &mountpoint);
-	if (r < 0)
-		return log_error(log, r, "%s: nothing of umlfs is mounted there: `umlfs status` lists what is mounted",
-		                 what);
-	lock = open_lock(session);
-	dead = lock < 0 || flock(lock, LOCK_EX | LOCK_NB) == 0;
-	if (!dead) {
-		struct search search = {.mountpoint = mountpoint};
-
-		mounts_each(device_of, &search);
-		device = search.found;
-		daemon = open_daemon(lock);
-	}
-	r = mounts_unmount(mountpoint, dead, log);
-	if (r == 0 && dead)
-		log_note(log, "%s: its daemon was dead: detached", mountpoint);
-	else if (r == 0)
-		r = wait_for_end(&daemon, lock, what, &(struct search){.session = session, .device = device}, log);
-	close_fd(daemon.pidfd);
-	return r;
+	if (strcmp(mount->mountpoint, place->mountpoint) != 0)
+		return 0;
+	snprintf(place->device, sizeof(place->device), "%s", mount->device);
+	snprintf(place->session, sizeof(place->session), "%s", mount->session);
+	place->user = mount->user;
+	return 1;
 }
 
-void mounts_settle(const char *session)
+int mounts_find_device(const char *mountpoint, char **device_out)
 {
-	cleanup_free char *path = realpath(session, NULL);
-	cleanup_free char *mountpoint = NULL;
-	cleanup_fd int lock = path ? open_lock(path) : -1;
-	struct daemon daemon;
+	struct mount_place place = {.mountpoint = mountpoint};
+	int r = mounts_each(mount_table_look_at, &place);
 
-	if (lock < 0 || mounts_find_session(path, &mountpoint) != -ENOENT || flock(lock, LOCK_EX | LOCK_NB) == 0)
-		return;
-	daemon = open_daemon(lock);
-	if (daemon.pidfd < 0)
-		return;
-	/* It may also be one that has not mounted yet. */
-	for (int ms = 0; ms < SETTLE_MS && !has_ended(&daemon, BUSY_MS); ms += BUSY_MS) {
-		if (mounts_find_session(path, &mountpoint) != -ENOENT)
-			break;
-	}
-	close_fd(daemon.pidfd);
+	if (r <= 0)
+		return r < 0 ? r : -ENOENT;
+	*device_out = strdup(place.device);
+	return *device_out ? 0 : -ENOMEM;
 }

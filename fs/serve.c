@@ -163,6 +163,9 @@ static int mount_fuse(struct server *s)
 	fcntl(s->store->lockfd, F_SETFD, FD_CLOEXEC);
 	if (r < 0)
 		return log_error(&s->log, r, "%s: cannot be mounted%s%s", s->mountpoint, *why ? ": " : "", why);
+	r = mountpoint_note(s->store, s->mountpoint, &s->log);
+	if (r < 0)
+		return r;
 	r = fcntl(fuse_session_fd(s->fuse), F_GETFL);
 	if (fcntl(fuse_session_fd(s->fuse), F_SETFL, r | O_NONBLOCK) < 0)
 		return -errno;
@@ -248,11 +251,7 @@ static int mount_session(struct server *s)
 {
 	const struct serve_options *o = s->options;
 	struct store_options options = {
-		.session = o->session,
-		.base = o->base,
-		.log = &s->log,
-		.max_files = files_to_keep(),
-	};
+		.session = o->session, .base = o->base, .log = &s->log, .max_files = files_to_keep()};
 	int r = store_open(&options, &s->store);
 
 	if (r < 0)

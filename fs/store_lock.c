@@ -27,34 +27,46 @@ enum {
 	DIE_MS = 10000,  /* for one that is ending: its last thread closes the file, and much memory may go before */
 	FIELD_FLAGS = 9, /* of /proc/PID/stat */
 	EXITING = 4,     /* PF_EXITING in the kernel's <linux/sched.h> */
-	TEXT_BYTES = 24, /* of the file */
+	DEVICE_AT = 11,  /* where the device's line begins; behind it the session's path does */
 };
 
-/* Of who has the lock, or had it last. */
-static void read_pid(int fd, char text[TEXT_BYTES])
+struct store_lock_note store_lock_read(int fd)
 {
-	ssize_t n = pread(fd, text, TEXT_BYTES - 1, 0);
+	struct store_lock_note note = {0};
+	char text[DEVICE_AT + STORE_LOCK_DEVICE + PATH_MAX];
+	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
 
 	text[n > 0 ? n : 0] = '\0';
-	text[strcspn(text, " \n")] = '\0';
+	sscanf(text, "%d %23s", &note.pid, note.device);
+	if (n > DEVICE_AT + STORE_LOCK_DEVICE)
+		memcpy(note.session, text + DEVICE_AT + STORE_LOCK_DEVICE, (size_t)n - DEVICE_AT - STORE_LOCK_DEVICE);
+	return note;
 }
 
 /* In place and always as long, so that a full disk matters only to a new session, which fails anyway. */
 static void write_pid(int fd)
 {
-	char text[TEXT_BYTES];
+	char text[DEVICE_AT + 1];
 
 	snprintf(text, sizeof(text), "%-10d\n", (int)getpid());
 	io_write_all(fd, text, strlen(text), 0);
+}
+
+int store_lock_tell(int fd, const char *device, const char *session)
+{
+	char text[STORE_LOCK_DEVICE + PATH_MAX];
+	int n = snprintf(text, sizeof(text), "%-*s\n%s", STORE_LOCK_DEVICE - 1, device, session);
+	int r = n >= (int)sizeof(text) ? -ENAMETOOLONG : io_write_all(fd, text, (size_t)n, DEVICE_AT);
+
+	return r == 0 && ftruncate(fd, DEVICE_AT + n) < 0 ? -errno : r;
 }
 
 /*
  * False when it has the lock for longer. Else it has ended: its program may still be mounting for it, or another one has just got
  * the lock and will say so.
  */
-static bool has_ended(const char *text)
+static bool has_ended(pid_t pid)
 {
-	pid_t pid = (pid_t)strtol(text, NULL, 10);
 	cleanup_fd int fd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 	struct pollfd end = {.fd = fd, .events = POLLIN};
 	int64_t flags;
@@ -68,18 +80,18 @@ static bool has_ended(const char *text)
 }
 
 /* 0, -EWOULDBLOCK when it is that of the process `pid`, or -EBUSY when it is shared by commands that only look. */
-static int lock_or_wait(int fd, int how, char pid[TEXT_BYTES])
+static int lock_or_wait(int fd, int how, pid_t *pid)
 {
 	static const struct timespec pause = {.tv_nsec = TRY_NS};
 
 	for (int i = 0; flock(fd, how | LOCK_NB) < 0; i++) {
 		if (errno != EWOULDBLOCK)
 			return -errno;
-		read_pid(fd, pid);
+		*pid = store_lock_read(fd).pid;
 		/* Shared now; or nobody has it any more, and then it can be had. */
 		if (flock(fd, LOCK_SH | LOCK_NB) == 0)
 			return flock(fd, how | LOCK_NB) == 0 ? 0 : -EBUSY;
-		if (i == TRIES || !has_ended(pid))
+		if (i == TRIES || !has_ended(*pid))
 			return -EWOULDBLOCK;
 		nanosleep(&pause, NULL);
 	}
@@ -90,7 +102,7 @@ int store_lock(const struct session *s, bool look, int *out, const struct log *l
 {
 	int flags = (look ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
 	cleanup_fd int fd = openat(s->dirfd, "lock", flags, 0600);
-	char pid[TEXT_BYTES];
+	pid_t pid = 0;
 	int r;
 
 	if (fd < 0 && errno == ENOENT && look)
@@ -99,7 +111,7 @@ int store_lock(const struct session *s, bool look, int *out, const struct log *l
 		return log_errno(log, -errno, "%s/lock", s->label);
 	if (io_check_regular(fd) == -EUCLEAN)
 		return log_error(log, -EUCLEAN, "%s/lock: damaged: it is no regular file; remove it", s->label);
-	r = lock_or_wait(fd, look ? LOCK_SH : LOCK_EX, pid);
+	r = lock_or_wait(fd, look ? LOCK_SH : LOCK_EX, &pid);
 	if (r == 0) {
 		if (!look)
 			write_pid(fd);
@@ -112,7 +124,7 @@ int store_lock(const struct session *s, bool look, int *out, const struct log *l
 	if (r != -EWOULDBLOCK)
 		return log_errno(log, r, "%s/lock", s->label);
 	if (faccessat(s->dirfd, "control", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-		return log_error(log, -EBUSY, "%s: mounted already by process %s: unmount it with `umlfs umount %s`",
-		                 s->label, pid, s->label);
-	return log_error(log, -EBUSY, "%s: in use by process %s: try again when it has ended", s->label, pid);
+		return log_error(log, -EBUSY, "%s: mounted already by process %d: unmount it with `umlfs umount %s`",
+		                 s->label, (int)pid, s->label);
+	return log_error(log, -EBUSY, "%s: in use by process %d: try again when it has ended", s->label, (int)pid);
 }

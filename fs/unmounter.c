@@ -9,7 +9,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
-#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -63,12 +63,31 @@ static size_t hear(int fd, char *text, size_t size, int *device)
 	return n > 0 ? (size_t)n : 0;
 }
 
-/* Another mount may be in its place when this one went by itself. */
-static bool is_mounted(const char *session, const char *mountpoint)
-{
-	cleanup_free char *found = NULL;
+/* The mount, wherever it was moved to. Another one may be in its place when it went by itself. */
+struct search {
+	const char *session;
+	char *device; /* NULL: it was never mounted */
+	char *mountpoint;
+};
 
-	return mounts_find_mountpoint(mountpoint, &found) == 0 && strcmp(found, session) == 0;
+static int find(void *arg, const struct mount_info *mount)
+{
+	struct search *search = arg;
+
+	if (strcmp(mount->session, search->session) != 0 || strcmp(mount->device, search->device) != 0)
+		return 0;
+	search->mountpoint = strdup(mount->mountpoint);
+	return 1;
+}
+
+static int unmount(struct search *search)
+{
+	int r = search->device ? mounts_each(find, search) : 0;
+
+	if (r > 0)
+		r = search->mountpoint ? mounts_unmount(search->mountpoint, true, NULL) : -ENOMEM;
+	free(search->mountpoint);
+	return r;
 }
 
 static int say(int fd, char word)
@@ -95,23 +114,24 @@ static int leave_daemon(int fd)
 static int run(int fd)
 {
 	char names[NAMES_MAX], word[2] = "";
-	const char *mountpoint;
+	struct search search = {.session = names};
 	int daemon, device = -1;
 
 	fd = leave_daemon(fd);
 	daemon = (int)syscall(SYS_pidfd_open, getppid(), 0);
 	if (fd < 0 || say(fd, READY) < 0 || hear(fd, names, sizeof(names), &device) == 0)
 		return 0;
-	mountpoint = names + strlen(names) + 1;
-	while (*word != ASK && *word != ALARM && hear(fd, word, sizeof(word), &device) > 0)
-		continue;
+	while (*word != ASK && *word != ALARM && hear(fd, word, sizeof(word), &device) > 0) {
+		if (*word == LEND)
+			mounts_find_device(names + strlen(names) + 1, &search.device);
+	}
 	if (*word != ASK) {
 		if (device >= 0 && daemon >= 0)
 			device_refuse(device, daemon);
 		return 0;
 	}
 	close_fd(device); /* the kernel answers for a daemon that has closed its own */
-	return is_mounted(names, mountpoint) ? -mounts_unmount(mountpoint, true, NULL) : 0;
+	return -unmount(&search);
 }
 
 int unmounter_fork(struct unmounter *u)

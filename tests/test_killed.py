@@ -304,4 +304,4 @@ def test_a_kill_during_snapshot_reset_and_delete_leaves_before_or_after(place, l
 
 def daemon_of(mounted):
     with open(f'{mounted.session}/lock', encoding='ascii') as stream:
-        return int(stream.read())
+        return int(stream.readline())

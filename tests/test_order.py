@@ -16,7 +16,7 @@ format inode xattr_set xattr_file record
 index index_compare index_build scan journal content removals handles manifest commit mark
 layer_dir table_map layer_table layer_table_write layer layer_change base stack quota session session_part session_write recovery
 pin tree tree_attr tree_dir tree_file tree_read tree_sync tree_rename
-store_base store_lock merge store snapshot users mounts standing
+store_base store_lock merge store snapshot users mounts mount_table unmount standing
 finding findings check_index check_base check_tree check_table check_content check_mend check_session check verify
 import_report import_member import_acl import_meter import_source import_gzip import_file import_target_own import_target import_remove import_layer
 import_place import_stream import_archive import_blobs import_digest import_image import_dir import
@@ -34,7 +34,7 @@ ONE_THING = {
     ("store_base", "store"), ("merge", "store"), ("fuse_ops_reply", "fuse_ops"),
     ("import_meter", "import"), ("import_target", "import"), ("diff_compare", "diff"), ("diff_match", "diff"),
     ("export_tar", "export"), ("import_target_own", "import_target"), ("serve_args", "serve"),
-    ("table_map", "layer"), ("layer_table", "layer"), ("layer_table_write", "layer"),
+    ("table_map", "layer"), ("layer_table", "layer"), ("layer_table_write", "layer"), ("mounts", "mount_table"),
 }
 
 DOORS = {

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import fcntl
+import json
 import os
 import pathlib
 import re
@@ -235,3 +236,78 @@ def test_umount_tells_for_whom_it_waits(place):
             namespace.stdin.close()
             assert (process.wait(PATIENCE), process.stderr.read()) == (0, '')
     assert re.fullmatch(rf'umlfs: {mounted.session}: unmounted, but process \d+ has it in another mount namespace: [^\n]+\n', said)
+
+
+# --- a session that was moved while it was mounted ------------------------------------------------------------------
+
+PLACES = {'own': None, 'elsewhere': 'mountpoint'}
+
+
+@pytest.fixture(params=PLACES)
+def moved(request, place):
+    """(the Mount, the session's new path, where the mount is now)"""
+    mountpoint = PLACES[request.param] and place / PLACES[request.param]
+    if mountpoint:
+        place.do(os.mkdir, mountpoint)
+    mounted = place.mount(place.imported_base(), mountpoint=mountpoint)
+    place.do(os.rename, mounted.session, place / 'moved')
+    return mounted, place / 'moved', mountpoint or place / 'moved/rootfs'
+
+
+@pytest.mark.parametrize('what', ['session', 'mountpoint'])
+def test_a_session_that_was_moved_is_unmounted(place, moved, what):
+    mounted, session, mountpoint = moved
+    pid = json.loads(place.run('status', '--json', session))['pid']
+    overwritten = f'{mountpoint}/etc/new'
+    place.do(overwrite, overwritten, b'new')
+    result = run('umount', session if what == 'session' else mountpoint, user=place.user)
+    known = what == 'session' or mountpoint == f'{session}/rootfs'
+    assert result.status == 0 and (result.stderr == '') == known, result
+    assert mounts_below(place.path) == [] and wait_pid(pid, 0 if known else PATIENCE)
+    again = place.mount(place / 'base', 'moved')
+    assert again.do(read_file, again / 'etc/new') == b'new'
+
+
+@pytest.mark.parametrize('command', ['umount', 'reset'])
+def test_a_session_that_was_moved_is_seen_to_be_in_use(place, moved, command):
+    _, session, mountpoint = moved
+    with holder(place, 'cd "$1/etc"', mountpoint) as process:
+        assert re.search(rf'\b{process.pid} \(sh\)', place.refused(command, session))
+
+
+def test_a_signal_unmounts_a_session_that_was_moved(place, moved):
+    _, session, _ = moved
+    kill_and_wait(json.loads(place.run('status', '--json', session))['pid'], signal.SIGTERM)
+    assert mounts_below(place.path) == []
+
+
+def test_another_session_where_one_was_has_nothing_of_its_mount(place, moved):
+    mounted, session, mountpoint = moved
+    line = f'{mounted.session}: nothing of umlfs is mounted there: `umlfs status` lists what is mounted'
+    place.mount(place / 'base', 'session').umount()
+    assert place.refused('umount', mounted.session) == line
+    assert place.do(read_file, f'{mountpoint}/etc/hostname') == b'guest\n'
+    place.run('clean')
+    other = place.mount(place / 'base', 'session')
+    place.run('umount', session)
+    assert [path for path, _, _ in mounts_below(place.path)] == [other.path]
+
+
+def test_what_is_left_of_a_session_that_was_moved_is_detached(place, moved):
+    _, session, mountpoint = moved
+    kill_and_wait(json.loads(place.run('status', '--json', session))['pid'])
+    result = run('mount', place / 'base', session, user=place.user)
+    assert result.status == 0 and result.stderr == f'umlfs: {mountpoint}: the daemon of this mount was dead: detached\n'
+
+
+@needs_root
+def test_umount_of_another_user_s_mount_names_him(place):
+    """Root may."""
+    mounted = place.mount(place.imported_base())
+    other = {'root': 'ordinary', 'ordinary': 'root'}[place.user]
+    os.chmod(mounted.session, 0o755)
+    result = run('umount', mounted.path, user=other)
+    if other == 'root':
+        assert result == (0, '', '')
+    else:
+        assert result == (1, '', f'umlfs: {mounted}: user 0 has mounted it: unmount it as that user\n')

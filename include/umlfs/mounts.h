@@ -22,17 +22,23 @@ int mounts_each(int (*visit)(void *arg, const struct mount_info *mount), void *a
 /* True when the daemon of a mount has died. False of a session that the caller may not look into. */
 bool mounts_is_dead(const struct mount_info *mount);
 
+/* False when the kernel says that the daemon of this mount is dead. Waits for one that is alive. */
+bool mounts_answers(const char *mountpoint);
+
 /* True of an errno that tells of a mount whose daemon is dead: ENOTCONN, or ECONNABORTED of what was asked when it died. */
 bool mounts_means_dead(int error);
 
 /*
  * The mountpoint of a session, on the heap: 0, -ENOENT when it is not mounted, -errno. session: absolute, no
- * symlinks.
+ * symlinks; it may have been moved since it was mounted, when nothing is at its old place.
  */
 int mounts_find_session(const char *session, char **mountpoint_out);
 
-/* The session that is mounted at this place, on the heap: 0, -ENOENT, -errno. */
+/* The session that is mounted at this place, by the path that it had then, on the heap: 0, -ENOENT, -errno. */
 int mounts_find_mountpoint(const char *mountpoint, char **session_out);
+
+/* The device of what is mounted at this place, "major:minor", on the heap: 0, -ENOENT, -errno. */
+int mounts_find_device(const char *mountpoint, char **device_out);
 
 /*
  * Unmounts, as root with umount2(2), else with fusermount3(1). detach: also while it is in use, or its daemon
@@ -44,7 +50,7 @@ int mounts_unmount(const char *mountpoint, bool detach, const struct log *log);
 /*
  * Ends a session's mount: unmounts it, and returns when its daemon has ended, that is, when everything is on
  * disk. what: the session or its mountpoint. A mount whose daemon is dead is detached, and that is said.
- * Errors are written to log: -ENOENT when nothing is mounted, -EBUSY when it is in use, or was unmounted and is also mounted
+ * Errors are written to log: -ENOENT when nothing is mounted, -EPERM when another user has mounted it, -EBUSY when it is in use, or was unmounted and is also mounted
  * elsewhere in this namespace (a bind mount). Of a copy in another mount namespace (mount_namespaces(7)) it is told after 20 seconds.
  */
 int mounts_end(const char *what, const struct log *log);
