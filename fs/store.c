@@ -213,6 +213,15 @@ static int settle_manifest(struct store *store)
 	return r < 0 ? log_errno(&s->log, r, "%s/layers: what was dropped cannot be removed", s->label) : 0;
 }
 
+/* So that commands which are not told find the base. A full disk keeps nobody from a mount. */
+static int commit_base_path(struct store *store)
+{
+	struct session *s = &store->session;
+	int r = store->base_moved ? commit_manifest(&s->commit, s->dirfd, &s->manifest, false) : 0;
+
+	return r < 0 && r != -ENOSPC && r != -EDQUOT ? log_errno(&s->log, r, "%s/manifest", s->label) : 0;
+}
+
 /* The session on its base: made when it is not there. */
 static int open_on_base(struct store *store, const char *base, const struct log *log)
 {
@@ -229,6 +238,8 @@ static int open_on_base(struct store *store, const char *base, const struct log 
 		r = open_layers(store, false, log);
 	if (r == 0)
 		r = settle_manifest(store);
+	if (r == 0)
+		r = commit_base_path(store);
 	if (r == 0)
 		r = merge_layers(store);
 	if (r == 0 && !is_new)

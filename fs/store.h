@@ -20,6 +20,7 @@ struct store {
 	char *path;                  /* absolute */
 	bool loaded;                 /* session.base and session.stack are valid */
 	bool made_session, made_dir; /* by this store_open() */
+	bool base_moved;             /* since the manifest was written */
 };
 
 struct store_options {

@@ -23,10 +23,40 @@ static const char new_copy_name[] = "base.index.new";
 
 enum { MOST_DIFFERENCES = 5 }; /* paths named when a base is not the session's */
 
+static bool is_session(const char *path)
+{
+	cleanup_fd int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return fd >= 0 && faccessat(fd, "manifest", F_OK, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       faccessat(fd, "layers", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* Cuts the path to that of a session that it lies in. A mount on the way is another file system: what is in there may be anything. */
+static bool cut_to_session(char *path)
+{
+	struct stat inner, outer;
+	char *slash;
+
+	while ((slash = strrchr(path, '/')) && slash != path) {
+		if (stat(path, &inner) < 0)
+			return false;
+		*slash = '\0';
+		if (stat(path, &outer) < 0 || outer.st_dev != inner.st_dev)
+			return false;
+		if (is_session(path))
+			return true;
+	}
+	return false;
+}
+
 int store_base_check_place(const struct store *store, const char *base, const struct log *log)
 {
 	cleanup_free char *real = base ? realpath(base, NULL) : NULL;
+	cleanup_free char *around = base && !is_session(store->path) ? strdup(store->path) : NULL;
 
+	if (around && cut_to_session(around))
+		return log_error(log, -EINVAL, "%s: lies in the session %s: give a session elsewhere",
+		                 store->session.label, around);
 	if (!real)
 		return 0; /* opening it says why */
 	if (io_lies_in(store->path, real))
@@ -38,10 +68,13 @@ int store_base_check_place(const struct store *store, const char *base, const st
 	return 0;
 }
 
-static int open_tree(const char *path, const struct log *log)
+static int open_tree(const struct store *store, const char *path, bool is_new, const struct log *log)
 {
 	cleanup_fd int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
+	if (fd < 0 && errno == ENOENT && !is_new)
+		return log_error(log, -ENOENT, "%s: no such base: if it was moved, say where to: `umlfs mount BASE %s`",
+		                 path, store->session.label);
 	if (fd < 0 && errno == ENOENT)
 		return log_error(log, -ENOENT, "%s: no such base: make one with `umlfs import ARCHIVE %s`", path, path);
 	if (fd < 0 && errno == ENOTDIR)
@@ -167,24 +200,25 @@ static int match(const struct store *store, const struct index *index, int treef
 	return 0;
 }
 
-/* The same base may have moved: the next manifest tells where it is now. */
+/* The same base may have moved. */
 static int remember_path(struct store *store, const char *real, bool is_new)
 {
 	char *copy;
 
-	if (is_new || !real)
+	if (is_new || !real || strcmp(real, store->session.manifest.base_path) == 0)
 		return 0;
 	copy = strdup(real);
 	if (!copy)
 		return -ENOMEM;
 	free(store->session.manifest.base_path);
 	store->session.manifest.base_path = copy;
+	store->base_moved = true;
 	return 0;
 }
 
 int store_base_open(struct store *store, const char *path, bool is_new, const struct log *log)
 {
-	cleanup_fd int treefd = open_tree(path, log);
+	cleanup_fd int treefd = open_tree(store, path, is_new, log);
 	cleanup_free char *real = realpath(path, NULL);
 	struct index *index = NULL;
 	int r;

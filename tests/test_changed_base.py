@@ -100,6 +100,11 @@ def test_the_same_base_at_another_path_is_taken(place, base):
     assert mounted.do(read_file, mounted / 'etc/new') == b'new'
     assert mounted.do(read_file, mounted / 'etc/passwd').startswith(b'root')
     assert mounted.status()['base'] == place / 'moved'
+    mounted.umount()
+    assert f'base         {place / "moved"}\n' in place.run('status', mounted.session)
+    assert place.refused('mount', base, mounted.session) == (
+        f'{base}: no such base: if it was moved, say where to: `umlfs mount BASE {mounted.session}`')
+    assert place.mount(place / 'moved').do(read_file, mounted / 'etc/new') == b'new'
 
 
 def test_a_base_file_that_changes_while_mounted_is_an_error_that_names_it(place, base):

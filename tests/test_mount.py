@@ -168,6 +168,20 @@ def test_attributes_of_a_plain_base_do_not_depend_on_what_is_mounted_in_it(place
     mounted.umount()
 
 
+@pytest.mark.parametrize('inner', ['rootfs', 'rootfs/inner', 'inner'])
+def test_no_session_is_made_in_another(place, base, inner):
+    """The mountpoint is easily given for the session."""
+    session = place.mount(base).session
+    place.run('umount', session)
+    said = place.refused('mount', base, f'{session}/{inner}')
+    assert said == f'{session}/{inner}: lies in the session {session}: give a session elsewhere'
+    assert os.listdir(f'{session}/rootfs') == [] and not os.path.exists(f'{session}/inner')
+    mounted = place.mount(base)
+    mounted.do(os.mkdir, mounted / 'inner')
+    place.do(os.mkdir, place / 'mountpoint')
+    place.mount(base, mounted / 'inner', place / 'mountpoint').umount()
+
+
 def test_the_own_mountpoint_of_a_session_is_no_link(place, base):
     """It may be another's, who lets root mount where he wants."""
     for directory in place / 'session', place / 'elsewhere':
