@@ -40,6 +40,7 @@ struct import_place {
 	char *name; /* in parent */
 	int parent;
 	enum there there;
+	int old; /* the base that is there, -1: none */
 	char temporary[NAME_MAX + 1]; /* "" when there is none */
 	int fd;                       /* of it, with the lock */
 };
@@ -128,7 +129,15 @@ static int look(struct import_place *p, bool force)
 	if (!force)
 		return log_error(p->log, -EEXIST, "%s: is there: use --force to replace it", p->path);
 	p->there = THERE_BASE;
+	p->old = take_fd(&dir);
 	return 0;
+}
+
+static int check_old(const struct import_place *p)
+{
+	struct standing_base base = {.fd = p->old, .instead = -1, .label = p->path};
+
+	return standing_check(&base, p->log);
 }
 
 int import_place_new(const char *base, bool force, const struct log *log, struct import_place **out)
@@ -139,13 +148,13 @@ int import_place_new(const char *base, bool force, const struct log *log, struct
 	if (!p)
 		return -ENOMEM;
 	p->log = log;
-	p->parent = p->fd = -1;
+	p->parent = p->old = p->fd = -1;
 	p->path = strdup(base);
 	r = p->path ? resolve(p, base) : -ENOMEM;
 	if (r == 0)
 		r = look(p, force);
-	if (r == 0 && force)
-		r = standing_check(base, log);
+	if (r == 0 && p->there == THERE_BASE)
+		r = check_old(p);
 	if (r < 0) {
 		import_place_free(p);
 		return r;
@@ -163,6 +172,7 @@ void import_place_free(struct import_place *p)
 		            strcmp(p->parent_path, "/") == 0 ? "" : "/", p->temporary);
 	/* Only now: the lock keeps others from removing it at the same time. */
 	close_fd(p->fd);
+	close_fd(p->old);
 	close_fd(p->parent);
 	free(p->parent_path);
 	free(p->name);
