@@ -176,7 +176,12 @@ static int make(struct base_commit *c, struct states *states, const char *name, 
 	r = fill(c, root, result);
 	if (c->meter.stopped)
 		return -ECANCELED;
-	return r < 0 ? states_failed(states, r) : import_place_commit(place);
+	if (r < 0)
+		return states_failed(states, r);
+	/* From here on it may be the name of what is replaced. */
+	if (c->o->temporary)
+		c->o->temporary(NULL);
+	return import_place_commit(place);
 }
 
 /* The base that is to be replaced may not be the session's own. */
