@@ -6,6 +6,7 @@
 #include "umlfs/base_commit.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -175,7 +176,21 @@ static int make(struct base_commit *c, struct states *states, const char *name, 
 	r = fill(c, root, result);
 	if (c->meter.stopped)
 		return -ECANCELED;
-	return r < 0 ? states_failed(states, r) : import_place_commit(place);
+	if (r < 0)
+		return states_failed(states, r);
+	/* From here on it may be the name of what is replaced. */
+	if (c->o->temporary)
+		c->o->temporary(NULL);
+	return import_place_commit(place);
+}
+
+/* The base that is to be replaced may not be the session's own. */
+static int check_own(const struct base_commit_options *o, const struct states *states, const struct log *log)
+{
+	cleanup_fd int dirfd = open(o->base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct standing_base base = {.fd = dirfd, .instead = -1, .label = o->base};
+
+	return dirfd < 0 ? 0 : standing_check_session(&base, states_fd(states), o->source, log);
 }
 
 int base_commit_run(const struct base_commit_options *options, struct import_result *result)
@@ -191,7 +206,7 @@ int base_commit_run(const struct base_commit_options *options, struct import_res
 		return r;
 	c.report = (struct import_report){.log = states_log(states), .source = options->source, .between = ": "};
 	if (options->force)
-		r = standing_check_session(options->base, states_fd(states), options->source, states_log(states));
+		r = check_own(options, states, states_log(states));
 	if (r == 0)
 		r = import_place_new(options->base, options->force, states_log(states), &place);
 	if (r == 0)

@@ -169,12 +169,29 @@ static bool is_for(const struct image *im, const json_t *platform)
 	return strncmp(text, im->platform, len) == 0 && (text[len] == '\0' || text[len] == '/');
 }
 
+/* Docker's names, "docker.io/library/NAME:TAG", are the same without their beginning, which docker does not show either. */
+static bool is_docker_name(const char *name, const char *wanted)
+{
+	static const char *const starts[] = {"", "docker.io/", "docker.io/library/"};
+
+	for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
+		size_t len = strlen(starts[i]);
+
+		if (strncmp(name, starts[i], len) == 0 && strcmp(name + len, wanted) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* In what docker saves from version 25 on the first name is the tag alone, and containerd's is the whole. */
 static bool is_named(const struct image *im, const json_t *descriptor)
 {
+	const char *wanted = im->choice->image;
 	const json_t *notes = json_object_get(descriptor, "annotations");
 	const char *name = text_of(notes, "org.opencontainers.image.ref.name");
+	const char *full = text_of(notes, "io.containerd.image.name");
 
-	return !im->choice->image || (name && strcmp(name, im->choice->image) == 0);
+	return !wanted || (name && strcmp(name, wanted) == 0) || (full && is_docker_name(full, wanted));
 }
 
 /* Index media types: of OCI, and of Docker. */

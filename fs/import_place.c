@@ -1,7 +1,7 @@
 /*
  * import_place: owns the temporary directory.
  * Invariant: the base's name means what was there before, or the whole new base; a temporary directory that
- * nobody holds a lock on belongs to nobody.
+ * nobody holds a lock on belongs to nobody. What is replaced is the base that was there in the beginning.
  * Called by import and base_commit.
  */
 #include "import_place.h"
@@ -40,6 +40,7 @@ struct import_place {
 	char *name; /* in parent */
 	int parent;
 	enum there there;
+	int old; /* the base that is there, -1: none; open, so that its inode number stays its own */
 	char temporary[NAME_MAX + 1]; /* "" when there is none */
 	int fd;                       /* of it, with the lock */
 };
@@ -128,7 +129,42 @@ static int look(struct import_place *p, bool force)
 	if (!force)
 		return log_error(p->log, -EEXIST, "%s: is there: use --force to replace it", p->path);
 	p->there = THERE_BASE;
+	p->old = take_fd(&dir);
 	return 0;
+}
+
+static bool same(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* What has this name now: 1 when it is the directory, 0 when not, or -errno. */
+static int is_named(const struct import_place *p, int dirfd, const char *name)
+{
+	struct stat named, st;
+
+	if (fstat(dirfd, &st) < 0)
+		return -errno;
+	if (fstatat(p->parent, name, &named, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	return same(&named, &st);
+}
+
+/* The old base, by the name that it should have now: it is that still, and no session stands on it. */
+static int check_old(const struct import_place *p, const char *name)
+{
+	struct standing_base base = {.fd = p->old, .instead = p->fd, .label = p->path};
+	int r = is_named(p, p->old, name);
+
+	if (r > 0)
+		r = has_index(p->old);
+	if (r < 0)
+		return log_errno(p->log, r, "%s", p->path);
+	if (r == 0)
+		return log_error(p->log, -EEXIST,
+		                 "%s: is not the base any more that was there when this began: nothing was replaced",
+		                 p->path);
+	return standing_check(&base, p->log);
 }
 
 int import_place_new(const char *base, bool force, const struct log *log, struct import_place **out)
@@ -139,13 +175,13 @@ int import_place_new(const char *base, bool force, const struct log *log, struct
 	if (!p)
 		return -ENOMEM;
 	p->log = log;
-	p->parent = p->fd = -1;
+	p->parent = p->old = p->fd = -1;
 	p->path = strdup(base);
 	r = p->path ? resolve(p, base) : -ENOMEM;
 	if (r == 0)
 		r = look(p, force);
-	if (r == 0 && force)
-		r = standing_check(base, log);
+	if (r == 0 && p->there == THERE_BASE)
+		r = check_old(p, p->name);
 	if (r < 0) {
 		import_place_free(p);
 		return r;
@@ -154,25 +190,26 @@ int import_place_new(const char *base, bool force, const struct log *log, struct
 	return 0;
 }
 
+static const char *slash(const struct import_place *p)
+{
+	return strcmp(p->parent_path, "/") == 0 ? "" : "/";
+}
+
 void import_place_free(struct import_place *p)
 {
 	if (!p)
 		return;
 	if (p->temporary[0] && io_remove_tree(p->parent, p->temporary) < 0)
-		log_warning(p->log, "%s%s%s: could not be removed: remove it by hand", p->parent_path,
-		            strcmp(p->parent_path, "/") == 0 ? "" : "/", p->temporary);
+		log_warning(p->log, "%s%s%s: could not be removed: remove it by hand", p->parent_path, slash(p),
+		            p->temporary);
 	/* Only now: the lock keeps others from removing it at the same time. */
 	close_fd(p->fd);
+	close_fd(p->old);
 	close_fd(p->parent);
 	free(p->parent_path);
 	free(p->name);
 	free(p->path);
 	free(p);
-}
-
-static bool same(const struct stat *a, const struct stat *b)
-{
-	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
 /* True when the directory `what` is `at` or one of those above it. */
@@ -223,9 +260,13 @@ static bool is_leftover(const char *name, const char *stem, size_t stem_len)
 static void remove_leftover(struct import_place *p, const char *name)
 {
 	cleanup_fd int fd = openat(p->parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct standing_base base = {.fd = fd, .instead = -1, .label = name};
 
 	/* Who holds the lock is alive; where locks cannot be had nobody can tell. */
 	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return;
+	/* A base that was exchanged, and not put back. */
+	if (standing_check(&base, NULL) < 0)
 		return;
 	if (io_remove_tree(p->parent, name) == 0)
 		log_note(p->log, "%s: removed what an interrupted import had left (%s)", p->path, name);
@@ -267,7 +308,6 @@ static int random_name(struct import_place *p)
 static int make_temporary(struct import_place *p)
 {
 	cleanup_fd int fd = -1;
-	struct stat made, named;
 	int r = random_name(p);
 
 	if (r == 0 && mkdirat(p->parent, p->temporary, PRIVATE) < 0)
@@ -285,12 +325,9 @@ static int make_temporary(struct import_place *p)
 	/* Another import may have taken it for a leftover before the lock was there. */
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
 		return -EAGAIN;
-	if (fstat(fd, &made) < 0)
-		return -errno;
-	if (fstatat(p->parent, p->temporary, &named, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno == ENOENT ? -EAGAIN : -errno;
-	if (!same(&made, &named))
-		return -EAGAIN;
+	r = is_named(p, fd, p->temporary);
+	if (r <= 0)
+		return r < 0 ? r : -EAGAIN;
 	p->fd = take_fd(&fd);
 	return 0;
 }
@@ -315,24 +352,77 @@ char *import_place_temporary(const struct import_place *p)
 	return asprintf(&path, "%s/%s", p->parent_path, p->temporary) < 0 ? NULL : path;
 }
 
+/* What has the temporary name is not ours to remove: it gets one that no import takes for a leftover. */
+static void set_aside(struct import_place *p)
+{
+	char name[NAME_MAX + 1];
+	const char *end = p->temporary + strlen(p->temporary) - RANDOM_LEN;
+
+	snprintf(name, sizeof(name), ".%.*s.kept-%s", NAME_SHOWN, p->name, end);
+	if (renameat2(p->parent, p->temporary, p->parent, name, RENAME_NOREPLACE) < 0)
+		snprintf(name, sizeof(name), "%s", p->temporary);
+	log_error(p->log, 0, "%s: what had this name a moment ago is %s%s%s now: move it away before the next import",
+	          p->path, p->parent_path, slash(p), name);
+	p->temporary[0] = '\0';
+}
+
+/* The new base, by the temporary name: nobody could see it, or for a moment only. */
+static bool may_go(const struct import_place *p)
+{
+	struct standing_base base = {.fd = p->fd, .instead = p->old, .label = p->path};
+
+	return is_named(p, p->fd, p->temporary) > 0 && standing_check(&base, NULL) == 0;
+}
+
+/* What was exchanged gets its name again. */
+static void put_back(struct import_place *p)
+{
+	if (renameat2(p->parent, p->temporary, p->parent, p->name, RENAME_EXCHANGE) == 0) {
+		if (!may_go(p))
+			set_aside(p);
+	} else if (errno == ENOENT && renameat2(p->parent, p->temporary, p->parent, p->name, RENAME_NOREPLACE) == 0) {
+		p->temporary[0] = '\0';
+	} else {
+		set_aside(p);
+	}
+}
+
+static int misplaced(const struct import_place *p)
+{
+	if (errno == EINVAL && p->there == THERE_BASE)
+		return log_error(p->log, -EEXIST, "%s: this file system cannot replace it in one step: remove it first",
+		                 p->path);
+	return log_errno(p->log, -errno, "%s: cannot put the base in its place", p->path);
+}
+
+/* Others go on meanwhile: looked at before, so that hardly ever anything has to be put back, and after, when it is certain. */
+static int replace(struct import_place *p)
+{
+	int r = check_old(p, p->name);
+
+	if (r < 0)
+		return r;
+	if (renameat2(p->parent, p->temporary, p->parent, p->name, RENAME_EXCHANGE) < 0)
+		return misplaced(p);
+	r = check_old(p, p->temporary);
+	if (r < 0)
+		put_back(p);
+	return r;
+}
+
 static int put_in_place(struct import_place *p)
 {
-	unsigned int flags = 0;
+	unsigned int flags = p->there == THERE_NOTHING ? RENAME_NOREPLACE : 0;
 
 	if (p->there == THERE_BASE)
-		flags = RENAME_EXCHANGE;
-	else if (p->there == THERE_NOTHING)
-		flags = RENAME_NOREPLACE;
+		return replace(p);
 	if (renameat2(p->parent, p->temporary, p->parent, p->name, flags) == 0)
 		return 0;
 	/* A file system that can only rename: an empty directory may be replaced, anything else still may
 	 * not. */
 	if (errno == EINVAL && flags == RENAME_NOREPLACE && renameat(p->parent, p->temporary, p->parent, p->name) == 0)
 		return 0;
-	if (errno == EINVAL && flags == RENAME_EXCHANGE)
-		return log_error(p->log, -EEXIST, "%s: this file system cannot replace it in one step: remove it first",
-		                 p->path);
-	return log_errno(p->log, -errno, "%s: cannot put the base in its place", p->path);
+	return misplaced(p);
 }
 
 int import_place_commit(struct import_place *p)

@@ -15,7 +15,8 @@ struct import_place;
 
 /*
  * Looks whether a base can be put there. -EEXIST when something is there that may not be replaced, -ENOENT
- * when there is no directory to put it in, -EBUSY when a mounted session stands on what would be replaced. All errors of this module are written to log.
+ * when there is no directory to put it in, -EBUSY when a mounted session stands on what would be replaced. All errors of this
+ * module are written to log.
  */
 int import_place_new(const char *base, bool force, const struct log *log, struct import_place **out);
 
@@ -32,5 +33,9 @@ char *import_place_temporary(const struct import_place *p);
  * -errno. */
 int import_place_begin(struct import_place *p);
 
-/* Brings everything to disk, then gives it its name in one step. An old base is removed after that. */
+/*
+ * Brings everything to disk, then gives it its name in one step. An old base is removed after that: the one that was there in the
+ * beginning, and only when no mounted session stands on it. -EEXIST when something else is there by now, and -EBUSY: that stays, or
+ * is put back; when that fails it is kept beside it, and log is told where.
+ */
 int import_place_commit(struct import_place *p);

@@ -16,50 +16,66 @@
 #include "manifest.h"
 #include "umlfs/mounts.h"
 
-static bool is_same_directory(const char *a, const char *b)
-{
-	struct stat one, other;
+enum has {
+	HAS_ANOTHER,
+	HAS_IT,
+	HAS_UNKNOWN, /* there is none, or it cannot be read */
+};
 
-	return stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
-}
-
-static bool has_index(const char *base, struct checksum_id id)
+static enum has has_index(int dirfd, struct checksum_id id)
 {
-	cleanup_fd int dirfd = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct checksum_id found;
 	struct index *index;
 
-	if (dirfd < 0 || index_open(dirfd, FORMAT_OWN_DIR "/index", base, NULL, &index) < 0)
-		return false;
+	if (dirfd < 0 || index_open(dirfd, FORMAT_OWN_DIR "/index", "", NULL, &index) < 0)
+		return HAS_UNKNOWN;
 	found = index_id(index);
 	index_free(index);
-	return found.low == id.low && found.high == id.high;
+	return found.low == id.low && found.high == id.high ? HAS_IT : HAS_ANOTHER;
 }
 
-/* By where the session had its base last; if it is not there any more, a base that is the same is taken for it. */
-static bool stands_on(int sessionfd, const char *base)
+static bool is_same_directory(int a, int b)
 {
+	struct stat one, other;
+
+	return a >= 0 && b >= 0 && fstat(a, &one) == 0 && fstat(b, &other) == 0 && one.st_dev == other.st_dev &&
+	       one.st_ino == other.st_ino;
+}
+
+/*
+ * The index tells which base it is, and of those that are the same where the session had its base last; if none is there any more,
+ * any may be it. Where it was last a base counts also when its index cannot be read.
+ */
+static bool stands_on(int sessionfd, const struct standing_base *base)
+{
+	cleanup_fd int last = -1;
 	struct manifest m;
+	enum has has;
 	bool stands;
 
 	if (manifest_read(sessionfd, "", NULL, &m) < 0)
 		return false;
-	stands = is_same_directory(m.base_path, base) || (has_index(base, m.base) && !has_index(m.base_path, m.base));
+	last = open(m.base_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	has = has_index(base->fd, m.base);
+	if (is_same_directory(last, base->fd) || is_same_directory(last, base->instead))
+		stands = has != HAS_ANOTHER;
+	else
+		stands = has == HAS_IT && has_index(last, m.base) != HAS_IT;
 	manifest_fini(&m);
 	return stands;
 }
 
-int standing_check_session(const char *base, int sessionfd, const char *label, const struct log *log)
+int standing_check_session(const struct standing_base *base, int sessionfd, const char *label, const struct log *log)
 {
 	if (!stands_on(sessionfd, base))
 		return 0;
 	return log_error(log, -EBUSY,
-	                 "%s: is the base of %s, which would be lost with it: give the new base another name", base,
-	                 label);
+	                 "%s: is the base of %s, which would be lost with it: give the new base another name",
+	                 base->label, label);
 }
 
 struct check {
-	const char *base;
+	const struct standing_base *base;
 	const struct log *log;
 };
 
@@ -72,10 +88,10 @@ static int check_mount(void *arg, const struct mount_info *mount)
 		return 0;
 	return log_error(check->log, -EBUSY,
 	                 "%s: is the base of %s, which is mounted: unmount that, or give the new base another name",
-	                 check->base, mount->session);
+	                 check->base->label, mount->session);
 }
 
-int standing_check(const char *base, const struct log *log)
+int standing_check(const struct standing_base *base, const struct log *log)
 {
 	struct check check = {.base = base, .log = log};
 

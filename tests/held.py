@@ -1,4 +1,4 @@
-"""Mounts whose daemon waits in calls to the host until a test lets it go on: hold_calls.c does it."""
+"""Programs that wait in calls to the host until a test lets them go on: hold_calls.c does it."""
 
 import concurrent.futures
 import contextlib
@@ -14,39 +14,62 @@ PATIENCE = 20
 AT_ONCE = 24        # calls of a test
 
 
-class Held:
-    """A mount whose daemon's reads, syncs and removals of content wait when the test wants it."""
+class Gate:
+    """What a program waits at, which was started with env."""
 
-    def __init__(self, place, members, session):
-        self.place, self.directory = place, f'{place.path}/hold'
+    def __init__(self, place):
+        if 'UMLFS_HOLD_CALLS' not in os.environ:
+            pytest.skip('UMLFS_HOLD_CALLS is not set; meson test sets it')
+        self.place, self.directory, self.begun = place, f'{place.path}/hold', []
         os.mkdir(self.directory)
         for name in ('held', 'go'):
             os.mkfifo(f'{self.directory}/{name}')
             if ROOT:
                 os.chown(f'{self.directory}/{name}', *ids(place.user))
         self.held, self.go = (os.open(f'{self.directory}/{name}', os.O_RDWR) for name in ('held', 'go'))
-        self.pool, self.begun = concurrent.futures.ThreadPoolExecutor(AT_ONCE), []
-        env = os.environ | {'UMLFS_HOLD': self.directory, 'LD_PRELOAD': os.environ['UMLFS_HOLD_CALLS'],
-                            'ASAN_OPTIONS': os.environ.get('ASAN_OPTIONS', '') + ':verify_asan_link_order=0'}
-        base = place.imported_base(archive=write_archive(place / 'base.tar', members))
-        self.mount = place.mount(base, session, options='posix', env=env)
-        self.pid = self.mount.pid
+        self.env = os.environ | {'UMLFS_HOLD': self.directory, 'LD_PRELOAD': os.environ['UMLFS_HOLD_CALLS'],
+                                 'ASAN_OPTIONS': os.environ.get('ASAN_OPTIONS', '') + ':verify_asan_link_order=0'}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
 
     def hold(self, which):
         with open(f'{self.directory}/{which}', 'xb'):
             pass
 
-    def expect(self, letter):
+    def expect(self, letter, seconds=PATIENCE):
         """Returns when a call waits."""
-        assert select.select([self.held], [], [], PATIENCE)[0], [future.exception() for future in self.begun if future.done()]
+        assert select.select([self.held], [], [], seconds)[0], [future.exception() for future in self.begun if future.done()]
         assert os.read(self.held, 1) == letter
 
     def let_go(self, calls=20):
         """All that wait, and from now on everybody."""
-        for which in ('reads', 'syncs', 'removals'):
+        for which in ('reads', 'syncs', 'removals', 'exchanges'):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f'{self.directory}/{which}')
         os.write(self.go, b'x' * calls)
+
+    def let_one_go(self):
+        os.write(self.go, b'x')
+
+    def close(self):
+        self.let_go()
+        os.close(self.held)
+        os.close(self.go)
+
+
+class Held(Gate):
+    """A mount whose daemon's reads, syncs and removals of content wait when the test wants it."""
+
+    def __init__(self, place, members, session):
+        super().__init__(place)
+        self.pool = concurrent.futures.ThreadPoolExecutor(AT_ONCE)
+        base = place.imported_base(archive=write_archive(place / 'base.tar', members))
+        self.mount = place.mount(base, session, options='posix', env=self.env)
+        self.pid = self.mount.pid
 
     def begin(self, call, *args):
         """In a thread."""
@@ -59,15 +82,12 @@ class Held:
     def close(self):
         self.let_go()
         self.pool.shutdown()
-        os.close(self.held)
-        os.close(self.go)
+        super().close()
 
 
 @contextlib.contextmanager
 def held_mount(user, members, make_disk=None):
     """make_disk: called with the place, tells what the session lies on."""
-    if 'UMLFS_HOLD_CALLS' not in os.environ:
-        pytest.skip('UMLFS_HOLD_CALLS is not set; meson test sets it')
     with Place(user) as place:
         made = Held(place, members, make_disk(place) / 'session' if make_disk else 'session')
         try:

@@ -1,10 +1,10 @@
 /*
- * hold_calls: makes reads, syncs and removals of content files last until somebody lets them go on.
+ * hold_calls: makes reads, syncs, removals of content files and exchanges of names last until somebody lets them go on.
  * Invariant: a call that is held has told so, and waits in a read that a signal can end; nothing else is changed.
- * Called by the dynamic loader (LD_PRELOAD) in a daemon under test. UMLFS_HOLD names a directory with two FIFOs: "held" gets a
- * letter for each call that begins to wait (r: a read, s: a sync, u: a removal), "go" has a byte for each that may go on; all may
- * when nobody writes to it any more, because the test has ended. Calls are held while the directory has a file "reads", "syncs" or
- * "removals", but for those of the loop: a thread that has waited for events. The FIFOs are opened before the daemon is confined,
+ * Called by the dynamic loader (LD_PRELOAD) in a program under test. UMLFS_HOLD names a directory with two FIFOs: "held" gets a
+ * letter for each call that begins to wait (r: a read, s: a sync, u: a removal, x: an exchange), "go" has a byte for each that may go on; all may
+ * when nobody writes to it any more, because the test has ended. Calls are held while the directory has a file "reads", "syncs",
+ * "removals" or "exchanges", but for those of the loop: a thread that has waited for events. The FIFOs are opened before the daemon is confined,
  * and after it has closed what it inherited. A program "mounter" there is run in place of fusermount3.
  */
 #include <dlfcn.h>
@@ -24,7 +24,7 @@ enum { CACHESTAT_NR = 451 };
 
 static int held = -1, go = -1;
 static __thread int is_loop;
-static char reads[512], syncs[512], removals[512], mounter[512];
+static char reads[512], syncs[512], removals[512], exchanges[512], mounter[512];
 
 static int open_in(const char *directory, const char *name, int flags)
 {
@@ -45,6 +45,7 @@ static void start(void)
 	snprintf(reads, sizeof(reads), "%s/reads", directory);
 	snprintf(syncs, sizeof(syncs), "%s/syncs", directory);
 	snprintf(removals, sizeof(removals), "%s/removals", directory);
+	snprintf(exchanges, sizeof(exchanges), "%s/exchanges", directory);
 	snprintf(mounter, sizeof(mounter), "%s/mounter", directory);
 }
 
@@ -156,4 +157,17 @@ int unlinkat(int fd, const char *path, int flags)
 	if (strstr(path, "/content/") && holds(removals))
 		hold('u');
 	return real(fd, path, flags);
+}
+
+/* Of a command, which waits for no events. */
+int renameat2(int dir, const char *path, int to, const char *new, unsigned int flags)
+{
+	int (*real)(int, const char *, int, const char *, unsigned int) =
+		(int (*)(int, const char *, int, const char *, unsigned int))dlsym(RTLD_NEXT, "renameat2");
+
+	if (flags == RENAME_EXCHANGE)
+		start();
+	if (flags == RENAME_EXCHANGE && holds(exchanges))
+		hold('x');
+	return real(dir, path, to, new, flags);
 }

@@ -110,4 +110,39 @@ class Saved:
         return path
 
 
+class SavedLayout(Layout):
+    """An archive as `docker save` from version 25 on has it: a layout of the OCI and docker's own list of the same images."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.saved = []
+
+    def tagged(self, *layers, tags=()):
+        """tags: as docker shows them, without its own registry's name."""
+        ids = [f'sha256:{hashlib.sha256(data).hexdigest()}' for data in layers]
+        config = self.blob({'os': 'linux', 'architecture': ARCHITECTURE, 'rootfs': {'type': 'layers', 'diff_ids': ids}})
+        blobs = [self.blob(data, mediaType='application/vnd.oci.image.layer.v1.tar') for data in layers]
+        made = self.blob({'schemaVersion': 2, 'mediaType': MANIFEST, 'config': config, 'layers': blobs}, mediaType=MANIFEST)
+        self.listed += [made | {'annotations': {'io.containerd.image.name': full_name(tag),
+                                                'org.opencontainers.image.ref.name': tag.rpartition(':')[2]}} for tag in tags] or [made]
+        paths = [f'blobs/{part["digest"].replace(":", "/")}' for part in [config, *blobs]]
+        self.saved.append({'Config': paths[0], 'RepoTags': list(tags), 'Layers': paths[1:]})
+        return self
+
+    def pack(self):
+        self.put('manifest.json', self.saved)
+        self.end(*self.listed)
+        with tarfile.open(f'{self.path}.tar', 'w') as stream:
+            stream.add(self.path, '.')
+        return f'{self.path}.tar'
+
+
+def full_name(tag):
+    """As containerd has it."""
+    first, slash, _ = tag.partition('/')
+    if slash and ('.' in first or ':' in first):
+        return tag
+    return f'docker.io/{tag}' if slash else f'docker.io/library/{tag}'
+
+
 UPPER = layer(('d/.wh.a', b''), ('z', b'22'))

@@ -6,7 +6,7 @@ import pytest
 
 from calls import overwrite, read_file
 from importing import index_bytes, index_of
-from umlfs_cli import small_archive
+from umlfs_cli import small_archive, write_archive
 
 
 def worked_on(place, name='session', base='base'):
@@ -65,6 +65,38 @@ def test_a_base_that_is_the_same_is_no_other_sessions(place):
     assert index_bytes(place / 'base') == index_bytes(place / 'copy')
     place.run('import', '--force', place / 'in.tar', place / 'copy')
     place.run('commit', '--force', mounted.session, place / 'copy')
+
+
+def test_a_base_at_the_place_of_one_that_moved_is_no_sessions(place):
+    place.imported_base()
+    place.imported_base('other')
+    mounted, committed = worked_on(place), worked_on(place, 'committed', 'other')
+    archive = write_archive(place / 'other.tar', [('other', {}, b'other')])
+    place.do(os.rename, place / 'base', place / 'old')
+    for words in ['import', archive], ['import', '--force', archive], ['commit', '--force', committed.session]:
+        place.run(*words, place / 'base')
+    for words in ['import', '--force', archive], ['commit', '--force', committed.session], ['commit', '--force', mounted.session]:
+        assert place.refused(*words, place / 'old').startswith(f'{place / "old"}: is the base of {mounted.session}')
+    assert mounted.do(read_file, mounted / 'etc/hostname') == b'guest\n'
+
+
+def test_an_empty_directory_at_the_place_of_a_base_that_moved_becomes_one(place):
+    place.imported_base()
+    mounted = worked_on(place)
+    place.do(os.rename, place / 'base', place / 'old')
+    place.do(os.mkdir, place / 'base')
+    place.run('import', '--force', small_archive(place / 'in.tar'), place / 'base')
+    assert mounted.do(read_file, mounted / 'etc/hostname') == b'guest\n'
+
+
+def test_a_base_whose_index_cannot_be_read_is_its_sessions(place):
+    place.imported_base()
+    mounted = worked_on(place)
+    place.do(overwrite, place / 'damaged', b'damaged')
+    place.do(os.rename, place / 'damaged', place / 'base/.umlfs/index')
+    for words in ['import', '--force', small_archive(place / 'in.tar')], ['commit', '--force', mounted.session]:
+        assert place.refused(*words, place / 'base').startswith(f'{place / "base"}: is the base of {mounted.session}')
+    assert mounted.do(read_file, mounted / 'etc/hostname') == b'guest\n'
 
 
 @pytest.mark.parametrize('make', [os.mkdir, lambda path: overwrite(path, b''), lambda path: os.link(f'{os.path.dirname(path)}/etc/hostname', path)],

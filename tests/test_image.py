@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 from diffs import Bench
-from images import ARCHITECTURE, DIR, INDEX, LOWER, UPPER, Layout, Saved, image_of, layer, names, zstd
+from images import ARCHITECTURE, DIR, INDEX, LOWER, UPPER, Layout, Saved, SavedLayout, image_of, layer, names, zstd
 from importing import index_of
 from monkey import Monkey
 from umlfs_cli import ROOT
@@ -185,6 +185,23 @@ def test_of_several_saved_images_one_is_chosen(place):
     assert 'no image' in place.refused('import', '--image', 'my/one', archive, place / 'no')
     again = Saved().image(layer(('one', b''))).image(layer(('two', b''))).put(place / 'again.tar')
     assert 'more than one image' in place.refused('import', again, place / 'no')
+
+
+@pytest.mark.parametrize('tag, names_of_it', [
+    ('one:latest', ['docker.io/library/one:latest']), ('my/one:latest', ['docker.io/my/one:latest']),
+    ('localhost:5000/one:latest', [])], ids=['docker', 'user', 'registry'])
+def test_of_images_that_docker_25_saved_one_is_chosen(place, tag, names_of_it):
+    saved = (SavedLayout(place / 'saved').tagged(LOWER, layer(('one', b'')), tags=[tag, 'again:1'])
+             .tagged(layer(('two', b'')), tags=['two:latest']).tagged(layer(('none', b''))))
+    archive = saved.pack()
+    for name in [tag, 'again:1', '1', *names_of_it]:
+        place.run('import', '--force', '--image', name, archive, place / 'base')
+        assert {'one', 'd/a'} <= names(place, 'base')
+    place.run('import', '--force', '--image', 'two:latest', archive, place / 'base')
+    assert names(place, 'base') == {'two'}
+    assert 'more than one image' in place.refused('import', '--image', 'latest', archive, place / 'no')
+    for name in 'one', 'two', 'docker.io/two:latest', f'library/{tag}:1', '':
+        assert 'no image' in place.refused('import', '--image', name, archive, place / 'no')
 
 
 @pytest.mark.parametrize('saved', [

@@ -139,7 +139,8 @@ static const struct command commit_command = {
 	.details = STATE_HELP "\nBASE is there whole or not at all, as after `umlfs import`, and no part of the\n"
 			      "session. Files that are as an import left them are shared with the old base\n"
 			      "where the host's file system can.\n\n"
-			      "  --force  replace a base that is there\n",
+			      "  --force  replace a base that is there, but not the session's, nor one that a\n"
+			      "           mounted session stands on\n",
 	.run = run_commit,
 };
 

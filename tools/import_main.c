@@ -77,10 +77,12 @@ static const struct command command = {
 		   "taken for any machine; of several, the one that is for this machine. When\n"
 		   "--platform and --image leave none, or more than one, nothing is made. An image\n"
 		   "under two names is one.\n\n"
-		   "  --force       replace a base that is there\n"
+		   "  --force       replace a base that is there, but none that a mounted session\n"
+		   "                stands on\n"
 		   "  --platform P  OS/ARCHITECTURE[/VARIANT] of the image, such as linux/arm64\n"
 		   "  --image NAME  the image of this name: org.opencontainers.image.ref.name of the\n"
-		   "                layout, or a tag, name:tag, that docker saved\n",
+		   "                layout, or a tag, name:tag, that docker saved; of docker's own,\n"
+		   "                docker.io/library/name:tag, also the end alone\n",
 	.run = run_import,
 };
 

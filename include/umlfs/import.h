@@ -52,7 +52,8 @@ struct import_result {
  *
  * Errors are written to log with the member's name:
  *
- *   -EEXIST        the base is there (and force was not given), or the path is taken by something that is no base
+ *   -EEXIST        the base is there (and force was not given), or the path is taken by something that is no base, or by the end
+ *                  by anything but what was there in the beginning
  *   -ENOENT        no such source, no directory to put the base in, or no image that is what platform and image choose
  *   -EINVAL        base is no name that a base can have, or lies inside a source directory or around it; in an image: what
  *                  should be a file is none
@@ -64,7 +65,7 @@ struct import_result {
  *                  a pipe whose first 64 MiB do not tell whether it is an image
  *   -EOVERFLOW     more entries than one index can name
  *   -EBUSY         a file of a source directory changed while it was read; a session that is mounted stands on the base that
- *                  would be replaced
+ *                  would be replaced, or was mounted meanwhile
  *   -EACCES        a source that the caller may not read
  *   -ECANCELED     progress() said stop; not logged
  *   -ENOSPC        and what else the host's file system answers
