@@ -144,13 +144,16 @@ static int ask_daemon(const char *session, int fd, const struct request *request
 	return r;
 }
 
-/* Root may look at what is another user's, and put nothing right there that a killed daemon left. */
+/* Root may look at what is another user's, and anybody at what nobody can change: what a killed daemon left stays as it is. */
 static bool only_looks(int dirfd, const struct request *request)
 {
 	struct stat st;
 
-	return (request->kind == REQUEST_LIST || request->kind == REQUEST_STATUS) &&
-	       fstatat(dirfd, "manifest", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_uid != geteuid();
+	if (request->kind != REQUEST_LIST && request->kind != REQUEST_STATUS)
+		return false;
+	if (faccessat(dirfd, ".", W_OK, 0) < 0 && errno == EROFS)
+		return true;
+	return fstatat(dirfd, "manifest", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_uid != geteuid();
 }
 
 static int do_here(const char *session, int dirfd, const struct request *request, const struct log *log, FILE *data)

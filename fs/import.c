@@ -30,9 +30,21 @@ struct import {
 	int dir; /* -1 */
 	struct import_source *archive;
 	bool is_image;
-	int root; /* of the base while it is made; borrowed */
+	bool chose; /* one was an image */
+	int root;   /* of the base while it is made; borrowed */
 	struct import_image_choice choice;
 };
+
+static bool is_session(int dir)
+{
+	static const char *const names[] = {"manifest", "layers", "base.index"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (faccessat(dir, names[i], F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+			return false;
+	}
+	return true;
+}
 
 static int open_source(struct import *im, const char *source)
 {
@@ -49,6 +61,8 @@ static int open_source(struct import *im, const char *source)
 		                     "no such archive or directory: give one, or - for standard input");
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return import_report_errno(&im->report, NULL, -errno);
+	if (S_ISDIR(st.st_mode) && is_session(fd))
+		return import_report(&im->report, NULL, -EINVAL, "is a session: `umlfs commit` makes a base of one");
 	if (S_ISDIR(st.st_mode)) {
 		im->dir = take_fd(&fd);
 		im->is_image = import_blobs_is_layout(im->dir);
@@ -93,6 +107,7 @@ static int read_image(struct import *im)
 /* Adds one source to what the target has. */
 static int read_source(struct import *im)
 {
+	im->chose = im->chose || im->is_image;
 	if (im->is_image)
 		return read_image(im);
 	if (im->archive)
@@ -131,6 +146,8 @@ static int read_sources(struct import *im, const struct import_options *o)
 		if (r == 0)
 			r = read_source(im);
 	}
+	if (r == 0 && !im->chose && (o->platform || o->image))
+		return import_report(&im->report, NULL, -EINVAL, "is no image: leave out --platform and --image");
 	return r;
 }
 

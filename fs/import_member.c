@@ -21,7 +21,7 @@ static bool is(const char *name, size_t len, const char *what)
 static int check_name(const char *name, size_t len, bool first, const char **why_out)
 {
 	if (is(name, len, "..")) {
-		*why_out = "\"..\" would lead out of the base: no base can hold this member";
+		*why_out = "\"..\" may lead out of the base: no base can hold this member";
 		return -EPERM;
 	}
 	if (first && is(name, len, FORMAT_OWN_DIR)) {

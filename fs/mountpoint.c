@@ -134,6 +134,8 @@ int mountpoint_check_fuse(const struct log *log)
 	helper = programs_find("fusermount3");
 	if (!helper)
 		return log_error(log, -ENOENT, "fusermount3: not found: install the package fuse3");
+	if (access("/etc/mtab", R_OK) < 0 && errno != ENOENT)
+		return log_errno(log, -errno, "/etc/mtab: fusermount3 needs it to unmount");
 	if (access("/etc/mtab", R_OK) < 0)
 		return log_error(log, -ENOENT,
 		                 "/etc/mtab: without it fusermount3 unmounts nothing: fix it with `sudo ln -s "

@@ -187,7 +187,6 @@ static int block_signals(void)
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return -errno;
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN); /* who writes hears EFBIG */
 	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return fd < 0 ? -errno : fd;
 }
@@ -485,6 +484,7 @@ int serve_run(const struct serve_options *options)
 	int r, end;
 
 	s.log = (struct log){.write = remember_problem, .arg = &s};
+	signal(SIGXFSZ, SIG_IGN); /* who writes hears EFBIG */
 	mallopt(M_ARENA_MAX, 1); /* the heap of another thread than the first grows by one mprotect() for each page */
 	r = start(&s);
 	started = r == 0;

@@ -267,6 +267,8 @@ def test_an_import_from_a_closed_standard_input_is_refused(place):
 
 MISSING = [
     (['import', 'absent.tar', 'new'], r'absent\.tar: no such archive or directory: .*'),
+    (['import', 'session', 'new'], r'session: is a session: `umlfs commit` makes a base of one'),
+    (['import', '--image', 'v2', 'small.tar', 'new'], r'small\.tar: is no image: leave out --platform and --image'),
     (['import', 'base', 'absent/new'], r'absent: no such directory: make it first, for the base'),
     (['run', 'absent', '--', 'true'], r'absent: no such base or session: `umlfs import ARCHIVE absent` makes a base'),
     *((words, r'absent: no such session: `umlfs mount BASE absent` makes one')
@@ -293,6 +295,7 @@ MISSING = [
 def test_a_line_says_what_to_do(place):
     place.imported_base()
     place.do(overwrite, place / 'file', b'')
+    small_archive(place / 'small.tar')
     place.mount(place / 'base').umount()
     for words, line in MISSING:
         found = run(*words, user=place.user, cwd=place.path)

@@ -26,7 +26,7 @@ def hard_link(target):
 
 # --- members that no base may hold -----------------------------------------------------------------------
 
-UP = '".." would lead out of the base'
+UP = '".." may lead out of the base'
 BELOW = 'stands below a symlink'
 NO_TARGET = 'a hard link to a file that the archive does not hold before it'
 OWN = "this is the name of umlfs's own folder"

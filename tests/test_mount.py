@@ -142,6 +142,7 @@ def test_a_mount_changes_nothing_in_the_base(place, base):
 
 def test_a_daemon_whose_files_have_a_limit_says_so_to_who_writes(place, base):
     """As a shell's `ulimit -f` gives it to what it starts; a signal would end it."""
+    assert 'File too large' in place.refused('mount', base, place / 'session', preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)))
     place.run('mount', base, place / 'session', preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, MIB)))
     path = place / 'session/rootfs/etc/large'
     assert place.do(outcome, overwrite, path, b'x' * 2 * MIB) == 'EFBIG'

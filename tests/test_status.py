@@ -2,10 +2,11 @@
 
 import json
 import re
+import subprocess
 import time
 
 from bench import bench, change, live_and_offline
-from umlfs_cli import children, kill_and_wait, processes_of
+from umlfs_cli import children, kill_and_wait, needs_root, processes_of
 
 
 @live_and_offline
@@ -80,3 +81,18 @@ def test_status_alone_says_which_mounts_are_dead(place):
     assert f'{dead.session} on {dead.path}: dead: `umlfs clean` takes it away\n' in text and f'{alive.session} on {alive.path}\n' in text
     listed = json.loads(place.run('status', '--json'))['mounts']
     assert {m['session']: m['dead'] for m in listed if m['session'].startswith(place.path)} == {dead.session: True, alive.session: False}
+
+
+@needs_root
+def test_a_session_that_nobody_can_write_to_can_be_looked_at(place):
+    mounted = place.mount(place.imported_base())
+    place.run('snapshot', mounted.session, 'one')
+    mounted.umount()
+    subprocess.run(['mount', '--bind', mounted.session, mounted.session], check=True)
+    try:
+        subprocess.run(['mount', '-o', 'remount,bind,ro', mounted.session], check=True)
+        assert 'one' in place.run('list', mounted.session)
+        assert 'standing     one\n' in place.run('status', mounted.session)
+        assert 'Read-only file system' in place.refused('reset', mounted.session)
+    finally:
+        subprocess.run(['umount', mounted.session], check=True)
