@@ -372,6 +372,10 @@ int import_target_link(struct import_target *t, const struct import_member *m, c
 	r = build_link(t->build, t->at.node, name, len, node);
 	if (r == 0 && S_ISREG(node->mode))
 		r = link_on_host(t, to, name);
+	if (r == -EMLINK)
+		return refuse(
+			t, m, r,
+			"more names of one file than the host's file system allows: make the base on another one");
 	return r < 0 ? failed(t, m, r) : 0;
 }
 
