@@ -250,4 +250,5 @@ def test_every_system_call_may_fail(area, out, kind, call):
             n_failures += 1
             assert stderr.startswith('umlfs: ') or 'shared libraries' in stderr, (number, stderr)
         assert os.listdir(out) == [], (number, stderr)
-    assert (n_failures > 0) == (call not in HARMLESS)
+    # glibc 2.41 and newer take random bytes from the kernel's vDSO, without a call; those that are left are its own.
+    assert (n_failures > 0) == (call not in HARMLESS) or call == 'getrandom'
