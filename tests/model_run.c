@@ -190,6 +190,7 @@ static void run_child(struct model *m, size_t n, const struct script *script)
 
 	dup2(fd, STDOUT_FILENO);
 	dup2(fd, STDERR_FILENO);
+	setenv("CMOCKA_TEST_ABORT", "1", 1); /* else cmocka 1.1.7 keeps what failed to itself, outside of its tests */
 	alarm(SECONDS_MAX);
 	m->options.side->start(m);
 	do_steps(m, n, script);
