@@ -20,6 +20,7 @@
 #include "cleanup.h"
 #include "format.h"
 #include "import_acl.h"
+#include "import_header.h"
 #include "import_layer.h"
 #include "import_source.h"
 #include "import_stream.h"
@@ -42,25 +43,24 @@ struct reader {
 	bool open;                   /* libarchive knows the format; many of its functions crash before */
 	char *last;                  /* the member that was read last */
 	uint64_t n_members;
-	int r;             /* what reading the source ended with */
-	const void *block; /* given to libarchive last */
-	size_t block_len;
-	uint64_t given; /* bytes, that block among them */
+	int r; /* what reading the source ended with */
+	struct import_header header;
 };
 
 static la_ssize_t give(struct archive *a, void *arg, const void **out)
 {
 	struct reader *rd = arg;
-	ssize_t n = rd->stream ? import_stream_read(rd->stream, out) : import_source_read(rd->source, out);
+	ssize_t n;
 
+	if (rd->stream)
+		import_header_keep(&rd->header);
+	n = rd->stream ? import_stream_read(rd->stream, out) : import_source_read(rd->source, out);
 	if (n < 0) {
 		rd->r = (int)n;
 		archive_set_error(a, -rd->r, "read error");
 		return ARCHIVE_FATAL;
 	}
-	rd->block = *out;
-	rd->block_len = (size_t)n;
-	rd->given += (uint64_t)n;
+	import_header_give(&rd->header, *out, (size_t)n);
 	return n;
 }
 
@@ -264,7 +264,7 @@ static int add_member(struct reader *rd, struct archive_entry *entry, struct imp
 
 	if (to)
 		return add_link(rd, entry, m, to);
-	m->mode = (uint32_t)archive_entry_filetype(entry) | (archive_entry_mode(entry) & 07777);
+	m->mode = (uint32_t)archive_entry_filetype(entry) | import_header_mode(&rd->header, rd->a, entry);
 	read_times(entry, m);
 	r = read_owner(rd, entry, m);
 	if (r == 0)
@@ -325,13 +325,12 @@ static void warn(const struct reader *rd, struct archive_entry *entry)
  */
 static int drain(struct reader *rd)
 {
-	uint64_t untaken = rd->given - (uint64_t)archive_filter_bytes(rd->a, 0);
-	const void *block = rd->block;
-	ssize_t n = (ssize_t)(untaken < rd->block_len ? untaken : rd->block_len);
+	const void *block = rd->header.block;
+	ssize_t n = (ssize_t)import_header_untaken(&rd->header, rd->a);
 	bool more = false;
 
 	if (n > 0)
-		block = (const unsigned char *)block + rd->block_len - n;
+		block = (const unsigned char *)block + rd->header.len - n;
 	do {
 		more = more || !io_all_zero(block, (size_t)n);
 		n = import_stream_read(rd->stream, &block);

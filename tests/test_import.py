@@ -336,6 +336,16 @@ def test_lists_that_name_users_are_read_as_tar_reads_them(area, user):
         32, 4, 0xffffffff)
 
 
+@pytest.mark.parametrize('kind', ['access', 'default'])
+@pytest.mark.parametrize('pad', [0, 500])
+def test_a_member_with_a_list_keeps_all_bits_of_its_mode(area, kind, pad):
+    """Wherever its header lies in what is read at once."""
+    text = 'user::rwx,user:0:r--,group::r-x,mask::r-x,other::r-x'
+    python_tar(f'{area}/a.tar', [(f'd{nr}', {'type': tarfile.DIRTYPE, 'mode': 0o7755, 'pax_headers': {f'SCHILY.acl.{kind}': text}}, b'')
+                                 for nr in range(pad + 1)])
+    assert {entry.mode for path, entry in imported(f'{area}/a.tar', f'{area}/base').items() if path.startswith(b'd')} == {0o7755}
+
+
 def test_who_is_unknown_is_left_out_of_lists_with_a_warning(area):
     python_tar(f'{area}/a.tar', [('file', {'pax_headers': {
         'SCHILY.acl.access': 'user::rw-,user:no-such-user:r--,user:42:r--,group::r--,mask::r--,other::r--'}}, b'')])

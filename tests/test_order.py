@@ -18,7 +18,7 @@ layer_dir table_map layer_table layer_table_write layer layer_change base stack 
 pin tree tree_attr tree_dir tree_file tree_read tree_sync tree_rename
 store_base store_lock merge store snapshot users mounts mount_table unmount standing
 finding findings check_index check_base check_tree check_table check_content check_mend check_session check verify
-import_report import_member import_acl import_meter import_source import_gzip import_file import_target_own import_target import_remove import_layer
+import_report import_member import_acl import_header import_meter import_source import_gzip import_file import_target_own import_target import_remove import_layer
 import_place import_stream import_archive import_blobs import_digest import_image import_dir import
 request control_socket control
 state names diff_compare diff_set diff_match diff
