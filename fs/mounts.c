@@ -142,7 +142,7 @@ static int match_dead(void *arg, const struct mount_info *mount)
 int mounts_find_session(const char *session, char **mountpoint_out)
 {
 	cleanup_fd int lock = mount_table_lock(session);
-	struct store_lock_note note = lock < 0 ? (struct store_lock_note){0} : store_lock_read(lock);
+	struct store_lock_note note = store_lock_read(lock);
 	struct mount_search search = {.session = lock < 0 ? session : note.session,
 	                              .device = note.device,
 	                              .moved = lock >= 0 && strcmp(session, note.session) != 0};

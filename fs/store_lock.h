@@ -21,7 +21,7 @@ struct store_lock_note {
 	char session[PATH_MAX];         /* its path then */
 };
 
-/* What the file says. */
+/* What the file says; zeros when there is none (an fd of less than 0). */
 struct store_lock_note store_lock_read(int fd);
 
 /* It is mounted; session: its path. 0 or -errno. */

@@ -213,21 +213,30 @@ static int wait_for_end(const struct daemon *daemon, int lock, const char *what,
 	return r;
 }
 
+/* The lock of the session whose own mountpoint this is. */
+static int open_lock_around(const char *mountpoint)
+{
+	char session[PATH_MAX];
+	char *end;
+
+	snprintf(session, sizeof(session), "%s", mountpoint);
+	end = strrchr(session, '/');
+	if (!end || strcmp(end, "/rootfs") != 0)
+		return -ENOENT;
+	*end = '\0';
+	return mount_table_lock(session);
+}
+
 /* Of the session that is mounted there, which may have been moved, and its own mountpoint with it; -errno. */
 static int open_lock_of(const char *session, const struct mount_place *place)
 {
-	cleanup_free char *moved = strdup(place->mountpoint);
 	cleanup_fd int lock = mount_table_lock(session);
-	char *end = moved ? strrchr(moved, '/') : NULL;
+	cleanup_fd int moved = -1;
 
 	if (!mount_table_is_vacant(lock) && (lock < 0 || mount_table_has_device(lock, place->device)))
 		return take_fd(&lock);
-	if (!end || strcmp(end, "/rootfs") != 0)
-		return -ENOENT;
-	close_fd(lock);
-	*end = '\0';
-	lock = mount_table_lock(moved);
-	return lock < 0 || mount_table_has_device(lock, place->device) ? take_fd(&lock) : -ENOENT;
+	moved = open_lock_around(place->mountpoint);
+	return moved < 0 || mount_table_has_device(moved, place->device) ? take_fd(&moved) : -ENOENT;
 }
 
 /* Ends what is mounted in the place. */
