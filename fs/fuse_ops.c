@@ -392,7 +392,8 @@ struct fuse_session *fuse_ops_session(struct fuse_ops *ops, struct fuse_args *ar
 
 /*
  * libfuse before 3.17 takes note of some capabilities and then does not tell the kernel (parallel lookups; setuid bits that the
- * server minds). What it forgot is added to its answer to INIT on the way out.
+ * server minds). What it forgot is added to its answer to INIT on the way out. Newer ones refuse that (3.18.3 does); should an older
+ * one, too, the kernel goes without.
  */
 #if FUSE_VERSION < FUSE_MAKE_VERSION(3, 17)
 static ssize_t hear(int fd, void *buf, size_t size, void *userdata)
@@ -419,8 +420,9 @@ static ssize_t send_spliced(int from, off_t *from_offset, int to, off_t *to_offs
 static int listen_in(struct fuse_session *session)
 {
 	static const struct fuse_custom_io io = {.writev = say, .read = hear, .splice_send = send_spliced};
+	int r = fuse_session_custom_io(session, &io, fuse_session_fd(session));
 
-	return fuse_session_custom_io(session, &io, fuse_session_fd(session));
+	return r == -ENOTSUP ? 0 : r;
 }
 #else
 static int listen_in(struct fuse_session *session)
