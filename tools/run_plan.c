@@ -66,15 +66,33 @@ static int check_unchanged(const struct run_plan *plan, const char *status)
 
 static int lock_session(struct run_plan *plan)
 {
+	struct stat st;
+
 	plan->lock = open(plan->session, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (plan->lock < 0)
+	if (plan->lock < 0 || fstatat(plan->lock, "manifest", &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return log_errno(&cmd_log, -errno, "%s", plan->session);
+	if (st.st_uid != geteuid()) /* a mount would say so; one that is there lets only its owner in */
+		return log_error(
+			&cmd_log, -EPERM,
+			"%s: belongs to user %u: run it as that user, who could not use what this one makes there",
+			plan->options->place, (unsigned int)st.st_uid);
 	if (flock(plan->lock, LOCK_EX | LOCK_NB) < 0)
 		return log_error(
 			&cmd_log, -EBUSY,
 			"%s: another `umlfs run` is using it: wait, or run from its base, as many at once as you like",
 			plan->options->place);
 	return 0;
+}
+
+/* One whose daemon is dead does not count: a mount detaches it. */
+static int take_mount(void *arg, const struct mount_info *mount)
+{
+	struct run_plan *plan = arg;
+
+	if (strcmp(mount->session, plan->session) != 0 || mounts_is_dead(mount))
+		return 0;
+	plan->mountpoint = strdup(mount->mountpoint);
+	return plan->mountpoint ? 1 : -ENOMEM;
 }
 
 static int plan_session(struct run_plan *plan)
@@ -85,7 +103,7 @@ static int plan_session(struct run_plan *plan)
 
 	if (r < 0)
 		return r;
-	plan->mounted = mounts_find_session(plan->session, &plan->mountpoint) == 0;
+	plan->mounted = mounts_each(take_mount, plan) > 0;
 	r = control_request(plan->session, &request, &cmd_log, &status);
 	if (r < 0)
 		return r;
