@@ -10,7 +10,7 @@ import pytest
 
 import guest
 import umlfs_cli
-from run_site import Terminal
+from run_site import Terminal, one_line
 from umlfs_cli import mounts_below
 
 # An option, in which {host} is a directory with a file in it; a script; what the terminal shows of it.
@@ -181,3 +181,39 @@ def test_changes_are_not_thrown_away_for_a_snapshot_either(site):
     result = site.run('--keep', 'always', '--snapshot', 'one', session, '--', 'true')
     assert result.status == 125 and 'has changes that no snapshot holds' in result.stderr
     assert site.status(session)['entries'] > 0
+
+
+def test_a_share_may_be_said_to_be_written_to(site, host):
+    assert site.script('cat /mnt/new/in; echo more >/mnt/new/out', '--share', f'{host}:/mnt/new:rw')[:2] == (0, 'of the host\n')
+    assert pathlib.Path(host, 'out').read_text() == 'more\n'
+
+
+@pytest.mark.parametrize('flag, pair, why', [
+    ('--share', '.:/mnt:or', 'behind GUEST stands :ro, :rw or nothing'),
+    ('--share', '.:/mnt:', 'behind GUEST stands :ro, :rw or nothing'),
+    ('--share', '.:/mnt:ro:rw', 'behind GUEST stands :ro, :rw or nothing'),
+    ('--share', '.:/mnt:/srv', 'behind GUEST stands :ro, :rw or nothing'),
+    ('--share', '.:/', 'GUEST is the root itself, which nothing may cover: give a path in it, such as /src'),
+    ('--share', '.:/:ro', 'GUEST is the root itself, which nothing may cover: give a path in it, such as /src'),
+    ('--share', '.:/./..//', 'GUEST is the root itself, which nothing may cover: give a path in it, such as /src'),
+    ('--file', '/etc/hostname:/', 'GUEST is the root itself, which nothing may cover: give a path in it, such as /src'),
+    ('--share', '.:mnt', 'is not HOST:GUEST with an absolute path GUEST'),
+])
+def test_what_is_no_pair_is_told_why(site, flag, pair, why):
+    assert one_line(site.run(flag, pair, site.base, '--', 'true')).startswith(f'umlfs: {flag} {pair}: {why}\n')
+
+
+@pytest.mark.parametrize('flag, pair, why', [
+    ('--share', 'nosuch:/x', 'nosuch: No such file or directory: give a directory that is there and that you may read'),
+    ('--file', 'nosuch:/x', 'nosuch: No such file or directory: give a file that is there and that you may read'),
+    ('--share', '/etc/passwd:/x:rw', '/etc/passwd: is no directory: --file gives a file to a guest'),
+    ('--file', '/etc:/x', '/etc: is no regular file: --share gives a directory to a guest'),
+])
+def test_what_cannot_be_shown_is_told_of_with_its_option(site, flag, pair, why):
+    assert one_line(site.run(flag, pair, site.base, '--', 'true')) == f'umlfs: {flag} {why}\n'
+
+
+def test_colons_of_the_host_and_of_a_file_are_parts_of_paths(site, host):
+    os.rename(f'{host}/in', f'{host}/a:b')
+    site.place.do(os.mkdir, f'{host}/c:d')
+    assert site.script('cat /x:ro; ls -d /y', '--file', f'{host}/a:b:/x:ro', '--share', f'{host}/c:d:/y:ro')[:2] == (0, 'of the host\n/y\n')

@@ -36,7 +36,7 @@ struct run_options {
 
 struct run_share {
 	char *host;        /* absolute, on the heap */
-	const char *guest; /* absolute, without the option's ":ro" in `guest_len` bytes */
+	const char *guest; /* absolute, without the option's ":ro" or ":rw" in `guest_len` bytes */
 	int guest_len;
 	bool read_only;
 };

@@ -151,13 +151,35 @@ static int take_env(struct run_options *o, const char *text)
 	return add(&o->env, text);
 }
 
-/* HOST:GUEST with an absolute GUEST. */
-static int take_pair(const char *flag, struct run_words *words, const char *text)
+/* True of an absolute path of `len` bytes in which nothing but slashes, "." and ".." stands. */
+static bool is_root(const char *path, size_t len)
+{
+	for (size_t i = 0, part; i < len; i += part + 1) {
+		const char *rest = path + i;
+
+		part = strcspn(rest, "/");
+		part = part < len - i ? part : len - i;
+		if (part > 2 || strspn(rest, ".") < part)
+			return false;
+	}
+	return true;
+}
+
+/* HOST:GUEST with an absolute GUEST, behind which a share has ":ro", ":rw" or nothing. */
+static int take_pair(const char *flag, bool share, struct run_words *words, const char *text)
 {
 	const char *colon = strstr(text, ":/");
+	const char *suffix = colon && share ? strchr(colon + 1, ':') : NULL;
 
-	if (!colon || colon == text || !colon[2])
+	if (!colon || colon == text)
 		return cmd_usage_error(&command, "%s %s: is not HOST:GUEST with an absolute path GUEST", flag, text);
+	if (suffix && strcmp(suffix, ":ro") != 0 && strcmp(suffix, ":rw") != 0)
+		return cmd_usage_error(&command, "%s %s: behind GUEST stands :ro, :rw or nothing", flag, text);
+	if (is_root(colon + 1, suffix ? (size_t)(suffix - colon - 1) : strlen(colon + 1)))
+		return cmd_usage_error(
+			&command,
+			"%s %s: GUEST is the root itself, which nothing may cover: give a path in it, such as /src",
+			flag, text);
 	return add(words, text);
 }
 
@@ -210,9 +232,9 @@ static int take(void *arg, int flag, const char *value)
 		o->user = value;
 		return *value ? 0 : cmd_usage_error(&command, "--user: is empty");
 	case FLAG_SHARE:
-		return take_pair("--share", &o->shares, value);
+		return take_pair("--share", true, &o->shares, value);
 	case FLAG_FILE:
-		return take_pair("--file", &o->files, value);
+		return take_pair("--file", false, &o->files, value);
 	case FLAG_LOG:
 		o->log_path = value;
 		return 0;

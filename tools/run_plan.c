@@ -140,25 +140,28 @@ static int plan_place(struct run_plan *plan)
 	return 0;
 }
 
-/* HOST:GUEST, behind which ":ro" may stand. The option's own check saw the ":/". */
-static int plan_pair(const char *text, bool directory, struct run_share *out)
+/* HOST:GUEST, behind which ":ro" or ":rw" may stand when it is a share's. The option's own check saw that. */
+static int plan_pair(const char *text, bool share, struct run_share *out)
 {
+	const char *flag = share ? "--share" : "--file";
 	const char *colon = strstr(text, ":/");
+	const char *suffix = share ? strchr(colon + 1, ':') : NULL;
 	char *host = strndup(text, (size_t)(colon - text));
-	size_t len = strlen(colon + 1);
 	struct stat st;
 	int r = 0;
 
 	out->guest = colon + 1;
-	out->read_only = directory && len > 3 && strcmp(out->guest + len - 3, ":ro") == 0;
-	out->guest_len = (int)(out->read_only ? len - 3 : len);
+	out->read_only = suffix && strcmp(suffix, ":ro") == 0;
+	out->guest_len = (int)(suffix ? (size_t)(suffix - out->guest) : strlen(out->guest));
 	out->host = host ? realpath(host, NULL) : NULL;
 	if (!out->host || stat(out->host, &st) < 0)
-		r = log_errno(&cmd_log, -errno, "%s: cannot be shown to a guest", host ? host : text);
-	else if (directory && !S_ISDIR(st.st_mode))
-		r = log_error(&cmd_log, -ENOTDIR, "%s: is no directory: --file gives a file to a guest", host);
-	else if (!directory && !S_ISREG(st.st_mode))
-		r = log_error(&cmd_log, -EINVAL, "%s: is no regular file: --share gives a directory to a guest", host);
+		r = log_error(&cmd_log, -errno, "%s %s: %s: give a %s that is there and that you may read", flag,
+		              host ? host : text, strerror(errno), share ? "directory" : "file");
+	else if (share && !S_ISDIR(st.st_mode))
+		r = log_error(&cmd_log, -ENOTDIR, "%s %s: is no directory: --file gives a file to a guest", flag, host);
+	else if (!share && !S_ISREG(st.st_mode))
+		r = log_error(&cmd_log, -EINVAL, "%s %s: is no regular file: --share gives a directory to a guest",
+		              flag, host);
 	free(host);
 	return r;
 }
