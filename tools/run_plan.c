@@ -31,7 +31,7 @@ static int find_part(const char *name, const char *installed, char **path_out)
 			installed = path;
 	}
 	if (access(installed, R_OK) < 0)
-		return log_errno(&cmd_log, -errno, "%s: install umlfs again", installed);
+		return log_error(&cmd_log, -errno, "%s: %s: install umlfs again", installed, strerror(errno));
 	*path_out = strdup(installed);
 	return *path_out ? 0 : -ENOMEM;
 }
