@@ -217,3 +217,24 @@ def test_colons_of_the_host_and_of_a_file_are_parts_of_paths(site, host):
     os.rename(f'{host}/in', f'{host}/a:b')
     site.place.do(os.mkdir, f'{host}/c:d')
     assert site.script('cat /x:ro; ls -d /y', '--file', f'{host}/a:b:/x:ro', '--share', f'{host}/c:d:/y:ro')[:2] == (0, 'of the host\n/y\n')
+
+
+@pytest.mark.parametrize('size', ['5M', '8M', '12M', '16M'])
+def test_too_little_memory_is_told_of(site, size):
+    """Kernels say so in words of their own."""
+    result = site.run('--mem', size, site.base, '--', 'true')
+    assert result.status == 125 and result.stderr.endswith(f': its memory is too small: give --mem more than {size}\n'), result
+
+
+@pytest.mark.parametrize('size, why', [
+    ('5', 'no kernel boots in so little: give a size such as 256M'), ('4095K', 'no kernel boots in so little: give a size such as 256M'),
+    ('99999999999999G', 'not a size such as 256M'), ('0M', 'not a size such as 256M'), ('256MB', 'not a size such as 256M')])
+def test_a_size_of_memory_that_cannot_be_is_refused(site, size, why):
+    assert one_line(site.run('--mem', size, site.base, '--', 'true')).startswith(f'umlfs: --mem {size}: {why}\n')
+
+
+@pytest.mark.parametrize('words', [['ls', '-l'], ['ls', '--color'], ['ls', '/', '-l', '/etc']], ids=' '.join)
+def test_an_option_of_the_command_wants_two_dashes_before_it(site, words):
+    option = next(word for word in words if word.startswith('-'))
+    assert one_line(site.run(site.base, *words)).startswith(f'umlfs: {option}: unknown option: put -- before COMMAND\n')
+    assert one_line(site.run('-x', site.base, '--', 'ls')).startswith('umlfs: -x: unknown option\n')

@@ -28,6 +28,8 @@ enum {
 	FLAG_RAID,
 };
 
+enum { MEM_MIN = 4 << 20 }; /* bytes; what a kernel needs it says itself */
+
 #define WITH(text, flag)                                                                                               \
 	{                                                                                                              \
 		.name = (text), .has_arg = required_argument, .val = (flag)                                            \
@@ -122,11 +124,13 @@ static int take_time(const char *text, int64_t *ms_out)
 
 static int take_mem(const char *text, const char **out)
 {
-	char *end;
-	unsigned long value = strtoul(text, &end, 10);
+	unsigned long long bytes;
 
-	if (!isdigit((unsigned char)*text) || !value || (*end && (!strchr("kKmMgG", *end) || end[1])))
+	if (!cmd_read_number(text, &bytes))
 		return cmd_usage_error(&command, "--mem %s: not a size such as 256M", text);
+	if (bytes < MEM_MIN)
+		return cmd_usage_error(&command, "--mem %s: no kernel boots in so little: give a size such as 256M",
+		                       text);
 	*out = text;
 	return 0;
 }
