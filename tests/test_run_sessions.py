@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from run_site import one_line
-from umlfs_cli import identity, ids, kill_and_wait, mounts_below, needs_root
+from umlfs_cli import identity, ids, kill_and_wait, mounts_below, needs_root, run
 
 
 @pytest.mark.parametrize('words', [[], ['--snapshot', 'one']], ids=['at the end', 'at the start'])
@@ -39,3 +39,9 @@ def test_root_is_sent_to_the_owner_of_a_session_also_when_it_is_mounted(site):
     kill_and_wait(mounted.pid)
     assert one_line(site.run(session, '--', 'true', user='root')) == line
     assert site.run(session, '--', 'cat', '/made')[:2] == (0, 'made before\n')
+
+
+def test_a_place_for_a_share_is_a_change_that_a_diff_shows(site):
+    session = site.session('share')
+    assert site.run('--keep', 'always', '--share', '.:/new/place', session, '--', 'true')[0] == 0
+    assert run('diff', session, user='ordinary') == (1, 'A /new\nA /new/place\n', '')
