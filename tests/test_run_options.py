@@ -238,3 +238,7 @@ def test_an_option_of_the_command_wants_two_dashes_before_it(site, words):
     option = next(word for word in words if word.startswith('-'))
     assert one_line(site.run(site.base, *words)).startswith(f'umlfs: {option}: unknown option: put -- before COMMAND\n')
     assert one_line(site.run('-x', site.base, '--', 'ls')).startswith('umlfs: -x: unknown option\n')
+
+
+def test_words_of_the_command_may_be_empty(site):
+    assert site.run(site.base, '--', 'printf', '<%s>', '', 'a') == (0, '<><a>', '')

@@ -154,7 +154,7 @@ int cmd_parse(const struct command *self, int argc, char **argv, const struct cm
 	if (argc - optind > most)
 		return cmd_usage_error(self, "%s: unexpected argument", argv[optind + most]);
 	for (int i = optind; i < argc; i++) {
-		if (*argv[i] == '\0' && i - optind == 0)
+		if (*argv[i] == '\0' && (i == optind || !self->words))
 			return cmd_usage_error(self, "%s: an argument is empty", self->name);
 	}
 	*first_out = optind;

@@ -342,6 +342,7 @@ const struct command cmd_diff = {
 	.name = "diff",
 	.usage = "[--times] [--quiet] [--color WHEN] [--json] [--assert GLOB]... SESSION [FROM [TO]]",
 	.help = "show what changed between two states of a session",
+	.words = true,
 	.details = "FROM and TO are snapshots, or @base. Without TO: what the session is now;\n"
 		   "without FROM: the snapshot that it stands on, so that the changes are those that\n"
 		   "`umlfs reset` would undo.\n\n"

@@ -60,6 +60,7 @@ static const struct command command = {
 	.name = "run",
 	.usage = "[OPTION...] BASE|SESSION [-- COMMAND ARG...]",
 	.help = "boot a guest, run a command in it, and leave nothing behind",
+	.words = true,
 	.details = "COMMAND's input, output and status are this command's own. It reads standard\n"
 		   "input to its end: in a loop that reads a list give it </dev/null. A terminal is\n"
 		   "given to it with --tty only: without it `-- bash` ends at once. Without COMMAND:\n"
