@@ -164,8 +164,10 @@ int export_run(const struct export_options *options, struct export_result *resul
 	struct export_options watched = *options;
 	struct states *states;
 	const char *name;
-	int r = states_open(options->source, options->log, &states, &name);
+	int r = export_tar_check_name(options);
 
+	if (r == 0)
+		r = states_open(options->source, options->log, &states, &name);
 	if (r < 0)
 		return r;
 	watched.log = states_log(states);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -49,27 +50,55 @@ static int failed(const struct export_tar *t, const char *path)
 	                 text ? text : "cannot be written");
 }
 
-static bool ends_in(const char *name, const char *end)
-{
-	size_t len = strlen(name), end_len = strlen(end);
+/* What the end of a file's name promises; NONE: what is not written here. */
+enum coding { CODING_PLAIN, CODING_GZIP, CODING_XZ, CODING_ZSTD, CODING_NONE };
 
-	return len > end_len && strcmp(name + len - end_len, end) == 0;
+static enum coding coding_of(const char *file)
+{
+	static const char *const ends[] = {
+		[CODING_GZIP] = ".gz.tgz.",
+		[CODING_XZ] = ".xz.txz.",
+		[CODING_ZSTD] = ".zst.tzst.",
+		[CODING_NONE] =
+			".bz2.tbz.tbz2.tb2.tz2.lz4.tlz4.lzma.tlz.lz.lzo.tzo.z.tz.taz.br.tbr.lrz.sz.gzip.bzip2.zstd."
+			"zip.7z.rar.cpio.iso.squashfs.sqfs.",
+	};
+	const char *dot = strrchr(file, '.');
+	char end[16];
+
+	if (!dot || strchr(dot, '/') || snprintf(end, sizeof(end), "%s.", dot) >= (int)sizeof(end))
+		return CODING_PLAIN;
+	for (enum coding i = CODING_GZIP; i <= CODING_NONE; i++) {
+		if (strcasestr(ends[i], end))
+			return i;
+	}
+	return CODING_PLAIN;
+}
+
+int export_tar_check_name(const struct export_options *options)
+{
+	if (coding_of(options->file) != CODING_NONE)
+		return 0;
+	return log_error(options->log, -EINVAL,
+	                 "%s: cannot be written as its name says: name it .tar, .tar.gz, .tar.xz or .tar.zst",
+	                 options->file);
 }
 
 static int compress_as_named(struct archive *a, const char *file)
 {
-	int r = ARCHIVE_OK;
+	int r;
 
-	if (ends_in(file, ".gz") || ends_in(file, ".tgz")) {
+	switch (coding_of(file)) {
+	case CODING_GZIP:
 		r = archive_write_add_filter_gzip(a);
-		if (r == ARCHIVE_OK)
-			r = archive_write_set_filter_option(a, "gzip", "timestamp", NULL);
-	} else if (ends_in(file, ".xz") || ends_in(file, ".txz")) {
-		r = archive_write_add_filter_xz(a);
-	} else if (ends_in(file, ".zst") || ends_in(file, ".tzst")) {
-		r = archive_write_add_filter_zstd(a);
+		return r == ARCHIVE_OK ? archive_write_set_filter_option(a, "gzip", "timestamp", NULL) : r;
+	case CODING_XZ:
+		return archive_write_add_filter_xz(a);
+	case CODING_ZSTD:
+		return archive_write_add_filter_zstd(a);
+	default:
+		return ARCHIVE_OK;
 	}
-	return r;
 }
 
 static la_ssize_t put_bytes(struct archive *a, void *arg, const void *bytes, size_t len)

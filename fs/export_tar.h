@@ -7,6 +7,9 @@
 
 struct export_tar;
 
+/* -EINVAL when the file's name promises a format or a compression that is not written here. */
+int export_tar_check_name(const struct export_options *options);
+
 /* fd is borrowed. Errors of all functions are written to the options' log, but for -ECANCELED and those of reading. */
 int export_tar_new(int fd, const struct export_options *options, struct state *state, struct import_meter *meter,
                    struct export_tar **out);

@@ -82,6 +82,23 @@ def test_unknown_commands_are_usage_errors(words):
     assert re.fullmatch(r'umlfs: [^\n]*: [^\n]+\n', result.stderr), result
 
 
+@pytest.mark.parametrize('word, meant', [('mont', 'mount'), ('umont', 'umount'), ('stauts', 'status'), ('snapshots', 'snapshot'), ('Mount', 'mount'),
+                                         ('un', 'run'), ('nonsense', None), ('x', None), ('', None)])
+def test_a_command_that_was_mistyped_is_found(word, meant):
+    said = f'did you mean `{meant}`? ' if meant else ''
+    assert run(word) == (2, '', f'umlfs: {word}: unknown command: {said}`umlfs --help` lists them\n')
+
+
+@pytest.mark.parametrize('command', PROGRAMS)
+def test_help_of_a_command_is_what_the_command_says(command):
+    assert run('help', command) == run(command, '--help')
+
+
+def test_help_of_no_command_is_an_error():
+    assert run('help', 'mont') == run('mont')
+    assert run('help', 'unmount').stdout.startswith('usage: umlfs umount ')
+
+
 @pytest.mark.parametrize('command', COMMANDS)
 def test_unknown_options_and_wrong_arguments_are_usage_errors(place, command):
     most = {'import': 2, 'mount': 3, 'snapshot': 2, 'reset': 2, 'delete': 2, 'export': 2, 'commit': 2}.get(command, 1)
@@ -101,12 +118,13 @@ def test_unknown_options_and_wrong_arguments_are_usage_errors(place, command):
 
 @pytest.mark.parametrize('command', COMMANDS)
 def test_an_empty_argument_is_an_error(place, command):
-    most = {'import': 2, 'mount': 3, 'snapshot': 2, 'reset': 2, 'delete': 2, 'export': 2, 'commit': 2}.get(command, 1)
+    names = command in ('snapshot', 'reset', 'delete')       # of which an empty one is told as any that may not be
+    most = {'import': 3, 'mount': 3, 'export': 2, 'commit': 2}.get(command, 1 + names)
     for at in range(most):
         words = ['a'] * most
         words[at] = ''
-        result = run(command, *words, user=place.user, cwd=place.path)
-        assert result.status in (1, 2) and result.stderr.startswith('umlfs: '), (words, result)
+        line = place.refused(command, *words, status=1 if names and at else 2, cwd=place.path)
+        assert line == ("the name: a snapshot's name may not be empty" if names and at else f'{command}: an argument is empty')
         assert os.listdir(place.path) == []
 
 

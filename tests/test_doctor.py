@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import tempfile
 
@@ -135,3 +136,23 @@ def test_few_descriptors_are_found():
 def test_a_kernel_that_is_none_is_found(words, mend):
     status, facts = facts_of(*words, env={'PATH': '/nonexistent'}, user='root')
     refused('kernel', mend, status, facts)
+
+def installed():
+    """Where the program looks for its other parts when they are not beside it."""
+    return re.search(rb'\0(/[^\0]*)/%s\0', pathlib.Path(program()).read_bytes())[1]
+
+
+@with_kernel
+@pytest.mark.skipif('UMLFS' in os.environ and os.path.isdir(installed()), reason='umlfs is installed: nothing can be missing')
+@pytest.mark.parametrize('absent', ['umlfs-run', 'umlfs-init'])
+def test_a_part_of_umlfs_that_is_missing_is_found(absent):
+    """As of a program that was copied alone."""
+    with tempfile.TemporaryDirectory(prefix='umlfs-bin-') as directory:
+        os.chmod(directory, 0o755)
+        for name in {'umlfs', 'umlfs-run', 'umlfs-init', 'libumlfs-xstate.so'} - {absent}:
+            shutil.copy(pathlib.Path(program()).parent / name, directory)
+        done = subprocess.run([f'{directory}/umlfs', 'doctor', '--json'], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=PATIENCE, cwd='/', check=False, **identity('ordinary'))
+    facts = {fact['name']: fact for fact in json.loads(done.stdout)['facts']}
+    refused('guest', '^install umlfs again$', done.returncode, facts)
+    assert facts['guest']['text'].endswith(f'/{absent}: No such file or directory'), facts

@@ -108,3 +108,22 @@ def test_a_limit_of_file_sizes_leaves_nothing(place, how):
     line = place.refused(*words, target, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
     assert 'File too large' in line and sorted(os.listdir(place.path)) == before
     place.run(*words, target)
+
+
+@pytest.mark.parametrize('end', ['tar.bz2', 'tbz2', 'tar.lz4', 'tar.lzma', 'tar.lz', 'tar.Z', 'tar.lzo', 'tar.br', 'tar.zstd', 'zip', '7z', 'cpio',
+                                 'iso', 'squashfs', 'TAR.BZ2'])
+def test_a_name_that_promises_what_cannot_be_written_is_refused(place, end):
+    mounted = place.mount(place.imported_base())
+    before = sorted(os.listdir(place.path))
+    layers = sorted(os.listdir(f'{mounted.session}/layers'))
+    for flags in [], ['--diff']:
+        line = place.refused('export', *flags, mounted.session, place / f'out.{end}')
+        assert line == f'{place / "out."}{end}: cannot be written as its name says: name it .tar, .tar.gz, .tar.xz or .tar.zst'
+    assert sorted(os.listdir(place.path)) == before and sorted(os.listdir(f'{mounted.session}/layers')) == layers
+
+
+@pytest.mark.parametrize('name, start', [('out.TAR.GZ', b'\x1f\x8b'), ('out.Txz', b'\xfd7'), ('out', b'./'), ('bz2', b'./'), ('d.zip/out', b'./')])
+def test_a_name_in_capitals_or_without_an_ending_is_as_good_as_another(place, name, start):
+    place.do(os.mkdir, place / 'd.zip')
+    export(place, place.mount(place.imported_base()).session, place / name)
+    assert place.do(read_file, place / name)[:2] == start

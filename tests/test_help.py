@@ -56,6 +56,17 @@ def test_help_fits_a_terminal(words):
     assert [line for line in run(*words, '--no-such').stderr.split('\n') if len(line) > 80] == []
 
 
+@pytest.mark.parametrize('command, told', [
+    ('diff', '[--assert GLOB]... SESSION'),     # not of more than one GLOB each: a shell would give SESSION the second
+    ('diff', "--assert '/root/** /etc/**'"),
+    ('run', 'without it `-- bash` ends at once'),
+    ('run', '--share HOST:GUEST[:ro|:rw] a directory of the host in the guest, live; :ro: read-only. Made where the root has none, a change that `umlfs diff` shows'),
+    ('run', "--init PATH boot the root's own init; COMMAND is its arguments. Status 0 when it powers the guest off"),
+])
+def test_help_tells_what_is_easily_taken_wrongly(command, told):
+    assert told in ' '.join(succeed(command, '--help').split())
+
+
 @every_command
 def test_options_in_the_help_are_taken(command):
     for flag in flags_of(command):

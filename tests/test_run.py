@@ -70,7 +70,7 @@ def test_a_panic_is_seen_and_shown(site):
     log = f'{site.place.path}/log'
     result = site.script(PANIC, '--log', log)
     assert (result.status, result.stdout) == (125, 'last words\n'), result
-    assert re.search('^umlfs: guest: Kernel panic - not syncing: sysrq triggered crash: ', result.stderr, re.M), result
+    assert re.search(f'^umlfs: guest: Kernel panic - not syncing: sysrq triggered crash: {log} has all it said$', result.stderr, re.M), result
     assert 'write_sysrq_trigger' in result.stderr
     text = pathlib.Path(log).read_text()
     assert 'Linux version' in text and 'Kernel panic' in text
@@ -79,12 +79,14 @@ def test_a_panic_is_seen_and_shown(site):
 
 def test_a_kernel_that_finds_no_first_process_has_failed(site):
     result = site.run('--append', 'rdinit=/absent', site.base, '--', 'true')
-    assert result.status == 125 and 'umlfs: guest: Kernel panic' in result.stderr, result
+    assert result.status == 125, result
+    assert re.search('^umlfs: guest: Kernel panic.*: --log FILE keeps all it said$', result.stderr, re.M), result
 
 
-def test_a_guest_that_powers_off_before_the_command_ends_has_failed(site):
-    result = site.script('echo o >/proc/sysrq-trigger; sleep 1000')
-    assert result.status == 125 and 'the guest ended without a status' in result.stderr, result
+@pytest.mark.parametrize('flags, why', [([], '--log FILE keeps all it said'), (['--log', '/dev/null'], '/dev/null has all it said')], ids=['', 'log'])
+def test_a_guest_that_powers_off_before_the_command_ends_has_failed(site, flags, why):
+    result = site.script('echo o >/proc/sysrq-trigger; sleep 1000', *flags)
+    assert result.status == 125 and result.stderr.endswith(f': the guest ended without a status: {why}\n'), result
 
 
 # --- interrupted -------------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ import os
 import pathlib
 import subprocess
 
+import pytest
+
 import guest
 from umlfs_cli import PATIENCE, identity, program
 
@@ -37,12 +39,26 @@ def test_ci_ends_as_the_tests_do(site):
 
 
 def test_matrix_runs_every_test_with_every_kernel(site):
-    path, tests = tree(site, 'matrix'), tree(site, 'tests', one='echo one', two='echo two; exit 4')
+    """Kernels of one name in two directories, as builds of two trees are, have results of their own."""
+    path, tests = tree(site, 'matrix'), tree(site, 'tests', one='echo "one $(uname -r)"', two='echo two; exit 4')
     kernel = guest.uml_kernel()
-    other = site.place / 'other-kernel'
-    site.place.do(os.symlink, kernel, other)
-    result = example(site, 'matrix', path, site.base, tests, kernel, other)
+    kernels = [kernel]
+    for directory in 'k1', 'k2', 'k1/k2':
+        site.place.do(os.mkdir, f'{path}/{directory}')
+        site.place.do(os.symlink, kernel, f'{path}/{directory}/linux')
+        kernels.append(f'{directory}/linux')
+    result = example(site, 'matrix', path, site.base, tests, *kernels)
     assert result.returncode != 0
     assert sorted(result.stdout.splitlines()) == sorted(
-        f'{word} {name} {test}' for name in (kernel, other) for word, test in (('ok', 'one'), ('FAILED(4)', 'two')))
-    assert pathlib.Path(path, 'matrix-out/other-kernel/two.log').read_text() == 'two\n'
+        f'{word} {name} {test}' for name in kernels for word, test in (('ok', 'one'), ('FAILED(4)', 'two')))
+    logs = sorted(pathlib.Path(path, 'matrix-out').glob('*/*.log'))
+    assert len(logs) == 2 * len(kernels)
+    assert all(log.read_text().startswith(log.stem) for log in logs)
+    assert pathlib.Path(path, 'matrix-out/2-linux/two.log').read_text() == 'two\n'
+
+
+@pytest.mark.parametrize('name, words', [('ci', []), ('ci', ['base']), ('matrix', []), ('matrix', ['base']), ('matrix', ['base', '/tmp'])])
+def test_an_example_tells_how_it_is_used(site, name, words):
+    result = example(site, name, site.tmp, *words)
+    assert (result.returncode, result.stdout) == (2, '') and result.stderr.startswith(f'usage: tools/examples/{name} BASE '), result
+    assert result.stderr.count('\n') == 1 and os.listdir(site.tmp) == []

@@ -10,7 +10,7 @@ import pytest
 
 import guest
 import umlfs_cli
-from run_site import Terminal
+from run_site import Terminal, one_line
 from umlfs_cli import mounts_below
 
 # An option, in which {host} is a directory with a file in it; a script; what the terminal shows of it.
@@ -181,3 +181,64 @@ def test_changes_are_not_thrown_away_for_a_snapshot_either(site):
     result = site.run('--keep', 'always', '--snapshot', 'one', session, '--', 'true')
     assert result.status == 125 and 'has changes that no snapshot holds' in result.stderr
     assert site.status(session)['entries'] > 0
+
+
+def test_a_share_may_be_said_to_be_written_to(site, host):
+    assert site.script('cat /mnt/new/in; echo more >/mnt/new/out', '--share', f'{host}:/mnt/new:rw')[:2] == (0, 'of the host\n')
+    assert pathlib.Path(host, 'out').read_text() == 'more\n'
+
+
+@pytest.mark.parametrize('flag, pair, why', [
+    ('--share', '.:/mnt:or', 'behind GUEST stands :ro, :rw or nothing'),
+    ('--share', '.:/mnt:', 'behind GUEST stands :ro, :rw or nothing'),
+    ('--share', '.:/mnt:ro:rw', 'behind GUEST stands :ro, :rw or nothing'),
+    ('--share', '.:/mnt:/srv', 'behind GUEST stands :ro, :rw or nothing'),
+    ('--share', '.:/', 'GUEST is the root itself, which nothing may cover: give a path in it, such as /src'),
+    ('--share', '.:/:ro', 'GUEST is the root itself, which nothing may cover: give a path in it, such as /src'),
+    ('--share', '.:/./..//', 'GUEST is the root itself, which nothing may cover: give a path in it, such as /src'),
+    ('--file', '/etc/hostname:/', 'GUEST is the root itself, which nothing may cover: give a path in it, such as /src'),
+    ('--share', '.:mnt', 'is not HOST:GUEST with an absolute path GUEST'),
+])
+def test_what_is_no_pair_is_told_why(site, flag, pair, why):
+    assert one_line(site.run(flag, pair, site.base, '--', 'true')).startswith(f'umlfs: {flag} {pair}: {why}\n')
+
+
+@pytest.mark.parametrize('flag, pair, why', [
+    ('--share', 'nosuch:/x', 'nosuch: No such file or directory: give a directory that is there and that you may read'),
+    ('--file', 'nosuch:/x', 'nosuch: No such file or directory: give a file that is there and that you may read'),
+    ('--share', '/etc/passwd:/x:rw', '/etc/passwd: is no directory: --file gives a file to a guest'),
+    ('--file', '/etc:/x', '/etc: is no regular file: --share gives a directory to a guest'),
+])
+def test_what_cannot_be_shown_is_told_of_with_its_option(site, flag, pair, why):
+    assert one_line(site.run(flag, pair, site.base, '--', 'true')) == f'umlfs: {flag} {why}\n'
+
+
+def test_colons_of_the_host_and_of_a_file_are_parts_of_paths(site, host):
+    os.rename(f'{host}/in', f'{host}/a:b')
+    site.place.do(os.mkdir, f'{host}/c:d')
+    assert site.script('cat /x:ro; ls -d /y', '--file', f'{host}/a:b:/x:ro', '--share', f'{host}/c:d:/y:ro')[:2] == (0, 'of the host\n/y\n')
+
+
+@pytest.mark.parametrize('size', ['5M', '8M', '12M', '16M'])
+def test_too_little_memory_is_told_of(site, size):
+    """Kernels say so in words of their own."""
+    result = site.run('--mem', size, site.base, '--', 'true')
+    assert result.status == 125 and result.stderr.endswith(f': its memory is too small: give --mem more than {size}\n'), result
+
+
+@pytest.mark.parametrize('size, why', [
+    ('5', 'no kernel boots in so little: give a size such as 256M'), ('4095K', 'no kernel boots in so little: give a size such as 256M'),
+    ('99999999999999G', 'not a size such as 256M'), ('0M', 'not a size such as 256M'), ('256MB', 'not a size such as 256M')])
+def test_a_size_of_memory_that_cannot_be_is_refused(site, size, why):
+    assert one_line(site.run('--mem', size, site.base, '--', 'true')).startswith(f'umlfs: --mem {size}: {why}\n')
+
+
+@pytest.mark.parametrize('words', [['ls', '-l'], ['ls', '--color'], ['ls', '/', '-l', '/etc']], ids=' '.join)
+def test_an_option_of_the_command_wants_two_dashes_before_it(site, words):
+    option = next(word for word in words if word.startswith('-'))
+    assert one_line(site.run(site.base, *words)).startswith(f'umlfs: {option}: unknown option: put -- before COMMAND\n')
+    assert one_line(site.run('-x', site.base, '--', 'ls')).startswith('umlfs: -x: unknown option\n')
+
+
+def test_words_of_the_command_may_be_empty(site):
+    assert site.run(site.base, '--', 'printf', '<%s>', '', 'a') == (0, '<><a>', '')

@@ -108,6 +108,16 @@ static void gather_names(const struct option *from, struct option names[NAMES_MA
 	names[n] = (struct option){0};
 }
 
+/* An option that nobody knows is likely one of COMMAND's when no "--" is there. */
+static int unknown_option(const struct command *self, char **argv, const char *option)
+{
+	bool hints = strstr(self->usage, "-- COMMAND") != NULL;
+
+	for (; *argv; argv++)
+		hints = hints && strcmp(*argv, "--") != 0;
+	return cmd_usage_error(self, "%s: unknown option%s", option, hints ? ": put -- before COMMAND" : "");
+}
+
 int cmd_take_true(void *arg, int flag, const char *value)
 {
 	*(bool *)arg = true;
@@ -132,10 +142,9 @@ int cmd_parse(const struct command *self, int argc, char **argv, const struct cm
 			return print_help(self);
 		if (flag == ':')
 			return cmd_usage_error(self, "%s: needs a value", argv[optind - 1]);
-		if (flag == '?' && optopt)
-			return cmd_usage_error(self, "-%c: unknown option", optopt);
 		if (flag == '?')
-			return cmd_usage_error(self, "%s: unknown option", argv[optind - 1]);
+			return unknown_option(self, argv,
+			                      optopt ? (char[]){'-', (char)optopt, '\0'} : argv[optind - 1]);
 		r = flags->take(flags->arg, flag, optarg);
 		if (r != 0)
 			return r;
@@ -145,7 +154,7 @@ int cmd_parse(const struct command *self, int argc, char **argv, const struct cm
 	if (argc - optind > most)
 		return cmd_usage_error(self, "%s: unexpected argument", argv[optind + most]);
 	for (int i = optind; i < argc; i++) {
-		if (*argv[i] == '\0' && i - optind == 0)
+		if (*argv[i] == '\0' && (i == optind || !self->words))
 			return cmd_usage_error(self, "%s: an argument is empty", self->name);
 	}
 	*first_out = optind;

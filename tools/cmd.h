@@ -13,6 +13,7 @@ struct command {
 	const char *alias;   /* another name, or NULL */
 	const char *usage;   /* the arguments */
 	const char *help;    /* one line */
+	bool words;          /* behind its first argument stand no paths: who takes them says what one may not be */
 	const char *details; /* what --help says besides, or NULL; ends with a newline */
 	int failed;          /* its exit status when it could not do its work; 0: EXIT_FAILED */
 	int (*run)(const struct command *self, int argc, char **argv);

@@ -33,5 +33,5 @@ int cmd_become(const char *program, char **argv)
 		execv(path, argv);
 	snprintf(path, sizeof(path), UMLFS_LIBEXECDIR "/%s", program);
 	execv(path, argv);
-	return cmd_exit(log_errno(&cmd_log, -errno, "%s: install umlfs again", path));
+	return cmd_exit(log_error(&cmd_log, -errno, "%s: %s: install umlfs again", path, strerror(errno)));
 }

@@ -340,8 +340,9 @@ static int run_diff(const struct command *self, int argc, char **argv)
 
 const struct command cmd_diff = {
 	.name = "diff",
-	.usage = "[--times] [--quiet] [--color WHEN] [--json] [--assert GLOB...]... SESSION [FROM [TO]]",
+	.usage = "[--times] [--quiet] [--color WHEN] [--json] [--assert GLOB]... SESSION [FROM [TO]]",
 	.help = "show what changed between two states of a session",
+	.words = true,
 	.details = "FROM and TO are snapshots, or @base. Without TO: what the session is now;\n"
 		   "without FROM: the snapshot that it stands on, so that the changes are those that\n"
 		   "`umlfs reset` would undo.\n\n"
@@ -357,10 +358,11 @@ const struct command cmd_diff = {
 		   "  --color WHEN   auto, always, never: colour the letters; auto (usual): on\n"
 		   "                 terminals, unless NO_COLOR is set\n"
 		   "  --assert GLOB  show, and count as different, only what none of the patterns\n"
-		   "                 covers; patterns are separated by white space, or in several\n"
-		   "                 --assert. '*' and '?' match within a name, '/DIR/**' is DIR and\n"
-		   "                 all below it, one without '/' at the start matches at any\n"
-		   "                 depth. A rename needs both of its names covered\n"
+		   "                 covers. Each has an --assert of its own, or several stand in\n"
+		   "                 one: --assert '/root/** /etc/**'. '*' and '?' match within a\n"
+		   "                 name, '/DIR/**' is DIR and all below it, one without '/' at the\n"
+		   "                 start matches at any depth. A rename needs both of its names\n"
+		   "                 covered\n"
 		   "  --json         {schema, changes: [{change, path, old_path, link_to, what,\n"
 		   "                 from, to}], count}; change is A, M, D or R; what has type,\n"
 		   "                 mode, owner, group, content, size, target, device, xattrs,\n"

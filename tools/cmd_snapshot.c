@@ -89,6 +89,7 @@ const struct command cmd_snapshot = {
 	.name = "snapshot",
 	.usage = "[--umid ID] SESSION NAME",
 	.help = "freeze the session's present state under NAME",
+	.words = true,
 	.details = "Works while the session is mounted and while it is not. NAME has at most 255\n"
 		   "bytes, no '/' and no control character, and does not begin with '-' or '@'.\n\n"
 		   "  --umid ID  pause a running guest first, so that what its programs write\n"
@@ -102,6 +103,7 @@ const struct command cmd_reset = {
 	.name = "reset",
 	.usage = "[--force] SESSION [NAME]",
 	.help = "go back to a snapshot; the mount stays up",
+	.words = true,
 	.details = "Without NAME: to the snapshot that the session stands on. NAME @base: to the\n"
 		   "untouched base. Refuses while a process has files open under the mountpoint,\n"
 		   "or something is mounted there.\n\n"
@@ -113,6 +115,7 @@ const struct command cmd_delete = {
 	.name = "delete",
 	.usage = "SESSION NAME",
 	.help = "remove a snapshot; the session and other snapshots stay as they are",
+	.words = true,
 	.details = "Snapshots that were taken on it stay, with all that they have from it; `umlfs\n"
 		   "list` then shows them below the one before. @base cannot be removed.\n",
 	.run = run_delete,

@@ -88,11 +88,24 @@ static int boot(const char *kernel, const char *root, int errors)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -EINTR;
 }
 
+/* What mends it: of a part of this program that is not there, what `umlfs run` says, which is cut off. */
+static const char *cut_mend(char *why)
+{
+	static const char again[] = ": install umlfs again";
+	char *at = strstr(why, again);
+
+	if (!at)
+		return "try another kernel";
+	*at = '\0';
+	return again + strlen(": ");
+}
+
 static void boot_in(const char *dir, const struct doctor_kernel *kernel, struct doctor_fact *fact)
 {
 	char root[PATH_MAX], top[PATH_MAX];
 	char why[200] = "";
 	int errors = memfd_create("errors", MFD_CLOEXEC);
+	const char *mend;
 	double start;
 	int status;
 
@@ -108,7 +121,8 @@ static void boot_in(const char *dir, const struct doctor_kernel *kernel, struct 
 		doctor_say(fact, DOCTOR_OK, NULL, "boots and ends in %.1f s", cmd_seconds() - start);
 	} else {
 		last_line(errors, why, sizeof(why));
-		doctor_say(fact, DOCTOR_FAIL, "try another kernel", "does not boot: %s", why);
+		mend = cut_mend(why);
+		doctor_say(fact, DOCTOR_FAIL, mend, "does not boot: %s", why);
 	}
 	close(errors);
 }

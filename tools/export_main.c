@@ -118,7 +118,8 @@ static const struct command export_command = {
 	.usage = "[--diff[=FROM]] SESSION[@NAME] FILE|-",
 	.help = "write a state of a session as a tar archive or an image layer",
 	.details = STATE_HELP "\nFILE is there whole or not at all, and replaces a file that is there; - is\n"
-			      "standard output. What ends in .gz, .tgz, .xz, .txz, .zst or .tzst is compressed.\n"
+			      "standard output. What ends in .gz, .tgz, .xz, .txz, .zst or .tzst is compressed;\n"
+			      "a name that promises something else, such as .tar.bz2 or .zip, is refused.\n"
 			      "The archive is of the pax format, with numeric owners, nanoseconds, devices,\n"
 			      "hard links, holes and extended attributes (capabilities and ACLs are such),\n"
 			      "whoever exports: `umlfs import` makes the same tree of it. Sockets are left out,\n"

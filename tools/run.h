@@ -36,7 +36,7 @@ struct run_options {
 
 struct run_share {
 	char *host;        /* absolute, on the heap */
-	const char *guest; /* absolute, without the option's ":ro" in `guest_len` bytes */
+	const char *guest; /* absolute, without the option's ":ro" or ":rw" in `guest_len` bytes */
 	int guest_len;
 	bool read_only;
 };
@@ -154,6 +154,9 @@ void run_tail_add(struct run_tail *tail, const char *bytes, size_t len);
 
 /* The line that says why the kernel panicked; empty when it is no longer there. */
 void run_tail_panic(const struct run_tail *tail, char *line, size_t size);
+
+/* True when the kernel says that its memory is too small to boot. */
+bool run_tail_lacks_memory(const struct run_tail *tail);
 
 /* Prints the last lines. */
 void run_tail_print(const struct run_tail *tail, FILE *out);

@@ -28,6 +28,8 @@ enum {
 	FLAG_RAID,
 };
 
+enum { MEM_MIN = 4 << 20 }; /* bytes; what a kernel needs it says itself */
+
 #define WITH(text, flag)                                                                                               \
 	{                                                                                                              \
 		.name = (text), .has_arg = required_argument, .val = (flag)                                            \
@@ -58,9 +60,11 @@ static const struct command command = {
 	.name = "run",
 	.usage = "[OPTION...] BASE|SESSION [-- COMMAND ARG...]",
 	.help = "boot a guest, run a command in it, and leave nothing behind",
+	.words = true,
 	.details = "COMMAND's input, output and status are this command's own. It reads standard\n"
 		   "input to its end: in a loop that reads a list give it </dev/null. A terminal is\n"
-		   "given to it with --tty only. Without COMMAND: a shell on the terminal.\n\n"
+		   "given to it with --tty only: without it `-- bash` ends at once. Without COMMAND:\n"
+		   "a shell on the terminal.\n\n"
 		   "With BASE everything happens in a session that is removed at the end. SESSION is\n"
 		   "used as it stands, and at the end reset to the snapshot that it stands on by\n"
 		   "then: NAME of --snapshot, or one that was taken meanwhile. So one with changes\n"
@@ -69,7 +73,8 @@ static const struct command command = {
 		   "                      linux.uml or linux in PATH\n"
 		   "  --mem SIZE          the guest's memory (256M)\n"
 		   "  --append 'K=V ...'  more words for the kernel\n"
-		   "  --init PATH         boot the root's own init; COMMAND is its arguments\n"
+		   "  --init PATH         boot the root's own init; COMMAND is its arguments.\n"
+		   "                      Status 0 when it powers the guest off\n"
 		   "  --timeout TIME      end the guest after 60s, 5m, 1h: status 124\n"
 		   "  --snapshot NAME     reset SESSION to this snapshot first\n"
 		   "  --keep WHEN         never, on-failure, always: leave the session as it is then\n"
@@ -79,8 +84,10 @@ static const struct command command = {
 		   "  --env NAME=VALUE    in COMMAND's environment\n"
 		   "  --chdir DIR         where COMMAND starts (/)\n"
 		   "  --user NAME         who runs COMMAND (root)\n"
-		   "  --share HOST:GUEST[:ro]\n"
-		   "                      a directory of the host in the guest, live\n"
+		   "  --share HOST:GUEST[:ro|:rw]\n"
+		   "                      a directory of the host in the guest, live; :ro:\n"
+		   "                      read-only. Made where the root has none, a change that\n"
+		   "                      `umlfs diff` shows\n"
 		   "  --file HOST:GUEST   a copy of a file, for this run\n"
 		   "  --log FILE          write the kernel's log there\n"
 		   "  -t, --tty           give COMMAND the terminal, and Ctrl-C with it; then Ctrl-]\n"
@@ -122,11 +129,13 @@ static int take_time(const char *text, int64_t *ms_out)
 
 static int take_mem(const char *text, const char **out)
 {
-	char *end;
-	unsigned long value = strtoul(text, &end, 10);
+	unsigned long long bytes;
 
-	if (!isdigit((unsigned char)*text) || !value || (*end && (!strchr("kKmMgG", *end) || end[1])))
+	if (!cmd_read_number(text, &bytes))
 		return cmd_usage_error(&command, "--mem %s: not a size such as 256M", text);
+	if (bytes < MEM_MIN)
+		return cmd_usage_error(&command, "--mem %s: no kernel boots in so little: give a size such as 256M",
+		                       text);
 	*out = text;
 	return 0;
 }
@@ -151,13 +160,35 @@ static int take_env(struct run_options *o, const char *text)
 	return add(&o->env, text);
 }
 
-/* HOST:GUEST with an absolute GUEST. */
-static int take_pair(const char *flag, struct run_words *words, const char *text)
+/* True of an absolute path of `len` bytes in which nothing but slashes, "." and ".." stands. */
+static bool is_root(const char *path, size_t len)
+{
+	for (size_t i = 0, part; i < len; i += part + 1) {
+		const char *rest = path + i;
+
+		part = strcspn(rest, "/");
+		part = part < len - i ? part : len - i;
+		if (part > 2 || strspn(rest, ".") < part)
+			return false;
+	}
+	return true;
+}
+
+/* HOST:GUEST with an absolute GUEST, behind which a share has ":ro", ":rw" or nothing. */
+static int take_pair(const char *flag, bool share, struct run_words *words, const char *text)
 {
 	const char *colon = strstr(text, ":/");
+	const char *suffix = colon && share ? strchr(colon + 1, ':') : NULL;
 
-	if (!colon || colon == text || !colon[2])
+	if (!colon || colon == text)
 		return cmd_usage_error(&command, "%s %s: is not HOST:GUEST with an absolute path GUEST", flag, text);
+	if (suffix && strcmp(suffix, ":ro") != 0 && strcmp(suffix, ":rw") != 0)
+		return cmd_usage_error(&command, "%s %s: behind GUEST stands :ro, :rw or nothing", flag, text);
+	if (is_root(colon + 1, suffix ? (size_t)(suffix - colon - 1) : strlen(colon + 1)))
+		return cmd_usage_error(
+			&command,
+			"%s %s: GUEST is the root itself, which nothing may cover: give a path in it, such as /src",
+			flag, text);
 	return add(words, text);
 }
 
@@ -210,9 +241,9 @@ static int take(void *arg, int flag, const char *value)
 		o->user = value;
 		return *value ? 0 : cmd_usage_error(&command, "--user: is empty");
 	case FLAG_SHARE:
-		return take_pair("--share", &o->shares, value);
+		return take_pair("--share", true, &o->shares, value);
 	case FLAG_FILE:
-		return take_pair("--file", &o->files, value);
+		return take_pair("--file", false, &o->files, value);
 	case FLAG_LOG:
 		o->log_path = value;
 		return 0;

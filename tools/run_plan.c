@@ -31,7 +31,7 @@ static int find_part(const char *name, const char *installed, char **path_out)
 			installed = path;
 	}
 	if (access(installed, R_OK) < 0)
-		return log_errno(&cmd_log, -errno, "%s: install umlfs again", installed);
+		return log_error(&cmd_log, -errno, "%s: %s: install umlfs again", installed, strerror(errno));
 	*path_out = strdup(installed);
 	return *path_out ? 0 : -ENOMEM;
 }
@@ -66,15 +66,33 @@ static int check_unchanged(const struct run_plan *plan, const char *status)
 
 static int lock_session(struct run_plan *plan)
 {
+	struct stat st;
+
 	plan->lock = open(plan->session, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (plan->lock < 0)
+	if (plan->lock < 0 || fstatat(plan->lock, "manifest", &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return log_errno(&cmd_log, -errno, "%s", plan->session);
+	if (st.st_uid != geteuid()) /* a mount would say so; one that is there lets only its owner in */
+		return log_error(
+			&cmd_log, -EPERM,
+			"%s: belongs to user %u: run it as that user, who could not use what this one makes there",
+			plan->options->place, (unsigned int)st.st_uid);
 	if (flock(plan->lock, LOCK_EX | LOCK_NB) < 0)
 		return log_error(
 			&cmd_log, -EBUSY,
 			"%s: another `umlfs run` is using it: wait, or run from its base, as many at once as you like",
 			plan->options->place);
 	return 0;
+}
+
+/* One whose daemon is dead does not count: a mount detaches it. */
+static int take_mount(void *arg, const struct mount_info *mount)
+{
+	struct run_plan *plan = arg;
+
+	if (strcmp(mount->session, plan->session) != 0 || mounts_is_dead(mount))
+		return 0;
+	plan->mountpoint = strdup(mount->mountpoint);
+	return plan->mountpoint ? 1 : -ENOMEM;
 }
 
 static int plan_session(struct run_plan *plan)
@@ -85,7 +103,7 @@ static int plan_session(struct run_plan *plan)
 
 	if (r < 0)
 		return r;
-	plan->mounted = mounts_find_session(plan->session, &plan->mountpoint) == 0;
+	plan->mounted = mounts_each(take_mount, plan) > 0;
 	r = control_request(plan->session, &request, &cmd_log, &status);
 	if (r < 0)
 		return r;
@@ -122,25 +140,28 @@ static int plan_place(struct run_plan *plan)
 	return 0;
 }
 
-/* HOST:GUEST, behind which ":ro" may stand. The option's own check saw the ":/". */
-static int plan_pair(const char *text, bool directory, struct run_share *out)
+/* HOST:GUEST, behind which ":ro" or ":rw" may stand when it is a share's. The option's own check saw that. */
+static int plan_pair(const char *text, bool share, struct run_share *out)
 {
+	const char *flag = share ? "--share" : "--file";
 	const char *colon = strstr(text, ":/");
+	const char *suffix = share ? strchr(colon + 1, ':') : NULL;
 	char *host = strndup(text, (size_t)(colon - text));
-	size_t len = strlen(colon + 1);
 	struct stat st;
 	int r = 0;
 
 	out->guest = colon + 1;
-	out->read_only = directory && len > 3 && strcmp(out->guest + len - 3, ":ro") == 0;
-	out->guest_len = (int)(out->read_only ? len - 3 : len);
+	out->read_only = suffix && strcmp(suffix, ":ro") == 0;
+	out->guest_len = (int)(suffix ? (size_t)(suffix - out->guest) : strlen(out->guest));
 	out->host = host ? realpath(host, NULL) : NULL;
 	if (!out->host || stat(out->host, &st) < 0)
-		r = log_errno(&cmd_log, -errno, "%s: cannot be shown to a guest", host ? host : text);
-	else if (directory && !S_ISDIR(st.st_mode))
-		r = log_error(&cmd_log, -ENOTDIR, "%s: is no directory: --file gives a file to a guest", host);
-	else if (!directory && !S_ISREG(st.st_mode))
-		r = log_error(&cmd_log, -EINVAL, "%s: is no regular file: --share gives a directory to a guest", host);
+		r = log_error(&cmd_log, -errno, "%s %s: %s: give a %s that is there and that you may read", flag,
+		              host ? host : text, strerror(errno), share ? "directory" : "file");
+	else if (share && !S_ISDIR(st.st_mode))
+		r = log_error(&cmd_log, -ENOTDIR, "%s %s: is no directory: --file gives a file to a guest", flag, host);
+	else if (!share && !S_ISREG(st.st_mode))
+		r = log_error(&cmd_log, -EINVAL, "%s %s: is no regular file: --share gives a directory to a guest",
+		              flag, host);
 	free(host);
 	return r;
 }

@@ -79,8 +79,24 @@ static void report_json(const struct run_plan *plan, const struct run_result *re
 	fclose(out);
 }
 
+/* What to do about a kernel that ended by itself, on the heap. */
+static char *advice(const struct run_options *o, const struct run_tail *tail)
+{
+	char *text = NULL;
+	int r;
+
+	if (run_tail_lacks_memory(tail))
+		r = asprintf(&text, "its memory is too small: give --mem more than %s", o->mem);
+	else if (o->log_path)
+		r = asprintf(&text, "%s has all it said", o->log_path);
+	else
+		r = asprintf(&text, "--log FILE keeps all it said");
+	return r < 0 ? NULL : text;
+}
+
 static void report_failure(const struct run_plan *plan, const struct run_result *result, const struct run_tail *tail)
 {
+	char *todo = advice(plan->options, tail);
 	char why[256];
 
 	if (tail->len && !(result->end == RUN_END_FAILED && result->why)) {
@@ -90,12 +106,12 @@ static void report_failure(const struct run_plan *plan, const struct run_result 
 	}
 	run_tail_panic(tail, why, sizeof(why));
 	if (result->end == RUN_END_PANIC)
-		log_error(&cmd_log, 0, "guest: %s: --log FILE keeps all it said", why);
+		log_error(&cmd_log, 0, "guest: %s: %s", why, todo);
 	else if (result->why)
 		log_error(&cmd_log, 0, "guest: %s", result->why);
 	else if (tail->len)
-		log_error(&cmd_log, 0, "%s: the guest ended without a status: --log FILE keeps all it said",
-		          plan->kernel);
+		log_error(&cmd_log, 0, "%s: the guest ended without a status: %s", plan->kernel, todo);
+	free(todo);
 }
 
 int run_report(const struct run_plan *plan, const struct run_result *result, const struct run_tail *tail)

@@ -45,6 +45,18 @@ void run_tail_panic(const struct run_tail *tail, char *line, size_t size)
 	line[len] = '\0';
 }
 
+bool run_tail_lacks_memory(const struct run_tail *tail)
+{
+	static const char *const words[] = {"Too few physical memory!", "for node 0 memory map",
+	                                    "uml_load_file: Failed to allocate", "System is deadlocked on memory"};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (contains(tail->bytes, tail->len, words[i]))
+			return true;
+	}
+	return false;
+}
+
 void run_tail_print(const struct run_tail *tail, FILE *out)
 {
 	size_t from = tail->len;

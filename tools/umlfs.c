@@ -3,6 +3,7 @@
  * Invariant: exit status 0 done, 1 failed, 2 wrong usage, but for check, verify, diff and run.
  */
 #define FUSE_USE_VERSION 312
+#include <ctype.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <string.h>
@@ -21,7 +22,7 @@ static int print_help(FILE *out)
 {
 	fputs("usage: umlfs COMMAND [OPTION...] ARGUMENT...\n"
 	      "       umlfs COMMAND --help\n"
-	      "       umlfs help | -h | --help | -V | --version\n\n"
+	      "       umlfs help [COMMAND] | -h | --help | -V | --version\n\n"
 	      "Root file systems for User-Mode Linux: a read-only base, a writable session on\n"
 	      "it, snapshots, and a reset in milliseconds, without root.\n\n",
 	      out);
@@ -55,10 +56,42 @@ static void fill_standard_descriptors(void)
 		close(fd);
 }
 
+/* True of words that differ in one letter, in two that were swapped, or in capitals at their start. */
+static bool is_close(const char *a, const char *b)
+{
+	size_t n = strlen(a), m = strlen(b);
+
+	for (; n && m && tolower((unsigned char)*a) == *b; n--, m--) {
+		a++;
+		b++;
+	}
+	for (; n && m && a[n - 1] == b[m - 1]; n--)
+		m--;
+	return (n <= 1 && m <= 1) || (n == 2 && m == 2 && a[0] == b[1] && a[1] == b[0]);
+}
+
+static int refuse(const char *word)
+{
+	const struct command *const *c = commands;
+
+	while (*c && !is_close(word, (*c)->name))
+		c++;
+	log_error(&cmd_log, 0, "%s: unknown command: %s%s%s`umlfs --help` lists them", word, *c ? "did you mean `" : "",
+	          *c ? (*c)->name : "", *c ? "`? " : "");
+	return EXIT_USAGE;
+}
+
 static int run(int argc, char **argv, int *failed_out)
 {
+	char help[] = "--help";
+
 	if (argc < 2)
 		return print_help(stderr);
+	if (argc > 2 && strcmp(argv[1], "help") == 0) {
+		argv[1] = argv[2];
+		argv[2] = help;
+		argv[argc = 3] = NULL;
+	}
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
 		return print_help(stdout);
 	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
@@ -71,8 +104,7 @@ static int run(int argc, char **argv, int *failed_out)
 		cmd_catch_bus("this command", *failed_out);
 		return (*c)->run(*c, argc - 1, argv + 1);
 	}
-	log_error(&cmd_log, 0, "%s: unknown command; `umlfs --help` lists them", argv[1]);
-	return EXIT_USAGE;
+	return refuse(argv[1]);
 }
 
 int main(int argc, char **argv)

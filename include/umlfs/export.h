@@ -11,7 +11,8 @@ struct export_options {
 	const char *source; /* a session, or SESSION@SNAPSHOT; SESSION@@base is the base */
 	/*
 	 * The archive: replaced in one step when it is whole; written in place when it is no regular file. "-": standard
-	 * output. What ends in .gz, .tgz, .xz, .txz, .zst or .tzst is compressed.
+	 * output. What ends in .gz, .tgz, .xz, .txz, .zst or .tzst is compressed; a name that promises another compression or
+	 * format is refused.
 	 */
 	const char *file;
 	bool layer;       /* what changed since `from`, as a layer of the OCI image format, instead of everything */
@@ -34,8 +35,8 @@ struct export_result {
 
 /*
  * Writes the pax format: all that a base can hold but sockets, which tar has not: they are left out with a warning. The
- * same state gives the same bytes. Errors are written to log: -ENOENT no such session or snapshot, -EINVAL a name that
- * the archive cannot hold, or a layer cannot, or cannot tell is gone, -ECANCELED progress() said stop (not logged), of
- * reading, of writing.
+ * same state gives the same bytes. Errors are written to log: -ENOENT no such session or snapshot, -EINVAL a file name that
+ * promises something else, or a name that the archive cannot hold, or a layer cannot, or cannot tell is gone, -ECANCELED
+ * progress() said stop (not logged), of reading, of writing.
  */
 int export_run(const struct export_options *options, struct export_result *result);
