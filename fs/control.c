@@ -46,19 +46,20 @@ static char *mountpoint_of(const char *session)
 }
 
 /* Refuses a reset while a process has files open under the mountpoint. */
-static int check_unused(const char *session, const struct log *log)
+static int check_unused(const char *session, bool may_force, const struct log *log)
 {
 	cleanup_free char *mountpoint = mountpoint_of(session);
+	const char *instead = may_force ? ", or give --force" : " first";
 	struct users_found user;
 
 	if (!mountpoint)
 		return 0;
 	if (users_find(mountpoint, -1, &user))
-		return log_error(log, -EBUSY, "%s: in use by process %d (%s): %s; end it, or give --force", session,
-		                 (int)user.pid, user.name, user.path);
+		return log_error(log, -EBUSY, "%s: in use by process %d (%s): %s; end it%s", session, (int)user.pid,
+		                 user.name, user.path, instead);
 	if (users_find_in_kernel(mountpoint, &user))
-		return log_error(log, -EBUSY, "%s: in use by %s: %s; unmount it, or give --force", session, user.name,
-		                 user.path);
+		return log_error(log, -EBUSY, "%s: in use by %s: %s; unmount it%s", session, user.name, user.path,
+		                 instead);
 	return 0;
 }
 
@@ -193,7 +194,7 @@ static int carry_out(const char *session, const struct request *request, const s
 	if (fd < 0)
 		return log_errno(log, fd, "%s/control", session);
 	if (request->kind == REQUEST_RESET && !request->force) {
-		int r = check_unused(session, log);
+		int r = check_unused(session, request->may_force, log);
 
 		if (r < 0)
 			return r;

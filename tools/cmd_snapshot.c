@@ -64,7 +64,7 @@ static int run_snapshot(const struct command *self, int argc, char **argv)
 static int run_reset(const struct command *self, int argc, char **argv)
 {
 	static const struct option names[] = {{.name = "force", .val = 'F'}, {0}};
-	struct request request = {.kind = REQUEST_RESET};
+	struct request request = {.kind = REQUEST_RESET, .may_force = true};
 	struct cmd_flags flags = {.letters = "", .names = names, .arg = &request.force, .take = cmd_take_true};
 	int first;
 	int r = cmd_parse(self, argc, argv, &flags, 1, 2, &first);

@@ -101,25 +101,12 @@ int run_mount(const struct run_plan *plan, int stop, struct run_session *session
 	return r;
 }
 
-/* What refuses a reset offers the --force of `umlfs reset`, which a run has not. */
-static void pass_on(void *arg, enum log_level level, const char *line)
-{
-	static const char offer[] = ", or give --force";
-	size_t len = strlen(line), cut = strlen(offer);
-
-	if (level == LOG_LEVEL_ERROR && len > cut && strcmp(line + len - cut, offer) == 0)
-		log_error(&cmd_log, 0, "%.*s first", (int)(len - cut), line);
-	else
-		cmd_log.write(cmd_log.arg, level, line);
-}
-
 /* Goes to the snapshot of this name; NULL: the one that the session stands on. */
 static int reset(const struct run_session *session, const char *name)
 {
-	static const struct log log = {.write = pass_on};
 	struct request request = {.kind = REQUEST_RESET, .name = name};
 	char *text;
-	int r = control_request(session->path, &request, &log, &text);
+	int r = control_request(session->path, &request, &cmd_log, &text);
 
 	if (r == 0)
 		free(text);

@@ -30,4 +30,5 @@ struct request {
 	enum request_kind kind;
 	const char *name;
 	bool force;
+	bool may_force; /* a refusal offers it */
 };
