@@ -77,23 +77,34 @@ static int describe(const struct state *state, uint64_t ino, struct described *d
 	return describe_xattrs(stack, d);
 }
 
-/* The first name of an inode that has several, unless it is this one. */
-static int first_name(struct diff_set *set, const struct diff_item *item, const struct diff_file *to, char **out)
+/* Asked for once: a file may have as many names as there are changes. */
+static int find_first(struct diff_set *set, struct diff_node *node)
 {
 	char **paths;
 	size_t n;
-	int r;
+	int r = names_paths(set->to_names, node->ino, &paths, &n);
+
+	if (r < 0)
+		return r;
+	if (n > 0)
+		node->first_b = take_ptr(&paths[0]);
+	names_free_paths(paths, n);
+	return 0;
+}
+
+/* The first name of an inode that has several, unless it is this one; borrowed from the set. */
+static int first_name(struct diff_set *set, const struct diff_item *item, const struct diff_file *to, const char **out)
+{
+	struct diff_node *node;
+	int r = 0;
 
 	if (item->kind != DIFF_ADDED || S_ISDIR(to->mode) || to->nlink < 2)
 		return 0;
-	r = names_paths(set->to_names, item->b, &paths, &n);
-	if (r < 0)
-		return r;
-	if (n > 0 && strcmp(paths[0], item->path) != 0) {
-		*out = strdup(paths[0]);
-		r = *out ? 0 : -ENOMEM;
-	}
-	names_free_paths(paths, n);
+	node = diff_set_node(set, item->b); /* a name that came is told of an inode of the set */
+	if (!node->first_b)
+		r = find_first(set, node);
+	if (r == 0 && node->first_b && strcmp(node->first_b, item->path) != 0)
+		*out = node->first_b;
 	return r;
 }
 
@@ -102,14 +113,12 @@ static int tell(const struct diff_options *o, struct diff_set *set, const struct
 	struct diff_change change = {
 		.kind = item->kind, .what = item->what, .path = item->path, .old_path = item->old_path};
 	struct described from = {0}, to = {0};
-	cleanup_free char *link_to = NULL;
 	int r = describe(set->from, item->a, &from, &change.from);
 
 	if (r == 0)
 		r = describe(set->to, item->b, &to, &change.to);
 	if (r == 0)
-		r = first_name(set, item, change.to, &link_to);
-	change.link_to = link_to;
+		r = first_name(set, item, change.to, &change.link_to);
 	if (r == 0)
 		r = o->change(o->arg, &change);
 	free_described(&from);

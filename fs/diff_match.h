@@ -20,7 +20,7 @@ struct diff_list {
 /*
  * All changes between two states, sorted by names_order(). Bytes are compared where need be. Of an inode that both states
  * have, a name that went and one that came are a rename; else a name that stands in the place of another, in a directory
- * that is the same or stands in its place, is that one modified. set is used up, but for its names.
+ * that is the same or stands in its place, is that one modified. set is used up, but for its names and nodes.
  */
 int diff_match(struct diff_set *set, bool times, struct diff_list *out);
 void diff_list_fini(struct diff_list *list);

@@ -161,6 +161,7 @@ static void free_slot(struct map_node *node, void *arg)
 
 static void free_node(struct map_node *node, void *arg)
 {
+	free(((struct diff_node *)node)->first_b);
 	free(node);
 }
 

@@ -24,7 +24,8 @@ struct diff_node {
 	bool in_a, in_b; /* it has a name there */
 	struct inode a, b;
 	struct diff_slot *gone, *come; /* names that only the earlier state has, or only the later */
-	uint64_t heir;                 /* a directory that is gone: the one that stands in its place, else 0 */
+	char *first_b; /* once asked for: of a file with several names the first path in the later state */
+	uint64_t heir; /* a directory that is gone: the one that stands in its place, else 0 */
 };
 
 struct diff_set {

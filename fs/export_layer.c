@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checksum.h"
 #include "cleanup.h"
 #include "diff_match.h"
 
@@ -27,7 +28,7 @@ struct event {
 
 /* A name in the layer of an inode that has several. */
 struct told {
-	struct map_node node; /* hash: number */
+	struct map_node node; /* hash: path and number */
 	uint64_t ino;
 	char path[];
 };
@@ -147,53 +148,65 @@ static int check_name(const struct layer_export *x, const char *path)
 		path);
 }
 
-/* path NULL: any name of the inode. */
-static const struct told *find_told(const struct layer_export *x, uint64_t ino, const char *path)
+static uint64_t hash_told(const char *path, uint64_t ino)
 {
-	const struct map_node *node = map_first(&x->told, map_hash_u64(ino));
+	return checksum64(path, strlen(path), ino);
+}
+
+static bool is_told(const struct layer_export *x, const char *path, uint64_t ino)
+{
+	const struct map_node *node = map_first(&x->told, hash_told(path, ino));
 
 	for (; node; node = map_next(node)) {
 		const struct told *told = (const struct told *)node;
 
-		if (told->ino == ino && (!path || strcmp(told->path, path) == 0))
-			return told;
+		if (told->ino == ino && strcmp(told->path, path) == 0)
+			return true;
 	}
-	return NULL;
+	return false;
 }
 
-/* A name of an inode with several is in the layer. */
-static int note_name(struct layer_export *x, const char *path, uint64_t ino)
+/* The first name of an inode with several is in the layer. */
+static int note_several(struct layer_export *x, uint64_t ino)
 {
-	bool is_first = !find_told(x, ino, NULL);
-	uint64_t *grown = is_first ? reallocarray(x->several, x->n_several + 1, sizeof(*grown)) : x->several;
-	size_t len = strlen(path) + 1;
-	struct told *told;
+	uint64_t *grown = x->several;
 
+	if ((x->n_several & (x->n_several - 1)) == 0) /* full: there is room for a power of two */
+		grown = reallocarray(x->several, x->n_several ? 2 * x->n_several : 1, sizeof(*grown));
 	if (!grown)
 		return -ENOMEM;
 	x->several = grown;
-	if (is_first)
-		grown[x->n_several++] = ino;
-	told = map_reserve(&x->told, 1) == 0 ? malloc(sizeof(*told) + len) : NULL;
+	grown[x->n_several++] = ino;
+	return 0;
+}
+
+/* A name of such an inode is in the layer. */
+static int note_name(struct layer_export *x, const char *path, uint64_t ino)
+{
+	size_t len = strlen(path) + 1;
+	struct told *told = map_reserve(&x->told, 1) == 0 ? malloc(sizeof(*told) + len) : NULL;
 
 	if (!told)
 		return -ENOMEM;
 	told->ino = ino;
 	memcpy(told->path, path, len);
-	map_add(&x->told, &told->node, map_hash_u64(ino));
+	map_add(&x->told, &told->node, hash_told(path, ino));
 	return 0;
 }
 
 static int put_file(void *arg, const char *path, const struct inode *inode, const char *first)
 {
 	struct layer_export *x = arg;
+	bool has_several = !inode_is_dir(inode) && inode->nlink > 1;
 	int r = check_name(x, path);
 
 	if (r == 0)
 		r = export_tar_add(x->tar, path, inode, first);
 	if (r == 0 && inode->ino == x->opaque)
 		r = put_mark(x, path, strlen(path), OPAQUE, "");
-	if (r == 0 && !inode_is_dir(inode) && inode->nlink > 1)
+	if (r == 0 && has_several && !first)
+		r = note_several(x, inode->ino);
+	if (r == 0 && has_several)
 		r = note_name(x, path, inode->ino);
 	return r;
 }
@@ -208,7 +221,7 @@ static int put_other_names(struct layer_export *x, uint64_t ino)
 	if (r < 0)
 		return r;
 	for (size_t i = 0; r == 0 && i < n; i++) {
-		if (!find_told(x, ino, paths[i] + 1))
+		if (!is_told(x, paths[i] + 1, ino))
 			r = state_walk_one(&x->walk, paths[i] + 1, ino);
 	}
 	names_free_paths(paths, n);

@@ -154,15 +154,46 @@ static int visit_base_name(struct names *n, uint64_t ino, names_visit *visit, vo
 	return r < 0 || found != ino ? r : visit(arg, entry.parent, entry.name, entry.name_len);
 }
 
-/* True when a name that was visited before is the same: layers may tell one twice. */
-static bool seen(const struct candidate *first, const struct candidate *c)
+/* By what they name, so that the same ones stand side by side. */
+static int by_place(const void *a, const void *b)
 {
-	for (; first != c; first = (const struct candidate *)map_next(&first->node)) {
-		if (first->ino == c->ino && first->parent == c->parent && first->len == c->len &&
-		    memcmp(first->name, c->name, c->len) == 0)
-			return true;
+	const struct candidate *p = *(const struct candidate *const *)a, *q = *(const struct candidate *const *)b;
+
+	if (p->parent != q->parent)
+		return p->parent < q->parent ? -1 : 1;
+	if (p->len != q->len)
+		return p->len < q->len ? -1 : 1;
+	return memcmp(p->name, q->name, p->len);
+}
+
+/* The inode's candidates, each once, though layers may tell one twice: the list on the heap. */
+static int gather(const struct names *n, uint64_t ino, const struct candidate ***list_out, size_t *n_out)
+{
+	const struct map_node *first = map_first(&n->candidates, map_hash_u64(ino)), *node;
+	const struct candidate **list;
+	size_t total = 0, kept = 0;
+
+	for (node = first; node; node = map_next(node))
+		total += ((const struct candidate *)node)->ino == ino;
+	list = calloc(total + 1, sizeof(const struct candidate *));
+	if (!list)
+		return -ENOMEM;
+	total = 0;
+	for (node = first; node; node = map_next(node)) {
+		const struct candidate *c = (const struct candidate *)node;
+
+		if (c->ino == ino)
+			list[total++] = c;
 	}
-	return false;
+	if (total > 1)
+		qsort(list, total, sizeof(*list), by_place);
+	for (size_t i = 0; i < total; i++) {
+		if (kept == 0 || by_place(&list[kept - 1], &list[i]) != 0)
+			list[kept++] = list[i];
+	}
+	*list_out = list;
+	*n_out = kept;
+	return 0;
 }
 
 static bool is_only_base_name(const struct names *n, const struct candidate *c)
@@ -180,14 +211,17 @@ static bool is_only_base_name(const struct names *n, const struct candidate *c)
 
 int names_each(struct names *n, uint64_t ino, names_visit *visit, void *arg)
 {
-	const struct candidate *first, *c;
+	cleanup_free const struct candidate **list = NULL;
+	size_t n_list = 0;
 	int r = visit_base_name(n, ino, visit, arg);
 
-	first = (const struct candidate *)map_first(&n->candidates, map_hash_u64(ino));
-	for (c = first; r == 0 && c; c = (const struct candidate *)map_next(&c->node)) {
+	if (r == 0)
+		r = gather(n, ino, &list, &n_list);
+	for (size_t i = 0; r == 0 && i < n_list; i++) {
+		const struct candidate *c = list[i];
 		uint64_t found;
 
-		if (c->ino != ino || seen(first, c) || is_only_base_name(n, c))
+		if (is_only_base_name(n, c))
 			continue;
 		r = names_lookup(n->stack, c->parent, c->name, c->len, &found);
 		if (r == 0 && found == ino)
@@ -327,9 +361,11 @@ struct list {
 static int add_path(void *arg, uint64_t parent, const char *name, size_t len)
 {
 	struct list *list = arg;
-	char **grown = reallocarray(list->paths, list->n + 1, sizeof(*grown));
+	char **grown = list->paths;
 	int r;
 
+	if ((list->n & (list->n - 1)) == 0) /* full: there is room for a power of two */
+		grown = reallocarray(list->paths, list->n ? 2 * list->n : 1, sizeof(*grown));
 	if (!grown)
 		return -ENOMEM;
 	list->paths = grown;

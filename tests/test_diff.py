@@ -10,9 +10,10 @@ import pytest
 
 from calls import RENAME_EXCHANGE, overwrite, renameat2
 from diffs import DIFFERENT, SAME, TROUBLE, Bench, diff, short
-from umlfs_cli import differences, identity, program, run, without_leak_check
+from umlfs_cli import as_ordinary, differences, identity, program, run, without_leak_check
 
 STEP = 16
+MANY = 10_000
 
 
 @pytest.fixture(params=[True, False], ids=['live', 'offline'])
@@ -104,6 +105,29 @@ def test_every_name_of_a_file_is_told(bench):
     assert short(changes) == [('A', '/etc/two'), ('M', '/home/pair1', 'content', 'size'),
                               ('M', '/home/pair2', 'content', 'size'), ('A', '/tmp/one'), ('A', '/tmp/third')]
     assert [c['link_to'] for c in changes] == [None, None, None, '/etc/two', '/home/pair1']
+
+
+@as_ordinary
+def test_many_names_of_a_file_are_each_told_once(place):
+    """So many that time which grows with their square, not to say their cube, is minutes."""
+    bench = Bench(place, False)
+    names = [f'/tmp/many/{number:05}' for number in range(MANY)]
+
+    def link():
+        os.mkdir(f'{bench.at}/tmp/many')
+        for name in names:
+            os.link(f'{bench.at}/home/pair1', bench.at + name)
+    bench.do(link)
+    place.run('snapshot', bench.session, 'one')
+    bench.do(os.unlink, names[7])
+    bench.do(os.link, '/home/pair2', names[7])      # two layers tell of it
+    place.run('snapshot', bench.session, 'two')
+    bench.do(os.chmod, names[-1], 0o600)
+    came = [(change['change'], change['path'], change['link_to']) for change in bench.diff('@base', 'two')]
+    assert came == [('A', '/tmp/many', None), *(('A', name, '/home/pair1') for name in names)]
+    assert short(bench.diff()) == [('M', name, 'mode') for name in ('/home/pair1', '/home/pair2', *names)]
+    assert short(bench.diff('two', '@base')) == [('D', '/tmp/many'), *(('D', name) for name in names)]
+    assert bench.diff('one', 'two') == []
 
 
 def test_a_broken_hard_link_is_told(bench):

@@ -14,9 +14,10 @@ from diffs import Bench
 from exporting import export, session_on
 from importing import ALL_XATTRS, acl, index_bytes, index_of, make_tree
 from monkey import Monkey
-from umlfs_cli import ROOT, differences, dump, identity, program, run, write_archive
+from umlfs_cli import ROOT, as_ordinary, differences, dump, identity, program, run, write_archive
 
 EPOCH = 1_200_000_000
+MANY = 150_000
 
 
 def exported(place, source, file, *flags):
@@ -296,6 +297,25 @@ def test_a_new_name_of_an_old_file_brings_its_other_names(place):
     layer = export(place, bench.session, place / 'layer.tar', '--diff')
     assert list(model(layer)) == ['tmp', 'tmp/third', 'home/pair1', 'home/pair2']
     assert ['home/pair1', 'home/pair2', 'tmp/third'] in groups(stacked(lower, layer))
+
+
+@as_ordinary
+def test_many_names_of_a_file_are_each_in_the_layer_once(place):
+    """So many that time which grows with their square is minutes."""
+    bench = Bench(place, False)
+    names = [f'tmp/{"n" * 80}{number:06}' for number in range(MANY)]
+
+    def link():
+        for name in names:
+            os.link(f'{bench.at}/home/pair1', f'{bench.at}/{name}')
+    bench.do(link)
+    place.run('snapshot', bench.session, 'before')
+    bench.do(os.chmod, '/home/pair2', 0o600)
+    bench.mounted.umount()
+    layer = export(place, bench.session, place / 'layer.tar', '--diff=before', environment={'SOURCE_DATE_EPOCH': str(EPOCH)})
+    with tarfile.open(layer) as stream:
+        found = [(member.name, member.linkname) for member in stream]
+    assert found == [('home/pair1', ''), *((name, 'home/pair1') for name in ('home/pair2', *names))]
 
 
 def test_a_name_that_a_layer_cannot_hold_is_refused(place):
