@@ -55,22 +55,24 @@ enum coding { CODING_PLAIN, CODING_GZIP, CODING_XZ, CODING_ZSTD, CODING_NONE };
 
 static enum coding coding_of(const char *file)
 {
-	static const char *const ends[] = {
-		[CODING_GZIP] = ".gz.tgz.",
-		[CODING_XZ] = ".xz.txz.",
-		[CODING_ZSTD] = ".zst.tzst.",
-		[CODING_NONE] =
-			".bz2.tbz.tbz2.tb2.tz2.lz4.tlz4.lzma.tlz.lz.lzo.tzo.z.tz.taz.br.tbr.lrz.sz.gzip.bzip2.zstd."
-			"zip.7z.rar.cpio.iso.squashfs.sqfs.",
+	static const struct {
+		const char *ends;
+		enum coding coding;
+	} known[] = {
+		{".gz.tgz.", CODING_GZIP},
+		{".xz.txz.", CODING_XZ},
+		{".zst.tzst.", CODING_ZSTD},
+		{".bz2.tbz.tbz2.tb2.tz2.lz4.tlz4.lzma.tlz.lz.lzo.tzo.z.tz.taz.br.tbr.lrz.sz.", CODING_NONE},
+		{".gzip.bzip2.zstd.zip.7z.rar.cpio.iso.squashfs.sqfs.", CODING_NONE},
 	};
 	const char *dot = strrchr(file, '.');
 	char end[16];
 
 	if (!dot || strchr(dot, '/') || snprintf(end, sizeof(end), "%s.", dot) >= (int)sizeof(end))
 		return CODING_PLAIN;
-	for (enum coding i = CODING_GZIP; i <= CODING_NONE; i++) {
-		if (strcasestr(ends[i], end))
-			return i;
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+		if (strcasestr(known[i].ends, end))
+			return known[i].coding;
 	}
 	return CODING_PLAIN;
 }

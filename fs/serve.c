@@ -485,7 +485,7 @@ int serve_run(const struct serve_options *options)
 
 	s.log = (struct log){.write = remember_problem, .arg = &s};
 	signal(SIGXFSZ, SIG_IGN); /* who writes hears EFBIG */
-	mallopt(M_ARENA_MAX, 1); /* the heap of another thread than the first grows by one mprotect() for each page */
+	mallopt(M_ARENA_MAX, 1);  /* the heap of another thread than the first grows by one mprotect() for each page */
 	r = start(&s);
 	started = r == 0;
 	follow_init(&s.follow);
