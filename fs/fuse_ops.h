@@ -68,6 +68,9 @@ pid_t fuse_ops_client(const struct fuse_ops *ops);
 /* True while writes or copies wait for what another thread reads: they are carried out by fuse_ops_ready(). */
 bool fuse_ops_waits(const struct fuse_ops *ops);
 
+/* How often the kernel has written of itself what was changed in a mapping. */
+uint64_t fuse_ops_written_back(const struct fuse_ops *ops);
+
 /* How often bytes were read by another thread, because the loop would have waited for a disk. */
 uint64_t fuse_ops_readings(const struct fuse_ops *ops);
 

@@ -116,7 +116,11 @@ void fuse_ops_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t si
 		.bytes = bytes,
 	};
 
-	write_bytes(fuse_ops_begin(req, KIND_WRITE), &w);
+	struct fuse_ops *ops = fuse_ops_begin(req, KIND_WRITE);
+
+	if (fi->writepage)
+		ops->written_back++;
+	write_bytes(ops, &w);
 }
 
 void fuse_ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)

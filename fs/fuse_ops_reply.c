@@ -47,6 +47,11 @@ pid_t fuse_ops_client(const struct fuse_ops *ops)
 	return ops->client;
 }
 
+uint64_t fuse_ops_written_back(const struct fuse_ops *ops)
+{
+	return ops->written_back;
+}
+
 uint64_t fuse_ops_readings(const struct fuse_ops *ops)
 {
 	return ops->readings;

@@ -65,6 +65,7 @@ struct fuse_ops {
 	uint32_t forgotten; /* by libfuse, to be said in the answer to INIT */
 	pid_t client;       /* who asked last */
 	uint64_t readings;  /* that other threads got to do, so far */
+	uint64_t written_back;
 	uint64_t counts[KIND_COUNT];
 	char buffer[FUSE_OPS_READ_MAX];
 };

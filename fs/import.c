@@ -20,6 +20,7 @@
 #include "import_report.h"
 #include "import_source.h"
 #include "import_target.h"
+#include "manifest.h"
 
 struct import {
 	struct import_report report;
@@ -34,17 +35,6 @@ struct import {
 	int root;   /* of the base while it is made; borrowed */
 	struct import_image_choice choice;
 };
-
-static bool is_session(int dir)
-{
-	static const char *const names[] = {"manifest", "layers", "base.index"};
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		if (faccessat(dir, names[i], F_OK, AT_SYMLINK_NOFOLLOW) < 0)
-			return false;
-	}
-	return true;
-}
 
 static int open_source(struct import *im, const char *source)
 {
@@ -61,7 +51,7 @@ static int open_source(struct import *im, const char *source)
 		                     "no such archive or directory: give one, or - for standard input");
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return import_report_errno(&im->report, NULL, -errno);
-	if (S_ISDIR(st.st_mode) && is_session(fd))
+	if (S_ISDIR(st.st_mode) && manifest_is_there(fd))
 		return import_report(&im->report, NULL, -EINVAL, "is a session: `umlfs commit` makes a base of one");
 	if (S_ISDIR(st.st_mode)) {
 		im->dir = take_fd(&fd);

@@ -431,6 +431,16 @@ int manifest_read(int dirfd, const char *label, const struct log *log, struct ma
 	return log_errno(log, r, "%s", label);
 }
 
+bool manifest_is_there(int dirfd)
+{
+	struct manifest m;
+
+	if (manifest_read(dirfd, "", NULL, &m) < 0)
+		return false;
+	manifest_fini(&m);
+	return true;
+}
+
 void manifest_keep_old(int dirfd)
 {
 	if (linkat(dirfd, file_name, dirfd, old_name, 0) < 0)

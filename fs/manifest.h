@@ -41,6 +41,9 @@ struct manifest {
  */
 int manifest_read(int dirfd, const char *label, const struct log *log, struct manifest *out);
 
+/* True when there is one that can be read: the directory is a session. */
+bool manifest_is_there(int dirfd);
+
 /* Replaces dirfd/manifest atomically; a process that dies leaves the one before or after. Not synced to disk. */
 int manifest_write(int dirfd, const struct manifest *m);
 

@@ -26,6 +26,7 @@ struct mount_place {
 	const char *mountpoint;
 	char device[STORE_LOCK_DEVICE];
 	char session[PATH_MAX]; /* by the path that it had */
+	char now[PATH_MAX];     /* where that is now; empty: not known */
 	uid_t user;
 };
 

@@ -1,6 +1,6 @@
 /*
  * mountpoint: makes sure that a mount can be made and hides nothing.
- * Invariant: never goes into a mount whose daemon may be dead without detaching it first.
+ * Invariant: before a mount whose daemon may be dead is detached, it is asked only whether anybody answers.
  * Called by serve.
  */
 #include "mountpoint.h"
@@ -116,6 +116,11 @@ int mountpoint_note(const struct store *store, const char *mountpoint, const str
 		return 0; /* unmounted meanwhile */
 	if (r == 0)
 		r = store_lock_tell(store->lockfd, device, store->path);
+	if (r == -ENOSPC || r == -EDQUOT || r == -EFBIG) {
+		log_warning(log, "%s: has no room for a note: `umlfs umount` takes its mountpoint only",
+		            store->session.label);
+		return 0;
+	}
 	return r < 0 ? log_errno(log, r, "%s/lock", store->session.label) : 0;
 }
 

@@ -1,6 +1,6 @@
 /*
  * mounts: reads the mount table, and tells which session a mount is of.
- * Invariant: shows no mount but of type fuse.umlfs, and never follows a path into one, because its daemon may be dead.
+ * Invariant: shows no mount but of type fuse.umlfs, and asks one only whether its daemon is alive.
  * Called by unmount, mountpoint, unmounter, standing, control and the program.
  */
 #include "umlfs/mounts.h"
@@ -138,6 +138,16 @@ static int match_dead(void *arg, const struct mount_info *mount)
 	               : 0;
 }
 
+/* A session that was copied has the other's note; the mount of which somebody else serves. */
+static bool is_only_a_copy(int lock, const char *mountpoint)
+{
+	bool unused = flock(lock, LOCK_SH | LOCK_NB) == 0;
+
+	if (unused)
+		flock(lock, LOCK_UN);
+	return unused && mounts_answers(mountpoint);
+}
+
 /* Of a directory that has no lock nobody knows more than its path. */
 int mounts_find_session(const char *session, char **mountpoint_out)
 {
@@ -151,6 +161,10 @@ int mounts_find_session(const char *session, char **mountpoint_out)
 	if (r == 0) {
 		search = (struct mount_search){.session = session, .device = ""};
 		r = mounts_each(match_dead, &search);
+	}
+	if (r > 0 && search.moved && search.found && is_only_a_copy(lock, search.found)) {
+		free(search.found);
+		return -ENOENT;
 	}
 	if (r <= 0)
 		return r < 0 ? r : -ENOENT;
@@ -184,6 +198,25 @@ int mounts_find_mountpoint(const char *mountpoint, char **session_out)
 	return *session_out ? 0 : -ENOMEM;
 }
 
+/* Its own mountpoint moves along with a session. */
+int mounts_session_of(const struct mount_info *mount, char path[PATH_MAX])
+{
+	cleanup_fd int lock = mount_table_lock(mount->session);
+	cleanup_fd int moved = -1;
+	char *end;
+
+	snprintf(path, PATH_MAX, "%s", mount->session);
+	if (!mount_table_is_vacant(lock) && (lock < 0 || mount_table_has_device(lock, mount->device)))
+		return 0;
+	snprintf(path, PATH_MAX, "%s", mount->mountpoint);
+	end = strrchr(path, '/');
+	if (!end || strcmp(end, "/rootfs") != 0)
+		return -ENOENT;
+	*end = '\0';
+	moved = mount_table_lock(path);
+	return moved >= 0 && mount_table_has_device(moved, mount->device) ? 0 : -ENOENT;
+}
+
 bool mounts_means_dead(int error)
 {
 	return error == ENOTCONN || error == ECONNABORTED;
@@ -214,6 +247,8 @@ int mount_table_look_at(void *arg, const struct mount_info *mount)
 		return 0;
 	snprintf(place->device, sizeof(place->device), "%s", mount->device);
 	snprintf(place->session, sizeof(place->session), "%s", mount->session);
+	if (mounts_session_of(mount, place->now) < 0)
+		*place->now = '\0';
 	place->user = mount->user;
 	return 1;
 }

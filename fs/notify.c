@@ -114,10 +114,11 @@ static void collect_dir(struct map_node *node, void *arg)
 {
 	const struct layer_dir *dir = (const struct layer_dir *)node;
 	struct collect *c = arg;
-	bool there = is_there(c->tree, dir->ino);
+	bool there;
 
 	if (!kernel_has(c->tree, dir->ino))
 		return;
+	there = is_there(c->tree, dir->ino);
 	for (size_t i = 0; c->result == 0 && i < dir->n; i++) {
 		const struct layer_entry *entry = dir->slots[i].entry;
 		struct item item = entry ? item_of(c, dir->ino, entry) : (struct item){0};

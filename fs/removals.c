@@ -87,10 +87,10 @@ static bool sync_records(struct removals *r, const struct batch *b)
 		return true;
 	snprintf(path, sizeof(path), "%u/journal", b->layer);
 	fd = openat(r->layersfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	if (fd < 0 || b->layer == r->failed_layer)
+	if (fd < 0 || b->layer <= r->failed_layer)
 		return false;
 	if (fdatasync(fd) < 0) {
-		r->failed_layer = b->layer;
+		r->failed_layer = b->layer; /* and all before it */
 		return false;
 	}
 	r->synced_layer = b->layer;

@@ -12,7 +12,6 @@
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <malloc.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +30,7 @@
 #include "request.h"
 #include "serve_args.h"
 #include "serve_control.h"
+#include "serve_settle.h"
 #include "tree.h"
 #include "twin.h"
 #include "unmounter.h"
@@ -40,8 +40,6 @@ enum {
 	FILES_SPARE = 64 + FUSE_OPS_FILES, /* left for everything else when the limit is low */
 	REQUESTS_AT_ONCE = 64,             /* FUSE requests before the loop looks at anything else */
 	EVENTS = 16,
-	SETTLING_NS = 1000000000,
-	SETTLING_LOOK_MS = 10,
 };
 
 struct server {
@@ -226,23 +224,11 @@ static void print_status(void *arg, FILE *out)
 	fuse_ops_print_counts(s->ops, out);
 }
 
-/* Clients that ask on and on may be many, and a disk may be slow: not for ever. */
 static void settle(void *arg)
 {
 	struct server *s = arg;
-	struct pollfd warm = {.fd = fuse_ops_fd(s->ops), .events = POLLIN};
-	int64_t until = fuse_ops_now() + SETTLING_NS;
 
-	while (fuse_ops_now() < until) {
-		if (fuse_session_receive_buf(s->fuse, &s->buf) > 0) {
-			fuse_session_process_buf(s->fuse, &s->buf);
-			continue;
-		}
-		if (!fuse_ops_waits(s->ops))
-			return;
-		poll(&warm, 1, SETTLING_LOOK_MS);
-		fuse_ops_ready(s->ops);
-	}
+	serve_settle(s->fuse, &s->buf, s->ops);
 }
 
 /* Opens the session and mounts it. */

@@ -82,13 +82,15 @@ struct check {
 static int check_mount(void *arg, const struct mount_info *mount)
 {
 	const struct check *check = arg;
-	cleanup_fd int sessionfd = open(mount->session, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	char path[PATH_MAX];
+	cleanup_fd int sessionfd =
+		mounts_session_of(mount, path) < 0 ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (sessionfd < 0 || !stands_on(sessionfd, check->base))
 		return 0;
 	return log_error(check->log, -EBUSY,
 	                 "%s: is the base of %s, which is mounted: unmount that, or give the new base another name",
-	                 check->base->label, mount->session);
+	                 check->base->label, path);
 }
 
 int standing_check(const struct standing_base *base, const struct log *log)

@@ -16,6 +16,7 @@
 #include "cleanup.h"
 #include "format.h"
 #include "io.h"
+#include "manifest.h"
 #include "scan.h"
 
 static const char copy_name[] = "base.index";
@@ -25,10 +26,9 @@ enum { MOST_DIFFERENCES = 5 }; /* paths named when a base is not the session's *
 
 static bool is_session(const char *path)
 {
-	cleanup_fd int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	return fd >= 0 && faccessat(fd, "manifest", F_OK, AT_SYMLINK_NOFOLLOW) == 0 &&
-	       faccessat(fd, "layers", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	return fd >= 0 && manifest_is_there(fd);
 }
 
 /* Cuts the path to that of a session that it lies in. A mount on the way is another file system: what is in there may be anything. */

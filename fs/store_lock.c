@@ -1,7 +1,7 @@
 /*
  * store_lock: owns the file session/lock.
  * Invariant: the file is locked before its pid is changed.
- * Called by store.
+ * Called by store, mountpoint, mounts and unmount.
  */
 #include "store_lock.h"
 
@@ -56,9 +56,8 @@ int store_lock_tell(int fd, const char *device, const char *session)
 {
 	char text[STORE_LOCK_DEVICE + PATH_MAX];
 	int n = snprintf(text, sizeof(text), "%-*s\n%s", STORE_LOCK_DEVICE - 1, device, session);
-	int r = n >= (int)sizeof(text) ? -ENAMETOOLONG : io_write_all(fd, text, (size_t)n, DEVICE_AT);
 
-	return r == 0 && ftruncate(fd, DEVICE_AT + n) < 0 ? -errno : r;
+	return n >= (int)sizeof(text) ? -ENAMETOOLONG : io_write_all(fd, text, (size_t)n + 1, DEVICE_AT);
 }
 
 /*

@@ -3,6 +3,8 @@
  * Invariant: touches no mount but of type fuse.umlfs; detaches none that is in use and whose daemon is alive, unless told to.
  * Called by mountpoint, unmounter and the program.
  */
+#include "umlfs/mounts.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -213,30 +215,12 @@ static int wait_for_end(const struct daemon *daemon, int lock, const char *what,
 	return r;
 }
 
-/* The lock of the session whose own mountpoint this is. */
-static int open_lock_around(const char *mountpoint)
-{
-	char session[PATH_MAX];
-	char *end;
-
-	snprintf(session, sizeof(session), "%s", mountpoint);
-	end = strrchr(session, '/');
-	if (!end || strcmp(end, "/rootfs") != 0)
-		return -ENOENT;
-	*end = '\0';
-	return mount_table_lock(session);
-}
-
-/* Of the session that is mounted there, which may have been moved, and its own mountpoint with it; -errno. */
+/* Of the session that is mounted there; -ENOENT when it is nowhere that anybody knows. */
 static int open_lock_of(const char *session, const struct mount_place *place)
 {
-	cleanup_fd int lock = mount_table_lock(session);
-	cleanup_fd int moved = -1;
+	cleanup_fd int lock = mount_table_lock(*place->now ? place->now : session);
 
-	if (!mount_table_is_vacant(lock) && (lock < 0 || mount_table_has_device(lock, place->device)))
-		return take_fd(&lock);
-	moved = open_lock_around(place->mountpoint);
-	return moved < 0 || mount_table_has_device(moved, place->device) ? take_fd(&moved) : -ENOENT;
+	return lock < 0 || mount_table_has_device(lock, place->device) ? take_fd(&lock) : -ENOENT;
 }
 
 /* Ends what is mounted in the place. */

@@ -18,7 +18,7 @@
 
 #include "cleanup.h"
 #include "device.h"
-#include "umlfs/mounts.h"
+#include "mount_table.h"
 
 enum {
 	NAMES_MAX = 2 * PATH_MAX,
@@ -64,29 +64,14 @@ static size_t hear(int fd, char *text, size_t size, int *device)
 }
 
 /* The mount, wherever it was moved to. Another one may be in its place when it went by itself. */
-struct search {
-	const char *session;
-	char *device; /* NULL: it was never mounted */
-	char *mountpoint;
-};
-
-static int find(void *arg, const struct mount_info *mount)
+static int unmount(const char *session, const char *device)
 {
-	struct search *search = arg;
-
-	if (strcmp(mount->session, search->session) != 0 || strcmp(mount->device, search->device) != 0)
-		return 0;
-	search->mountpoint = strdup(mount->mountpoint);
-	return 1;
-}
-
-static int unmount(struct search *search)
-{
-	int r = search->device ? mounts_each(find, search) : 0;
+	struct mount_search search = {.session = session, .device = device};
+	int r = mounts_each(mount_table_match, &search);
 
 	if (r > 0)
-		r = search->mountpoint ? mounts_unmount(search->mountpoint, true, NULL) : -ENOMEM;
-	free(search->mountpoint);
+		r = search.found ? mounts_unmount(search.found, true, NULL) : -ENOMEM;
+	free(search.found);
 	return r;
 }
 
@@ -114,16 +99,18 @@ static int leave_daemon(int fd)
 static int run(int fd)
 {
 	char names[NAMES_MAX], word[2] = "";
-	struct search search = {.session = names};
+	const char *mountpoint;
+	char *number = NULL; /* of the mount's device */
 	int daemon, device = -1;
 
 	fd = leave_daemon(fd);
 	daemon = (int)syscall(SYS_pidfd_open, getppid(), 0);
 	if (fd < 0 || say(fd, READY) < 0 || hear(fd, names, sizeof(names), &device) == 0)
 		return 0;
+	mountpoint = names + strlen(names) + 1;
 	while (*word != ASK && *word != ALARM && hear(fd, word, sizeof(word), &device) > 0) {
 		if (*word == LEND)
-			mounts_find_device(names + strlen(names) + 1, &search.device);
+			mounts_find_device(mountpoint, &number);
 	}
 	if (*word != ASK) {
 		if (device >= 0 && daemon >= 0)
@@ -131,7 +118,9 @@ static int run(int fd)
 		return 0;
 	}
 	close_fd(device); /* the kernel answers for a daemon that has closed its own */
-	return -unmount(&search);
+	if (!number)      /* the start failed before the device was lent */
+		mounts_find_device(mountpoint, &number);
+	return number ? -unmount(names, number) : 0;
 }
 
 int unmounter_fork(struct unmounter *u)

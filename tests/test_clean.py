@@ -57,6 +57,14 @@ def test_a_living_mount_is_not_cleaned(place, base):
     assert [path for path, _, _ in mounts_below(place.path)] == [mounted.path]
 
 
+def test_a_living_mount_is_not_cleaned_when_another_session_is_where_its_was(place, base):
+    mounted = place.mount(base)
+    place.do(os.rename, mounted.session, place / 'moved')
+    place.mount(base).umount()
+    assert cleaned(place) == []
+    assert [path for path, _, _ in mounts_below(place.path)] == [place / 'moved/rootfs']
+
+
 def test_a_living_mount_whose_session_is_elsewhere_now_is_not_cleaned(place, base):
     """As a mount that was made in a chroot looks from outside."""
     place.do(os.mkdir, place / 'elsewhere')

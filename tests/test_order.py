@@ -26,7 +26,7 @@ state_walk export_acl export_tar export_layer export base_commit
 confine device unmounter crash
 scratch programs uml mconsole guest initramfs
 crew follow twin notify fuse_ops_attr fuse_ops_reply fuse_ops_group fuse_ops_dir fuse_ops_warm fuse_ops_sync fuse_ops_file fuse_ops
-mountpoint serve_control serve_args serve
+mountpoint serve_control serve_args serve_settle serve
 """.split()
 
 # Files that make one thing with the one whose header they share.
@@ -38,7 +38,7 @@ ONE_THING = {
 }
 
 DOORS = {
-    "fuse_lowlevel.h": {"notify", "fuse_ops_attr", "fuse_ops_reply", "serve"},
+    "fuse_lowlevel.h": {"notify", "fuse_ops_attr", "fuse_ops_reply", "serve_settle", "serve"},
     "archive.h": {"initramfs", *(name for name in ORDER if name.startswith(("import", "export")))},
     "archive_entry.h": {"initramfs", *(name for name in ORDER if name.startswith(("import", "export")))},
     "xxhash.h": {"checksum"},

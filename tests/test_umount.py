@@ -16,7 +16,7 @@ import pytest
 
 from calls import overwrite, read_file
 from holders import USES, holder, uses_of
-from umlfs_cli import PATIENCE, differences, ends, kill_and_wait, mounts_below, needs_root, run, wait_pid
+from umlfs_cli import PATIENCE, differences, ends, kill_and_wait, mounts_below, needs_root, run, small_archive, wait_pid
 
 LOOKS_ELSEWHERE = 1     # seconds after which an unmount that waits has looked for other mounts
 
@@ -287,10 +287,26 @@ def test_another_session_where_one_was_has_nothing_of_its_mount(place, moved):
     place.mount(place / 'base', 'session').umount()
     assert place.refused('umount', mounted.session) == line
     assert place.do(read_file, f'{mountpoint}/etc/hostname') == b'guest\n'
-    place.run('clean')
     other = place.mount(place / 'base', 'session')
     place.run('umount', session)
     assert [path for path, _, _ in mounts_below(place.path)] == [other.path]
+
+
+def test_a_copy_of_a_session_is_not_taken_for_one_that_was_moved(place, moved):
+    _, session, mountpoint = moved
+    place.do(os.mkdir, place / 'copy')
+    place.do(subprocess.run, ['cp', '-a', *(f'{session}/{name}' for name in ('lock', 'manifest', 'layers', 'base.index')), place / 'copy'],
+             check=True)
+    assert 'nothing of umlfs is mounted there' in place.refused('umount', place / 'copy')
+    assert place.do(read_file, f'{mountpoint}/etc/hostname') == b'guest\n'
+
+
+@pytest.mark.parametrize('moved', ['own'], indirect=True)
+def test_the_base_of_a_session_that_was_moved_is_not_replaced(place, moved):
+    _, session, _ = moved
+    archive = small_archive(place / 'a.tar')
+    said = place.refused('import', '--force', archive, place / 'base')
+    assert said.startswith(f'{place / "base"}: is the base of {session}, which is mounted: '), said
 
 
 def test_what_is_left_of_a_session_that_was_moved_is_detached(place, moved):

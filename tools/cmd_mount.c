@@ -207,7 +207,7 @@ static int wait_for_mount(const struct mount_flags *flags, int fd, pid_t pid)
 	if (n == 0 && len > 0) {
 		text[len] = '\0';
 		print_ready(NULL, text);
-		if (ferror(stdout)) /* a command that fails leaves nothing; cmd_end() tells of it */
+		if (ferror(stdout)) /* a command that fails leaves no mount; cmd_end() tells of it */
 			mounts_end(flags->serve.session, &cmd_log);
 		return EXIT_DONE;
 	}

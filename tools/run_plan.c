@@ -84,15 +84,15 @@ static int lock_session(struct run_plan *plan)
 	return 0;
 }
 
-/* One whose daemon is dead does not count: a mount detaches it. */
-static int take_mount(void *arg, const struct mount_info *mount)
+/* A mount whose daemon is dead does not count: the next mount detaches it. */
+static void find_mount(struct run_plan *plan)
 {
-	struct run_plan *plan = arg;
-
-	if (strcmp(mount->session, plan->session) != 0 || mounts_is_dead(mount))
-		return 0;
-	plan->mountpoint = strdup(mount->mountpoint);
-	return plan->mountpoint ? 1 : -ENOMEM;
+	plan->mounted = mounts_find_session(plan->session, &plan->mountpoint) == 0;
+	if (plan->mounted && !mounts_answers(plan->mountpoint)) {
+		plan->mounted = false;
+		free(plan->mountpoint);
+		plan->mountpoint = NULL;
+	}
 }
 
 static int plan_session(struct run_plan *plan)
@@ -103,7 +103,7 @@ static int plan_session(struct run_plan *plan)
 
 	if (r < 0)
 		return r;
-	plan->mounted = mounts_each(take_mount, plan) > 0;
+	find_mount(plan);
 	r = control_request(plan->session, &request, &cmd_log, &status);
 	if (r < 0)
 		return r;

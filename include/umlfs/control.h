@@ -4,7 +4,7 @@
  * With a daemon the request goes through the socket session/control, which only the daemon's own user and
  * root may use; without one the session is locked and the same code runs in the caller.
  * What programs of the host wrote through shared mappings (mmap(2)) before a snapshot, a reset or a seal belongs to the state
- * that it ends, unless the mount is in another mount namespace, or root asks for another user's.
+ * that it ends, unless the mount is in another mount namespace, root asks for another user's, or it takes over ten seconds.
  */
 #pragma once
 

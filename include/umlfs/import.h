@@ -55,8 +55,8 @@ struct import_result {
  *   -EEXIST        the base is there (and force was not given), or the path is taken by something that is no base, or by the end
  *                  by anything but what was there in the beginning
  *   -ENOENT        no such source, no directory to put the base in, or no image that is what platform and image choose
- *   -EINVAL        base is no name that a base can have, or lies inside a source directory or around it; in an image: what
- *                  should be a file is none
+ *   -EINVAL        base is no name that a base can have, or lies inside a source directory or around it; a source is a
+ *                  session; no source is an image though platform or image were given; in an image: what should be a file is none
  *   -EPERM         a member that no base may hold: "..", a path through a symlink, umlfs's own folder, an encrypted member
  *   -EUCLEAN       the archive or the image is truncated, damaged, empty, or none; a hard link to what is not there
  *   -ENOTUNIQ      more than one image is what platform and image choose

@@ -1,6 +1,7 @@
 /* mounts: umlfs's mounts as the kernel shows them (proc_pid_mountinfo(5)). */
 #pragma once
 
+#include <limits.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -19,6 +20,12 @@ struct mount_info {
  */
 int mounts_each(int (*visit)(void *arg, const struct mount_info *mount), void *arg);
 
+/*
+ * Where the session of a mount is now: 0; -ENOENT when that is not known, because it was moved or removed, and its mountpoint is
+ * not its own.
+ */
+int mounts_session_of(const struct mount_info *mount, char path[PATH_MAX]);
+
 /* True when the daemon of a mount has died. False of a session that the caller may not look into. */
 bool mounts_is_dead(const struct mount_info *mount);
 
@@ -30,7 +37,7 @@ bool mounts_means_dead(int error);
 
 /*
  * The mountpoint of a session, on the heap: 0, -ENOENT when it is not mounted, -errno. session: absolute, no
- * symlinks; it may have been moved since it was mounted, when nothing is at its old place.
+ * symlinks; it may have been moved since it was mounted. Where that is not clear a mount is asked, see mounts_answers().
  */
 int mounts_find_session(const char *session, char **mountpoint_out);
 
