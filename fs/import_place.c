@@ -130,9 +130,9 @@ static int look(struct import_place *p, bool force)
 		return log_error(p->log, -EEXIST, "%s: is there: use --force to replace it", p->path);
 	p->there = THERE_BASE;
 	p->old = take_fd(&dir);
-	/* So that no other import takes it for a leftover while it has the temporary name. Who has it already is such a one. */
-	return flock(p->old, LOCK_EX | LOCK_NB) < 0 && errno != EWOULDBLOCK ? log_errno(p->log, -errno, "%s", p->path)
-	                                                                    : 0;
+	/* So that no other import takes it for a leftover while it has the temporary name. Where locks cannot be had nobody can tell. */
+	flock(p->old, LOCK_EX | LOCK_NB);
+	return 0;
 }
 
 static bool same(const struct stat *a, const struct stat *b)

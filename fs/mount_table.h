@@ -26,18 +26,14 @@ struct mount_place {
 	const char *mountpoint;
 	char device[STORE_LOCK_DEVICE];
 	char session[PATH_MAX]; /* by the path that it had */
-	char now[PATH_MAX];     /* where that is now; empty: not known */
 	uid_t user;
 };
 
-/* Visitor: 1 when it has found. arg: a struct mount_place. */
-int mount_table_look_at(void *arg, const struct mount_info *mount);
+/* What is mounted there; out->mountpoint is borrowed. 0, -ENOENT, -errno. */
+int mount_table_find(const char *mountpoint, struct mount_place *out);
 
 /* Opens the session's lock, which the daemon holds until it has ended: a descriptor, or -errno. */
 int mount_table_lock(const char *session);
-
-/* Of what mount_table_lock() answered: no session is there. */
-bool mount_table_is_vacant(int lock);
 
 /* True when the session's last mount had this device. */
 bool mount_table_has_device(int lock, const char *device);

@@ -14,7 +14,7 @@
 
 #include "cleanup.h"
 #include "io.h"
-#include "store_lock.h"
+#include "mount_table.h"
 #include "umlfs/mounts.h"
 #include "umlfs/programs.h"
 
@@ -109,13 +109,13 @@ int mountpoint_prepare(const struct store *store, const char *path, const char *
 
 int mountpoint_note(const struct store *store, const char *mountpoint, const struct log *log)
 {
-	cleanup_free char *device = NULL;
-	int r = mounts_find_device(mountpoint, &device);
+	struct mount_place place;
+	int r = mount_table_find(mountpoint, &place);
 
 	if (r == -ENOENT)
 		return 0; /* unmounted meanwhile */
 	if (r == 0)
-		r = store_lock_tell(store->lockfd, device, store->path);
+		r = store_lock_tell(store->lockfd, place.device, store->path);
 	if (r == -ENOSPC || r == -EDQUOT || r == -EFBIG) {
 		log_warning(log, "%s: has no room for a note: `umlfs umount` takes its mountpoint only",
 		            store->session.label);

@@ -97,7 +97,8 @@ int mount_table_lock(const char *session)
 	return fd < 0 ? -errno : fd;
 }
 
-bool mount_table_is_vacant(int lock)
+/* Of what mount_table_lock() answered: no session is there. */
+static bool is_vacant(int lock)
 {
 	return lock == -ENOENT || lock == -ENOTDIR;
 }
@@ -172,29 +173,35 @@ int mounts_find_session(const char *session, char **mountpoint_out)
 	return *mountpoint_out ? 0 : -ENOMEM;
 }
 
-struct place_search {
-	const char *mountpoint;
-	char *session;
-};
-
-static int match_place(void *arg, const struct mount_info *mount)
+static int look_at(void *arg, const struct mount_info *mount)
 {
-	struct place_search *search = arg;
+	struct mount_place *place = arg;
 
-	if (strcmp(mount->mountpoint, search->mountpoint) != 0)
+	if (strcmp(mount->mountpoint, place->mountpoint) != 0)
 		return 0;
-	search->session = strdup(mount->session);
+	snprintf(place->device, sizeof(place->device), "%s", mount->device);
+	snprintf(place->session, sizeof(place->session), "%s", mount->session);
+	place->user = mount->user;
 	return 1;
+}
+
+int mount_table_find(const char *mountpoint, struct mount_place *out)
+{
+	int r;
+
+	*out = (struct mount_place){.mountpoint = mountpoint};
+	r = mounts_each(look_at, out);
+	return r > 0 ? 0 : r < 0 ? r : -ENOENT;
 }
 
 int mounts_find_mountpoint(const char *mountpoint, char **session_out)
 {
-	struct place_search search = {.mountpoint = mountpoint};
-	int r = mounts_each(match_place, &search);
+	struct mount_place place;
+	int r = mount_table_find(mountpoint, &place);
 
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
-	*session_out = search.session;
+	if (r < 0)
+		return r;
+	*session_out = strdup(place.session);
 	return *session_out ? 0 : -ENOMEM;
 }
 
@@ -206,7 +213,7 @@ int mounts_session_of(const struct mount_info *mount, char path[PATH_MAX])
 	char *end;
 
 	snprintf(path, PATH_MAX, "%s", mount->session);
-	if (!mount_table_is_vacant(lock) && (lock < 0 || mount_table_has_device(lock, mount->device)))
+	if (!is_vacant(lock) && (lock < 0 || mount_table_has_device(lock, mount->device)))
 		return 0;
 	snprintf(path, PATH_MAX, "%s", mount->mountpoint);
 	end = strrchr(path, '/');
@@ -234,32 +241,7 @@ bool mounts_is_dead(const struct mount_info *mount)
 {
 	cleanup_fd int lock = mount_table_lock(mount->session);
 
-	if (mount_table_is_vacant(lock) || (lock >= 0 && !mount_table_has_device(lock, mount->device)))
+	if (is_vacant(lock) || (lock >= 0 && !mount_table_has_device(lock, mount->device)))
 		return !mounts_answers(mount->mountpoint);
 	return lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0;
-}
-
-int mount_table_look_at(void *arg, const struct mount_info *mount)
-{
-	struct mount_place *place = arg;
-
-	if (strcmp(mount->mountpoint, place->mountpoint) != 0)
-		return 0;
-	snprintf(place->device, sizeof(place->device), "%s", mount->device);
-	snprintf(place->session, sizeof(place->session), "%s", mount->session);
-	if (mounts_session_of(mount, place->now) < 0)
-		*place->now = '\0';
-	place->user = mount->user;
-	return 1;
-}
-
-int mounts_find_device(const char *mountpoint, char **device_out)
-{
-	struct mount_place place = {.mountpoint = mountpoint};
-	int r = mounts_each(mount_table_look_at, &place);
-
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
-	*device_out = strdup(place.device);
-	return *device_out ? 0 : -ENOMEM;
 }

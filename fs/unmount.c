@@ -218,7 +218,9 @@ static int wait_for_end(const struct daemon *daemon, int lock, const char *what,
 /* Of the session that is mounted there; -ENOENT when it is nowhere that anybody knows. */
 static int open_lock_of(const char *session, const struct mount_place *place)
 {
-	cleanup_fd int lock = mount_table_lock(*place->now ? place->now : session);
+	const struct mount_info mount = {place->session, place->mountpoint, place->device, place->user};
+	char now[PATH_MAX];
+	cleanup_fd int lock = mount_table_lock(mounts_session_of(&mount, now) == 0 ? now : session);
 
 	return lock < 0 || mount_table_has_device(lock, place->device) ? take_fd(&lock) : -ENOENT;
 }
@@ -251,14 +253,13 @@ int mounts_end(const char *what, const struct log *log)
 {
 	cleanup_free char *session = NULL;
 	cleanup_free char *mountpoint = NULL;
-	struct mount_place place = {0};
+	struct mount_place place;
 	int r = resolve(what, &session, &mountpoint);
 
 	if (r == -ENOENT)
 		r = resolve_by_parent(what, &session, &mountpoint);
-	place.mountpoint = mountpoint;
-	if (r == 0 && mounts_each(mount_table_look_at, &place) == 0)
-		r = -ENOENT;
+	if (r == 0)
+		r = mount_table_find(mountpoint, &place);
 	if (r < 0)
 		return log_error(log, r, "%s: nothing of umlfs is mounted there: `umlfs status` lists what is mounted",
 		                 what);

@@ -100,7 +100,7 @@ static int run(int fd)
 {
 	char names[NAMES_MAX], word[2] = "";
 	const char *mountpoint;
-	char *number = NULL; /* of the mount's device */
+	struct mount_place place = {0};
 	int daemon, device = -1;
 
 	fd = leave_daemon(fd);
@@ -110,17 +110,17 @@ static int run(int fd)
 	mountpoint = names + strlen(names) + 1;
 	while (*word != ASK && *word != ALARM && hear(fd, word, sizeof(word), &device) > 0) {
 		if (*word == LEND)
-			mounts_find_device(mountpoint, &number);
+			mount_table_find(mountpoint, &place);
 	}
 	if (*word != ASK) {
 		if (device >= 0 && daemon >= 0)
 			device_refuse(device, daemon);
 		return 0;
 	}
-	close_fd(device); /* the kernel answers for a daemon that has closed its own */
-	if (!number)      /* the start failed before the device was lent */
-		mounts_find_device(mountpoint, &number);
-	return number ? -unmount(names, number) : 0;
+	close_fd(device);   /* the kernel answers for a daemon that has closed its own */
+	if (!*place.device) /* the start failed before the device was lent */
+		mount_table_find(mountpoint, &place);
+	return *place.device ? -unmount(names, place.device) : 0;
 }
 
 int unmounter_fork(struct unmounter *u)

@@ -3,10 +3,11 @@
 import errno
 import os
 import re
+import subprocess
 
 import pytest
 
-from calls import append, overwrite, read_file
+from calls import append, outcome, overwrite, read_file
 from umlfs_cli import differences, dump, mounts_below, run, small_members, write_archive
 
 
@@ -105,6 +106,24 @@ def test_the_same_base_at_another_path_is_taken(place, base):
     assert place.refused('mount', base, mounted.session) == (
         f'{base}: no such base: if it was moved, say where to: `umlfs mount BASE {mounted.session}`')
     assert place.mount(place / 'moved').do(read_file, mounted / 'etc/new') == b'new'
+
+
+def test_copies_of_base_and_session_are_as_good(place):
+    """With their times: without them a file of an imported base counts as changed."""
+    base = place.imported_base()
+    mounted = place.mount(base)
+    mounted.do(overwrite, mounted / 'etc/new', b'new')
+    mounted.umount()
+    for words in ['-a', base, place / 'copy'], ['-r', base, place / 'without'], ['-a', mounted.session, place / 'session-copy']:
+        place.do(subprocess.run, ['cp', *words], check=True)
+    copied = place.mount(place / 'copy', 'session-copy')
+    assert copied.do(read_file, copied / 'etc/new') == b'new'
+    assert copied.do(read_file, copied / 'etc/hostname') == b'guest\n'
+    copied.umount()
+    place.noisy = True
+    without = place.mount(place / 'without', 'session-copy')
+    assert without.do(outcome, read_file, without / 'etc/hostname') == 'EIO'
+    assert f'{place / "without"}/etc/hostname: changed since the base was indexed' in without.log()
 
 
 def test_a_base_file_that_changes_while_mounted_is_an_error_that_names_it(place, base):

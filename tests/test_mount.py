@@ -150,6 +150,30 @@ def test_a_daemon_whose_files_have_a_limit_says_so_to_who_writes(place, base):
     assert place.do(read_file, path) == b'x' * MIB
 
 
+def test_a_mount_whose_note_has_no_room_says_how_it_is_unmounted(place):
+    base = place.imported_base()
+    session = place.mount(base).session
+    place.run('umount', session)
+    result = run('mount', base, session, user=place.user, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)))
+    assert result == (0, f'{session}/rootfs\n', f'umlfs: warning: {session}: has no room for a note: `umlfs umount` takes its mountpoint only\n')
+    place.run('umount', f'{session}/rootfs')
+    assert mounts_below(place.path) == []
+
+
+def test_a_mount_that_lacks_descriptors_leaves_none(place, base):
+    """Wherever it notices: from the lock to the last thread."""
+    session = place.mount(base).session
+    place.run('umount', session)
+    for number in range(6, 64):
+        result = run('mount', base, session, user=place.user,
+                     preexec_fn=lambda number=number: resource.setrlimit(resource.RLIMIT_NOFILE, (number, number)))
+        assert bool(mounts_below(place.path)) == (result.status == 0), (number, result)
+        if result.status == 0:
+            break
+    else:
+        pytest.fail('never enough')
+
+
 def test_attributes_of_a_plain_base_do_not_depend_on_what_is_mounted_in_it(place):
     """A session without the option xattr is a file system that has none."""
     base = place / 'base'

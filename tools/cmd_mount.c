@@ -124,12 +124,11 @@ static void tell_ready(void *arg, const char *mountpoint)
 
 	if (snprintf(path, sizeof(path), "%s/log", d->flags->serve.session) < PATH_MAX)
 		fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	if (fd < 0)
-		fd = dup(STDOUT_FILENO); /* which leads nowhere */
 	if (write(d->pipe, mountpoint, len) == (ssize_t)len)
 		close(d->pipe);
-	dup2(fd, STDERR_FILENO);
-	close(fd);
+	dup2(fd < 0 ? STDOUT_FILENO : fd, STDERR_FILENO); /* that one leads nowhere */
+	if (fd >= 0)
+		close(fd);
 	if (chdir("/") < 0)
 		log_errno(&cmd_log, -errno, "/");
 }

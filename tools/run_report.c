@@ -1,6 +1,7 @@
 /* run_report: what a run says about itself at the end, to people, to programs, and as its exit status. */
 #include "run.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -79,31 +80,27 @@ static void report_json(const struct run_plan *plan, const struct run_result *re
 	fclose(out);
 }
 
-/* What to do about a kernel that ended by itself, on the heap. */
-static char *advice(const struct run_options *o, const struct run_tail *tail)
+/* What to do about a kernel that ended by itself. */
+static void advise(const struct run_options *o, const struct run_tail *tail, char *text, size_t size)
 {
-	char *text = NULL;
-	int r;
-
 	if (run_tail_lacks_memory(tail))
-		r = asprintf(&text, "its memory is too small: give --mem more than %s", o->mem);
+		snprintf(text, size, "its memory is too small: give --mem more than %s", o->mem);
 	else if (o->log_path)
-		r = asprintf(&text, "%s has all it said", o->log_path);
+		snprintf(text, size, "%s has all it said", o->log_path);
 	else
-		r = asprintf(&text, "--log FILE keeps all it said");
-	return r < 0 ? NULL : text;
+		snprintf(text, size, "--log FILE keeps all it said");
 }
 
 static void report_failure(const struct run_plan *plan, const struct run_result *result, const struct run_tail *tail)
 {
-	char *todo = advice(plan->options, tail);
-	char why[256];
+	char why[256], todo[PATH_MAX];
 
 	if (tail->len && !(result->end == RUN_END_FAILED && result->why)) {
 		fputs("--- the kernel's last words\n", stderr);
 		run_tail_print(tail, stderr);
 		fputs("---\n", stderr);
 	}
+	advise(plan->options, tail, todo, sizeof(todo));
 	run_tail_panic(tail, why, sizeof(why));
 	if (result->end == RUN_END_PANIC)
 		log_error(&cmd_log, 0, "guest: %s: %s", why, todo);
@@ -111,7 +108,6 @@ static void report_failure(const struct run_plan *plan, const struct run_result 
 		log_error(&cmd_log, 0, "guest: %s", result->why);
 	else if (tail->len)
 		log_error(&cmd_log, 0, "%s: the guest ended without a status: %s", plan->kernel, todo);
-	free(todo);
 }
 
 int run_report(const struct run_plan *plan, const struct run_result *result, const struct run_tail *tail)

@@ -44,9 +44,6 @@ int mounts_find_session(const char *session, char **mountpoint_out);
 /* The session that is mounted at this place, by the path that it had then, on the heap: 0, -ENOENT, -errno. */
 int mounts_find_mountpoint(const char *mountpoint, char **session_out);
 
-/* The device of what is mounted at this place, "major:minor", on the heap: 0, -ENOENT, -errno. */
-int mounts_find_device(const char *mountpoint, char **device_out);
-
 /*
  * Unmounts, as root with umount2(2), else with fusermount3(1). detach: also while it is in use, or its daemon
  * is dead.
