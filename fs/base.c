@@ -63,9 +63,9 @@ int base_check_content(const struct base *b, uint64_t ino, int fd, const struct 
 	r = index_path(b->index, ino, &path);
 	if (r < 0)
 		return r;
-	return log_error(log, -EIO,
-	                 "%s/%s: changed since the base was indexed; restore it, or import or mount the base anew",
-	                 b->label, path);
+	return log_error(log, -EIO, "%s/%s: changed since the base was %s: restore it, or start a new session on %s",
+	                 b->label, path, index_scanned(b->index) ? "mounted" : "imported",
+	                 index_scanned(b->index) ? "the base as it is now" : "a base that is imported again");
 }
 
 int base_open_content(const struct base *b, uint64_t ino, const struct log *log)

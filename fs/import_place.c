@@ -130,8 +130,6 @@ static int look(struct import_place *p, bool force)
 		return log_error(p->log, -EEXIST, "%s: is there: use --force to replace it", p->path);
 	p->there = THERE_BASE;
 	p->old = take_fd(&dir);
-	/* So that no other import takes it for a leftover while it has the temporary name. Where locks cannot be had nobody can tell. */
-	flock(p->old, LOCK_EX | LOCK_NB);
 	return 0;
 }
 
@@ -397,11 +395,27 @@ static int misplaced(const struct import_place *p)
 	return log_errno(p->log, -errno, "%s: cannot put the base in its place", p->path);
 }
 
+/*
+ * A session that has it open shares the lock (store_base.c), also one that the mount table does not lead to because it was moved.
+ * And while it has the temporary name, no other import takes it for a leftover. Where locks cannot be had nobody can tell.
+ */
+static int lock_old(const struct import_place *p)
+{
+	if (flock(p->old, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+		return 0;
+	return log_error(p->log, -EBUSY,
+	                 "%s: is the base of a session that is mounted, or being replaced: unmount that, or give the "
+	                 "new base another name",
+	                 p->path);
+}
+
 /* Others go on meanwhile: looked at before, so that hardly ever anything has to be put back, and after, when it is certain. */
 static int replace(struct import_place *p)
 {
 	int r = check_old(p, p->name);
 
+	if (r == 0)
+		r = lock_old(p);
 	if (r < 0)
 		return r;
 	if (renameat2(p->parent, p->temporary, p->parent, p->name, RENAME_EXCHANGE) < 0)

@@ -478,3 +478,11 @@ bool io_lies_in(const char *path, const char *dir)
 		return true;
 	return strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == '\0');
 }
+
+bool io_is_same(int a, int b)
+{
+	struct stat one, other;
+
+	return a >= 0 && b >= 0 && fstat(a, &one) == 0 && fstat(b, &other) == 0 && one.st_dev == other.st_dev &&
+	       one.st_ino == other.st_ino;
+}

@@ -93,3 +93,6 @@ int io_disk_use(int dirfd, const char *name, uint64_t *bytes_out);
 
 /* True when path is dir or lies below it; both absolute and without symlinks. */
 bool io_lies_in(const char *path, const char *dir);
+
+/* True when both are descriptors of one file or directory. */
+bool io_is_same(int a, int b);

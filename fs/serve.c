@@ -250,7 +250,9 @@ static int mount_session(struct server *s)
 	if (s->signals < 0 || s->epoll < 0)
 		return log_errno(&s->log, s->signals < 0 ? s->signals : -errno, "%s", o->session);
 	r = mountpoint_prepare(s->store, o->mountpoint, o->base, &s->log, &s->mountpoint);
-	return r < 0 ? r : mount_fuse(s);
+	if (r == 0)
+		r = mount_fuse(s);
+	return r < 0 ? r : store_check_base(s->store, &s->log);
 }
 
 /* In this order: the unmounter has nothing of the session, and threads are confined when they start. */

@@ -8,11 +8,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
-#include <sys/stat.h>
 
 #include "cleanup.h"
 #include "format.h"
 #include "index.h"
+#include "io.h"
 #include "manifest.h"
 #include "umlfs/mounts.h"
 
@@ -34,14 +34,6 @@ static enum has has_index(int dirfd, struct checksum_id id)
 	return found.low == id.low && found.high == id.high ? HAS_IT : HAS_ANOTHER;
 }
 
-static bool is_same_directory(int a, int b)
-{
-	struct stat one, other;
-
-	return a >= 0 && b >= 0 && fstat(a, &one) == 0 && fstat(b, &other) == 0 && one.st_dev == other.st_dev &&
-	       one.st_ino == other.st_ino;
-}
-
 /*
  * The index tells which base it is, and of those that are the same where the session had its base last; if none is there any more,
  * any may be it. Where it was last a base counts also when its index cannot be read.
@@ -57,7 +49,7 @@ static bool stands_on(int sessionfd, const struct standing_base *base)
 		return false;
 	last = open(m.base_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	has = has_index(base->fd, m.base);
-	if (is_same_directory(last, base->fd) || is_same_directory(last, base->instead))
+	if (io_is_same(last, base->fd) || io_is_same(last, base->instead))
 		stands = has != HAS_ANOTHER;
 	else
 		stands = has == HAS_IT && has_index(last, m.base) != HAS_IT;

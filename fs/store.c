@@ -177,6 +177,17 @@ static int load_layers(struct store *store)
 	return r;
 }
 
+int store_check_base(const struct store *store, const struct log *log)
+{
+	const struct base *base = store->session.base;
+	cleanup_fd int now = open(base->label, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (io_is_same(base->treefd, now))
+		return 0;
+	return log_error(log, -ESTALE, "%s: was replaced while %s was being mounted: mount it again", base->label,
+	                 store->session.label);
+}
+
 int store_load_base(struct store *store)
 {
 	return store->session.base ? 0 : store_base_from_copy(store, &store->session.log);

@@ -51,6 +51,12 @@ int store_open(const struct store_options *options, struct store **out);
 int store_no_session(const char *path, int r, const struct log *log);
 void store_close(struct store *store);
 
+/*
+ * The base that was opened has its path still: to be asked when the mount table has the session. Who replaces a base looks there, so
+ * one of the two sees the other. -ESTALE, written to log: it was replaced meanwhile.
+ */
+int store_check_base(const struct store *store, const struct log *log);
+
 /* Takes back what store_open() made of a session that was not there; before store_close(). */
 void store_unmake(struct store *store);
 

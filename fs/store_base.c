@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 
 #include "cleanup.h"
 #include "format.h"
@@ -85,6 +86,8 @@ static int open_tree(const struct store *store, const char *path, bool is_new, c
 	if (io_dir_empty(fd, ".") == 0)
 		return log_error(log, -ENOENT,
 		                 "%s: is empty: give a base made with `umlfs import`, or an extracted root", path);
+	/* As long as it is open, for who would replace it (import_place.c). Where that is happening, or no locks can be had, it goes without. */
+	flock(fd, LOCK_SH | LOCK_NB);
 	return take_fd(&fd);
 }
 

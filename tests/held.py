@@ -61,6 +61,33 @@ class Gate:
         os.close(self.go)
 
 
+MOUNTER = """#!/bin/sh
+echo $$ >{0}/held
+read line <{0}/go
+exec fusermount3 "$@"
+"""
+
+
+@contextlib.contextmanager
+def holding_mounter(place):
+    """Of a daemon with this environment: fusermount3 tells its pid, then waits for a line. Both as descriptors."""
+    if 'UMLFS_HOLD_CALLS' not in os.environ:
+        pytest.skip('UMLFS_HOLD_CALLS is not set; meson test sets it')
+    directory = place / 'hold'
+    with contextlib.ExitStack() as stack:
+        place.do(os.mkdir, directory)
+        for name in ('held', 'go'):
+            place.do(os.mkfifo, f'{directory}/{name}')
+        with open(f'{directory}/mounter', 'w', encoding='ascii') as stream:
+            stream.write(MOUNTER.format(directory))
+        os.chmod(f'{directory}/mounter', 0o755)
+        fds = [os.open(f'{directory}/{name}', os.O_RDWR) for name in ('held', 'go')]
+        for fd in fds:
+            stack.callback(os.close, fd)
+        yield fds, os.environ | {'UMLFS_HOLD': directory, 'LD_PRELOAD': os.environ['UMLFS_HOLD_CALLS'],
+                                 'ASAN_OPTIONS': os.environ.get('ASAN_OPTIONS', '') + ':verify_asan_link_order=0'}
+
+
 class Held(Gate):
     """A mount whose daemon's reads, syncs and removals of content wait when the test wants it."""
 

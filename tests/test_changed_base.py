@@ -123,7 +123,7 @@ def test_copies_of_base_and_session_are_as_good(place):
     place.noisy = True
     without = place.mount(place / 'without', 'session-copy')
     assert without.do(outcome, read_file, without / 'etc/hostname') == 'EIO'
-    assert f'{place / "without"}/etc/hostname: changed since the base was indexed' in without.log()
+    assert f'{place / "without"}/etc/hostname: changed since the base was imported: restore it, or' in without.log()
 
 
 def test_a_base_file_that_changes_while_mounted_is_an_error_that_names_it(place, base):

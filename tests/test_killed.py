@@ -15,6 +15,7 @@ import pytest
 
 from bench import live_and_offline
 from calls import overwrite, read_file
+from held import holding_mounter
 from holders import holder
 from monkey import random_change
 from umlfs_cli import PATIENCE, Mount, as_root, differences, ends, kill_and_wait, mounts_below, processes_of, run, start
@@ -74,31 +75,10 @@ def test_mount_elsewhere_detaches_what_a_dead_daemon_left(place, base):
     assert place.do(read_file, place / 'other/etc/new') == b'new'
 
 
-MOUNTER = """#!/bin/sh
-echo $$ >{0}/held
-read line <{0}/go
-exec fusermount3 "$@"
-"""
-
-
 @pytest.fixture
 def held_mounter(place):
-    """Of a daemon with this environment: fusermount3 tells its pid, then waits for a line. Both as descriptors."""
-    if 'UMLFS_HOLD_CALLS' not in os.environ:
-        pytest.skip('UMLFS_HOLD_CALLS is not set; meson test sets it')
-    directory = place / 'hold'
-    with contextlib.ExitStack() as stack:
-        place.do(os.mkdir, directory)
-        for name in ('held', 'go'):
-            place.do(os.mkfifo, f'{directory}/{name}')
-        with open(f'{directory}/mounter', 'w', encoding='ascii') as stream:
-            stream.write(MOUNTER.format(directory))
-        os.chmod(f'{directory}/mounter', 0o755)
-        fds = [os.open(f'{directory}/{name}', os.O_RDWR) for name in ('held', 'go')]
-        for fd in fds:
-            stack.callback(os.close, fd)
-        yield fds, os.environ | {'UMLFS_HOLD': directory, 'LD_PRELOAD': os.environ['UMLFS_HOLD_CALLS'],
-                                 'ASAN_OPTIONS': os.environ.get('ASAN_OPTIONS', '') + ':verify_asan_link_order=0'}
+    with holding_mounter(place) as held:
+        yield held
 
 
 @pytest.mark.parametrize('user', ['ordinary'], indirect=True)

@@ -4,15 +4,16 @@ import contextlib
 import os
 import random
 import re
+import select
 import shutil
 import subprocess
 
 import pytest
 
 from calls import overwrite, read_file
-from held import Gate
+from held import Gate, holding_mounter
 from importing import MIB, index_of
-from umlfs_cli import PATIENCE, as_ordinary, dump, small_archive, write_archive
+from umlfs_cli import PATIENCE, as_ordinary, dump, needs_root, run, small_archive, write_archive
 
 
 @pytest.fixture
@@ -140,6 +141,56 @@ def test_a_session_keeps_its_base_also_when_the_new_one_is_the_same(place, base)
     [kept] = leftovers(place)
     assert lines[0].startswith(f'{base}: is the base of {mounted.session}') and f'{place / kept} now' in lines[1]
     assert mounted.do(read_file, mounted / 'etc/hostname') == b'guest\n'
+
+
+# --- by whom nothing but a lock on the base tells -----------------------------------------------------------------
+
+IN_USE = 'is the base of a session that is mounted, or being replaced: unmount that, or give the new base another name'
+
+
+@contextlib.contextmanager
+def mounting(place, base):
+    """The base is open, and the mount table has nothing yet. Goes on, and answers how the mount ends, when it is called."""
+    with holding_mounter(place) as ((held, go), env):
+        with place.start('mount', base, place / 'session', stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as process:
+            assert select.select([held], [], [], PATIENCE)[0]
+
+            def go_on():
+                os.write(go, b'\n')
+                stdout, stderr = process.communicate(timeout=PATIENCE)
+                return process.returncode, stdout.decode(), stderr.decode()
+            yield go_on
+
+
+@as_ordinary
+def test_a_session_that_is_being_mounted_keeps_its_base(place, base):
+    with mounting(place, base) as go_on:
+        assert place.refused('import', '--force', small_archive(place / 'in.tar'), base) == f'{base}: {IN_USE}'
+        assert go_on() == (0, f'{place / "session/rootfs"}\n', '')
+    assert place.do(read_file, place / 'session/rootfs/etc/hostname') == b'guest\n' and leftovers(place) == []
+
+
+@as_ordinary
+def test_a_session_is_not_mounted_on_a_base_that_was_replaced_meanwhile(place, base):
+    """By hand, or where no lock can be had."""
+    with mounting(place, base) as go_on:
+        place.do(another_base, base)
+        status, stdout, stderr = go_on()
+    assert (status, stdout) == (1, '')
+    assert stderr == f'umlfs: {base}: was replaced while {place / "session"} was being mounted: mount it again\n'
+    assert not os.path.exists(place / 'session')
+    place.mount(base)
+
+
+@needs_root
+@as_ordinary
+def test_a_base_that_another_user_has_mounted_is_not_replaced(place, base):
+    mounted = run('mount', base, place / 'session', user='root')
+    assert mounted.status == 0, mounted
+    said = place.refused('import', '--force', small_archive(place / 'in.tar'), base)
+    assert run('umount', place / 'session', user='root').status == 0
+    assert said == f'{base}: {IN_USE}'
+    place.run('import', '--force', place / 'in.tar', base)
 
 
 # --- what was exchanged is to be put back ------------------------------------------------------------------------
