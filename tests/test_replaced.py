@@ -159,7 +159,10 @@ def mounting(place, base):
                 os.write(go, b'\n')
                 stdout, stderr = process.communicate(timeout=PATIENCE)
                 return process.returncode, stdout.decode(), stderr.decode()
-            yield go_on
+            try:
+                yield go_on
+            finally:
+                os.write(go, b'\n')
 
 
 @as_ordinary
