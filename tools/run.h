@@ -1,6 +1,7 @@
 /* run: what the parts of the program umlfs-run share. */
 #pragma once
 
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -98,6 +99,28 @@ int run_prepare(const struct run_plan *plan, const char *dir, const char *mountp
 
 /* Starts the kernel as the leader of a process group, which dies with its parent: the pid or -errno. */
 pid_t run_start_kernel(const struct run_plan *plan, const char *dir, int pipes[RUN_PIPES][2]);
+
+/* run_cpu.c: on which CPU the processes of a guest are. */
+enum { RUN_CPU_LOOK_MS = 250 };
+
+struct run_cpu {
+	cpu_set_t allowed;          /* where they may be; empty: anywhere */
+	int64_t looked;             /* when, in ms */
+	uint64_t waited;            /* ns that the kernel had waited for its CPU by then */
+	bool was_crowded;           /* then, and so idle is known */
+	uint64_t idle[CPU_SETSIZE]; /* ticks */
+};
+
+/* Binds the process, and so those that it makes, to the CPU that it runs on, unless the guest has several. */
+void run_bind_to_cpu(const struct run_options *o);
+
+void run_cpu_init(struct run_cpu *c, const struct run_options *o);
+
+/* Milliseconds after which run_cpu_look() is to be called again, for poll(2): -1: never. */
+int run_cpu_due(const struct run_cpu *c);
+
+/* When others had the CPU too often, and another one was idle, moves all processes of the guest there. kernel: it leads their group. */
+void run_cpu_look(struct run_cpu *c, pid_t kernel);
 
 /* run_session.c: a session while it is served by a process of this program. */
 struct run_session {

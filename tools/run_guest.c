@@ -214,6 +214,7 @@ static _Noreturn void exec_kernel(const struct run_plan *plan, const char *dir, 
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
 	set_environment(plan);
+	run_bind_to_cpu(plan->options);
 	place_descriptors(pipes);
 	if (chdir(dir) == 0)
 		execv(words[0], words);

@@ -97,7 +97,9 @@ static bool server_died(const struct keeper *k)
 static char wait_for_kernel(const struct keeper *k)
 {
 	struct pollfd fds[] = {{.fd = k->fd, .events = POLLIN}, {.fd = k->signals, .events = POLLIN}};
+	struct run_cpu cpu;
 
+	run_cpu_init(&cpu, k->plan->options);
 	for (;;) {
 		siginfo_t info = {0};
 		struct signalfd_siginfo signal_info;
@@ -110,7 +112,8 @@ static char wait_for_kernel(const struct keeper *k)
 			          k->session.path);
 			return 0;
 		}
-		if (poll(fds, 2, -1) < 0)
+		run_cpu_look(&cpu, k->kernel);
+		if (poll(fds, 2, run_cpu_due(&cpu)) < 0)
 			continue;
 		if (fds[1].revents && read(k->signals, &signal_info, sizeof(signal_info)) < 0)
 			continue;
