@@ -48,12 +48,13 @@ def command_line(space, root):
             "console=tty1", "panic=-1", STARTS_FASTER, f"init=/{SCRIPT}"]
 
 
-def start(space, root):
+def start(space, root, any_cpu):
     """The guest, in a process group of its own, as a process that says its words on its standard output."""
     memory = space.path if os.statvfs("/dev/shm").f_flag & os.ST_NOEXEC else "/dev/shm"     # it must be executable
     preload = space.umlfs.parent / "libumlfs-xstate.so"
     more = {"LD_PRELOAD": str(preload)} if preload.exists() else {}
-    return subprocess.Popen(command_line(space, root), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    bind = [] if any_cpu else ["taskset", "-c", str(max(os.sched_getaffinity(0)))]
+    return subprocess.Popen(bind + command_line(space, root), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                             start_new_session=True, env={**os.environ, **more, "TMPDIR": str(memory)}, cwd=space.path)
 
 
@@ -76,11 +77,11 @@ def prepare(place, space):
     space.sync()
 
 
-def boot(place, space):
+def boot(place, space, any_cpu):
     """{step: milliseconds}, and {step: FUSE requests by kind}"""
     took, requests = {}, {}
     before, began = place.requests(), time.perf_counter()
-    process = start(space, place.root)
+    process = start(space, place.root, any_cpu)
     try:
         for line in process.stdout:
             words = line.decode(errors="replace").split()
@@ -97,17 +98,17 @@ def boot(place, space):
     return took, requests
 
 
-def measure_place(place, space, values, requests):
+def measure_place(place, space, any_cpu, values, requests):
     prepare(place, space)
-    took, requests[place.name] = boot(place, space)
+    took, requests[place.name] = boot(place, space, any_cpu)
     for step, value in took.items():
         values[step][place.name].append(value)
     run("rm", "-rf", *(place.root / name for name in (SCRIPT, ARCHIVE, WRITTEN)))
     place.renew()
 
 
-def measure(space, only, rounds, results):
-    """One guest does everything, so one chosen case is all of them."""
+def measure(space, only, rounds, any_cpu, results):
+    """One guest does everything, so one chosen case is all of them. Its processes stay on one CPU, as `umlfs run` has them, or not."""
     if not any(step.name in only for step in CASES):
         return
     everywhere = places.make_all(space, space.guest_base)
@@ -118,7 +119,7 @@ def measure(space, only, rounds, results):
             progress(f"guest {number + 1}: {place.name} ...")
             if place.name not in problems:
                 try:
-                    measure_place(place, space, values, requests)
+                    measure_place(place, space, any_cpu, values, requests)
                 except (Failed, OSError) as problem:
                     problems[place.name] = str(problem)
     for step in CASES:
