@@ -18,14 +18,13 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-enum {
-	WAITED_PART =
-		20, /* one part in so many of the time: by itself a guest waits for its CPU a fiftieth of it at most */
-	IDLE_PART = 2,
-	LINE = 512,
-};
+/*
+ * Parts of the time since the last look: a guest is crowded that waited for its CPU for more than a 20th (seen: alone a 40th at
+ * most, beside a busy loop a 7th to a 4th), and a CPU is idle that was so for half of it.
+ */
+enum { WAITED_PART = 20, IDLE_PART = 2, LINE = 512 };
 
-/* A kernel that is told of several CPUs has processes that run at once (Linux 6.19). */
+/* A kernel that is told of several CPUs, and knows what to do with them, has processes that run at once. */
 static bool has_several(const struct run_options *o)
 {
 	return o->append && strstr(o->append, "ncpus=");
