@@ -15,6 +15,8 @@
 
 enum {
 	STRIKES = 3,
+	CROWDED = FOLLOW_CROWD_MAX * 3 / 4, /* from here no CPU counts as idle, */
+	CALM = FOLLOW_CROWD_MAX / 4,        /* and from here one does again */
 	FIELD_PROCESSOR = 39, /* of /proc/PID/stat, counted from 1: see proc(5) */
 };
 
@@ -56,7 +58,7 @@ static void stay(struct follow *f, int cpu)
 
 void follow_init(struct follow *f)
 {
-	*f = (struct follow){.cpu = -1, .patience = PATIENCE_MIN};
+	*f = (struct follow){.cpu = -1, .patience = PATIENCE_MIN, .cpus = (int)sysconf(_SC_NPROCESSORS_ONLN)};
 	if (sched_getaffinity(0, sizeof(f->allowed), &f->allowed) < 0)
 		CPU_ZERO(&f->allowed);
 }
@@ -91,7 +93,8 @@ void follow_start(struct follow *f, bool gives_way)
 	if (gives_way)
 		sched_setaffinity(0, sizeof(f->allowed), &f->allowed); /* it is bound still to where it was before */
 	f->started = f->looked = now();
-	f->retry = f->started + f->patience;
+	f->retry = f->crowded ? f->started : f->started + f->patience;
+	f->crowded = false;
 	f->strikes = 0;
 	f->client = 0;
 	f->client_ran = 0;
@@ -116,9 +119,29 @@ static bool others_read(struct follow *f, uint64_t readings)
 	return more;
 }
 
+/*
+ * Whoever looks is one of the threads that can run, the client that it has answered another: where these two are on one CPU, the
+ * next one that can run leaves no CPU of two idle. See proc_loadavg(5).
+ */
+static void look_for_a_crowd(struct follow *f)
+{
+	char text[64];
+	int runnable;
+
+	proc_read("/proc/loadavg", text, sizeof(text));
+	if (sscanf(text, "%*s %*s %*s %d/", &runnable) == 1 && runnable > f->cpus)
+		f->crowd += f->crowd < FOLLOW_CROWD_MAX;
+	else
+		f->crowd -= f->crowd > 0;
+}
+
 static bool plain_turn(struct follow *f, int64_t time, uint64_t readings)
 {
-	if (time <= f->retry || CPU_COUNT(&f->allowed) < 2)
+	if (time <= f->retry || time - f->looked < FOLLOW_LOOK_NS || CPU_COUNT(&f->allowed) < 2)
+		return false;
+	f->looked = time;
+	look_for_a_crowd(f);
+	if (f->crowd > CALM)
 		return false;
 	f->retry = time + PATIENCE_MIN;
 	return !others_read(f, readings);
@@ -132,12 +155,14 @@ static bool giving_way_turn(struct follow *f, int64_t time, pid_t client, uint64
 	if (time - f->looked < FOLLOW_LOOK_NS)
 		return false;
 	f->looked = time;
+	look_for_a_crowd(f);
+	f->crowded = f->crowd >= CROWDED;
 	reads = others_read(f, readings);
 	waited = has_waited(f, client);
 	f->strikes = waited || reads ? f->strikes + 1 : 0;
 	if (f->strikes == STRIKES && !reads)
 		lose_patience(f, time);
-	if (f->strikes == STRIKES || CPU_COUNT(&f->allowed) < 2)
+	if (f->crowded || f->strikes == STRIKES || CPU_COUNT(&f->allowed) < 2)
 		return true;
 	stay(f, (int)proc_stat(client, FIELD_PROCESSOR));
 	return false;

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -136,6 +137,7 @@ static enum twin_next starve(void *arg, bool gives_way)
 	if (!gives_way)
 		return TWIN_END;
 	follow_init(&f);
+	f.cpus = INT_MAX; /* no crowd */
 	follow_start(&f, true);
 	stay_on(last_cpu()); /* follow_start() lets it go anywhere */
 	for (int looks = 0; looks < TURNS && !seen->passed;) {
@@ -178,7 +180,7 @@ static void a_plain_thread_has_patience(void **state)
 	follow_start(&f, false);
 	for (int i = 0; i < TURNS; i++)
 		assert_false(follow_turn(&f, getpid(), 0));
-	f.retry = 0;
+	f.retry = f.looked = 0;
 	assert_int_equal(follow_turn(&f, getpid(), 0), CPU_COUNT(&f.allowed) > 1);
 }
 
@@ -201,12 +203,46 @@ static void a_plain_thread_stays_while_others_read(void **state)
 	follow_init(&f);
 	follow_start(&f, false);
 	for (uint64_t readings = 1; readings <= TURNS; readings++) {
-		f.retry = 0;
+		f.retry = f.looked = 0;
 		assert_false(follow_turn(&f, getpid(), readings));
 	}
 	assert_false(follow_turn(&f, getpid(), TURNS));
-	f.retry = 0;
+	f.retry = f.looked = 0;
 	assert_int_equal(follow_turn(&f, getpid(), TURNS), CPU_COUNT(&f.allowed) > 1);
+}
+
+/* A look is due each time. How many there were until the other thread shall take over; -1: it never shall. */
+static int looks_until_passed(struct follow *f)
+{
+	for (int looks = 1; looks <= TURNS; looks++) {
+		f->looked = 0;
+		if (follow_turn(f, 0, 0))
+			return looks;
+	}
+	return -1;
+}
+
+static void a_crowd_has_a_plain_thread_until_it_is_gone(void **state)
+{
+	struct follow f;
+	pid_t busy[CPU_SETSIZE + 1];
+	int n = 0, until_plain, in_crowd;
+
+	follow_init(&f);
+	if (CPU_COUNT(&f.allowed) < 2)
+		return; /* the plain one stays, whatever happens */
+	while (n <= f.cpus && n <= CPU_SETSIZE)
+		busy[n++] = start_busy(last_cpu());
+	follow_start(&f, true);
+	until_plain = looks_until_passed(&f);
+	follow_start(&f, false);
+	in_crowd = looks_until_passed(&f);
+	while (n > 0)
+		end(busy[--n]);
+	assert_in_range(until_plain, FOLLOW_CROWD_MAX / 2, FOLLOW_CROWD_MAX);
+	assert_int_equal(in_crowd, -1);
+	f.cpus = INT_MAX; /* what others do on this machine does not count */
+	assert_in_range(looks_until_passed(&f), FOLLOW_CROWD_MAX / 2, FOLLOW_CROWD_MAX);
 }
 
 static enum twin_next count(void *arg, bool gives_way)
@@ -242,6 +278,7 @@ int main(void)
 		cmocka_unit_test(a_plain_thread_has_patience),
 		cmocka_unit_test(a_thread_that_gives_way_is_replaced_where_others_read),
 		cmocka_unit_test(a_plain_thread_stays_while_others_read),
+		cmocka_unit_test(a_crowd_has_a_plain_thread_until_it_is_gone),
 		cmocka_unit_test(two_threads_take_turns_and_one_gives_way),
 	};
 
