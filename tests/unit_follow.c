@@ -77,6 +77,8 @@ struct seen {
 	unsigned int turns[2], passes;
 	pid_t client;
 	bool reads; /* other threads do, all the time */
+	bool crowd; /* no CPU is idle */
+	int looks;
 	int64_t patience;
 	bool passed;
 };
@@ -137,14 +139,14 @@ static enum twin_next starve(void *arg, bool gives_way)
 	if (!gives_way)
 		return TWIN_END;
 	follow_init(&f);
-	f.cpus = INT_MAX; /* no crowd */
+	f.cpus = seen->crowd ? 0 : INT_MAX;
 	follow_start(&f, true);
 	stay_on(last_cpu()); /* follow_start() lets it go anywhere */
-	for (int looks = 0; looks < TURNS && !seen->passed;) {
+	for (seen->looks = 0; seen->looks < TURNS && !seen->passed;) {
 		int64_t looked = f.looked;
 
-		seen->passed = follow_turn(&f, 0, 0);
-		looks += f.looked != looked;
+		seen->passed = follow_turn(&f, seen->client, 0);
+		seen->looks += f.looked != looked;
 		sched_yield();
 	}
 	return seen->passed ? TWIN_PLAIN : TWIN_END;
@@ -158,6 +160,17 @@ static void a_thread_that_starves_is_replaced(void **state)
 	twin_run(starve, &seen);
 	end(busy);
 	assert_true(seen.passed);
+}
+
+/* Its client runs all the time that it waits, so nothing is lost; but there is a crowd. */
+static void a_thread_that_starves_in_a_crowd_is_replaced_soon(void **state)
+{
+	struct seen seen = {.client = start_busy(last_cpu()), .crowd = true};
+
+	twin_run(starve, &seen);
+	end(seen.client);
+	assert_true(seen.passed);
+	assert_in_range(seen.looks, 1, FOLLOW_CROWD_MAX / 2);
 }
 
 static void a_thread_that_takes_over_is_bound_to_no_cpu(void **state)
@@ -274,6 +287,7 @@ int main(void)
 		cmocka_unit_test(a_client_that_is_nowhere_moves_nobody),
 		cmocka_unit_test(looks_are_rare),
 		cmocka_unit_test(a_thread_that_starves_is_replaced),
+		cmocka_unit_test(a_thread_that_starves_in_a_crowd_is_replaced_soon),
 		cmocka_unit_test(a_thread_that_takes_over_is_bound_to_no_cpu),
 		cmocka_unit_test(a_plain_thread_has_patience),
 		cmocka_unit_test(a_thread_that_gives_way_is_replaced_where_others_read),

@@ -4,10 +4,16 @@ import os
 
 from . import trees
 from .processes import Failed, run
-from .work import Work, fresh
+from .work import REQUEST, Work, fresh
 
 MANY = 10_000
 PROCESSES = 8
+
+
+def ask(place, space, number):
+    """What no kernel caches of a FUSE file system."""
+    for _ in range(MANY):
+        os.statvfs(place.root)
 
 
 def find(place, space, number):
@@ -173,6 +179,7 @@ def remove_unpacked(place, space, number):
 
 
 CASES = [
+    Work(REQUEST, "10,000 statvfs, a request each", ask, prepare=fresh),
     Work("find-first", "find, 100,000 entries, new mount", find, prepare=fresh),
     Work("find-again", "find, again", find, prepare=find),
     Work("stat", "stat 10,000 known files", stat_files, prepare=stat_files),

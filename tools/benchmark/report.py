@@ -7,6 +7,7 @@ import statistics
 
 from . import places
 from .processes import run
+from .work import REQUEST
 
 
 def summary(values):
@@ -98,13 +99,23 @@ class Results:
 
     def _work_table(self):
         names = [kind.name for kind in places.KINDS if kind.name in self.works[0]]
-        rows = [["THE SAME WORK, ms", *names, "(min..max)", ": overlayfs", ": fuse-ov.", "requests"]]
+        each = self._request_ms()
+        rows = [["THE SAME WORK, ms", *names, "(min..max)", ": overlayfs", ": fuse-ov.", "requests", *(["alone"] if each else [])]]
         for row in self.works:
             ours = row["umlfs"]
-            requests = sum(n for kind, n in (row["requests"] or {}).items() if kind != "forget")
+            requests = answered(row)
             rows.append([row["title"], *(cell(row[name]) for name in names), f"({spread(ours)})",
-                         ratio(ours, row.get("overlayfs")), ratio(ours, row.get("fuse-overlayfs")), str(requests)])
+                         ratio(ours, row.get("overlayfs")), ratio(ours, row.get("fuse-overlayfs")), str(requests),
+                         *([short(requests * each)] if each else [])])
         return aligned(rows)
+
+    def _request_ms(self):
+        """What a request takes that asks for next to nothing; None when that was not measured."""
+        for row in self.works:
+            ours, plain = row["umlfs"]["median"], row["directory"]["median"]
+            if row["case"] == REQUEST and answered(row) and ours and plain:
+                return (ours - plain) / answered(row)
+        return None
 
     def _problems(self):
         lines = [f"{row['case']}: {row['problem']}" for row in self.goals if row["problem"]]
@@ -112,6 +123,11 @@ class Results:
             lines += [f"{row['case']} on {name}: {row[name]['problem']}" for name in row
                       if isinstance(row[name], dict) and row[name].get("problem")]
         return "\n".join(lines)
+
+
+def answered(row):
+    """How many FUSE requests there were that somebody waited for."""
+    return sum(n for kind, n in (row["requests"] or {}).items() if kind != "forget")
 
 
 def cell(figures):

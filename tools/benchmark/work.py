@@ -8,6 +8,7 @@ from . import places
 from .processes import Failed, progress, timed
 
 KILO = 1000
+REQUEST = "request"     # the case that tells what a request takes that asks for next to nothing
 
 
 @dataclasses.dataclass(frozen=True)
