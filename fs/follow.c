@@ -17,6 +17,7 @@ enum {
 	STRIKES = 3,
 	CROWDED = FOLLOW_CROWD_MAX * 3 / 4, /* from here no CPU counts as idle, */
 	CALM = FOLLOW_CROWD_MAX / 4,        /* and from here one does again */
+	ANOTHER_STEP = 2,
 	STARVED_STEP = FOLLOW_CROWD_MAX / 8,
 	FIELD_PROCESSOR = 39, /* of /proc/PID/stat, counted from 1: see proc(5) */
 };
@@ -121,17 +122,21 @@ static bool others_read(struct follow *f, uint64_t readings)
 }
 
 /*
- * Whoever looks is one of the threads that can run, the client that it has answered another: where these two are on one CPU, the
- * next one that can run leaves no CPU of two idle. See proc_loadavg(5). Who has waited for long sees it in fewer looks.
+ * Several clients, and more threads that can run than CPUs: see proc_loadavg(5). One client alone has the loop's answer before
+ * anybody else matters, and the others are often the host's own, which write back. Who has waited for long sees a crowd in
+ * fewer looks.
  */
-static void look_for_a_crowd(struct follow *f, uint64_t waited)
+static void look_for_a_crowd(struct follow *f, bool another, uint64_t waited)
 {
-	uint64_t step = 1 + waited / (uint64_t)STARVED * STARVED_STEP;
+	uint64_t step = ANOTHER_STEP + waited / (uint64_t)STARVED * STARVED_STEP;
 	char text[64];
-	int runnable;
+	int runnable = 0;
 
-	proc_read("/proc/loadavg", text, sizeof(text));
-	if (sscanf(text, "%*s %*s %*s %d/", &runnable) != 1 || runnable <= f->cpus)
+	if (another) {
+		proc_read("/proc/loadavg", text, sizeof(text));
+		sscanf(text, "%*s %*s %*s %d/", &runnable);
+	}
+	if (runnable <= f->cpus)
 		f->crowd -= f->crowd > 0;
 	else if (step < (uint64_t)(FOLLOW_CROWD_MAX - f->crowd))
 		f->crowd += (int)step;
@@ -139,12 +144,13 @@ static void look_for_a_crowd(struct follow *f, uint64_t waited)
 		f->crowd = FOLLOW_CROWD_MAX;
 }
 
-static bool plain_turn(struct follow *f, int64_t time, uint64_t readings)
+static bool plain_turn(struct follow *f, int64_t time, pid_t client, uint64_t readings)
 {
 	if (time <= f->retry || time - f->looked < FOLLOW_LOOK_NS || CPU_COUNT(&f->allowed) < 2)
 		return false;
 	f->looked = time;
-	look_for_a_crowd(f, 0);
+	look_for_a_crowd(f, client != f->client, 0);
+	f->client = client;
 	if (f->crowd > CALM)
 		return false;
 	f->retry = time + PATIENCE_MIN;
@@ -154,6 +160,7 @@ static bool plain_turn(struct follow *f, int64_t time, uint64_t readings)
 /* Not for what one look sees alone: processes end and begin in between, and one read makes no crowd. */
 static bool giving_way_turn(struct follow *f, int64_t time, pid_t client, uint64_t readings)
 {
+	bool another = client != f->client;
 	uint64_t before = f->waited;
 	bool reads, waited;
 
@@ -162,7 +169,7 @@ static bool giving_way_turn(struct follow *f, int64_t time, pid_t client, uint64
 	f->looked = time;
 	reads = others_read(f, readings);
 	waited = has_waited(f, client);
-	look_for_a_crowd(f, f->waited - before);
+	look_for_a_crowd(f, another, f->waited - before);
 	f->crowded = f->crowd >= CROWDED;
 	f->strikes = waited || reads ? f->strikes + 1 : 0;
 	if (f->strikes == STRIKES && !reads)
@@ -177,5 +184,5 @@ bool follow_turn(struct follow *f, pid_t client, uint64_t readings)
 {
 	int64_t time = now();
 
-	return f->gives_way ? giving_way_turn(f, time, client, readings) : plain_turn(f, time, readings);
+	return f->gives_way ? giving_way_turn(f, time, client, readings) : plain_turn(f, time, client, readings);
 }

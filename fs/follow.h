@@ -5,8 +5,8 @@
  * a virtual machine that takes ten times as long as switching from one to the other on the same CPU. So the server stays on
  * its client's CPU, in a thread that gives way (SCHED_IDLE), because Linux takes a CPU on which only such threads run for
  * idle, and the client stays there too. Such a thread may starve where others want the CPU, first of all threads of this process
- * that read from a disk: then a plain one takes its place, for a while. So it does where no CPU is idle: there is nothing to be
- * gained, since nobody is woken anywhere else, and each request would wait. See sched(7) and sched_setaffinity(2).
+ * that read from a disk: then a plain one takes its place, for a while. So it does where several clients leave no CPU idle:
+ * there is nothing to be gained, since nobody is woken anywhere else, and each request would wait. See sched(7) and sched_setaffinity(2).
  */
 #pragma once
 
@@ -25,7 +25,7 @@ struct follow {
 	bool gives_way;    /* which thread runs it now */
 	int cpu;           /* where that one stays; -1: anywhere */
 	int cpus;          /* how many the machine has */
-	int crowd;         /* looks that found more threads than CPUs, less those that did not: 0 to FOLLOW_CROWD_MAX */
+	int crowd;         /* grows with looks that find a crowd, shrinks with others: 0 to FOLLOW_CROWD_MAX */
 	bool crowded;      /* the one that gave way has stopped for that reason */
 	unsigned int strikes;
 	int64_t started, looked; /* ns, CLOCK_MONOTONIC */
