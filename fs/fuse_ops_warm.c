@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cleanup.h"
 #include "worker.h"
 
 enum {
@@ -28,9 +29,10 @@ struct warm {
 static void read_all(struct job *job)
 {
 	const struct warm *w = (struct warm *)job;
-	char buffer[BUFFER];
+	cleanup_free char *buffer = malloc(BUFFER); /* without it the loop reads, and waits itself */
 
-	tree_fetch_warm(&w->fetch, buffer, sizeof(buffer));
+	if (buffer)
+		tree_fetch_warm(&w->fetch, buffer, BUFFER);
 }
 
 static void carry_out(struct job *job)

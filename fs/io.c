@@ -10,6 +10,7 @@
 #include <linux/fs.h>
 #include <linux/openat2.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -18,7 +19,7 @@
 
 enum {
 	COPY_CHUNK = 1 << 20,  /* one read or copy_file_range(2) */
-	SOLID_CHUNK = 1 << 16, /* one read and write, on the stack */
+	SOLID_CHUNK = 1 << 16, /* one read and write */
 	HOLE_PROBE = 1 << 16,
 	STEP_MAX = 2048, /* bytes of path given to one openat2(2) when the whole is too long */
 };
@@ -218,11 +219,11 @@ int io_share_range(int src, uint64_t src_offset, int dst, uint64_t dst_offset, u
 
 int io_copy_solid(int src, int dst, uint64_t offset, uint64_t len)
 {
-	char buf[SOLID_CHUNK];
-	int r = 0;
+	cleanup_free char *buf = malloc(SOLID_CHUNK); /* a stack may be as small as that: see RLIMIT_STACK in getrlimit(2) */
+	int r = buf ? 0 : -ENOMEM;
 
 	while (r == 0 && len > 0) {
-		size_t n = len < sizeof(buf) ? (size_t)len : sizeof(buf);
+		size_t n = len < SOLID_CHUNK ? (size_t)len : SOLID_CHUNK;
 
 		r = io_read_all(src, buf, n, offset);
 		if (r == 0)

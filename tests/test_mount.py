@@ -10,11 +10,12 @@ import subprocess
 import pytest
 
 from bench import settle
-from calls import outcome, overwrite, read_file
+from calls import on, outcome, overwrite, read_file
 from umlfs_cli import (PATIENCE, Mount, differences, dump, ends, identity, ids, kill_and_wait, mounts_below, needs_root,
                        program, run, small_members)
 
 MIB = 1 << 20
+SMALL_STACK = 64 << 10
 
 
 def readable(fd, seconds=PATIENCE):
@@ -148,6 +149,18 @@ def test_a_daemon_whose_files_have_a_limit_says_so_to_who_writes(place, base):
     assert place.do(outcome, overwrite, path, b'x' * 2 * MIB) == 'EFBIG'
     assert place.do(outcome, overwrite, path, b'x' * MIB) is None
     assert place.do(read_file, path) == b'x' * MIB
+
+
+def test_a_small_stack_suffices_for_a_copy(place):
+    """As a shell's `ulimit -s` gives it: of a long file, what is written to is copied in pieces as large."""
+    tree = place / 'tree'
+    place.do(os.mkdir, tree)
+    place.do(overwrite, f'{tree}/long', b'x' * 3 * MIB)
+    place.run('import', tree, place / 'base')
+    place.run('mount', place / 'base', place / 'session', preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_STACK, (SMALL_STACK, SMALL_STACK)))
+    path = place / 'session/rootfs/long'
+    place.do(on, path, os.O_WRONLY, os.pwrite, b'y', MIB + 1)
+    assert place.do(read_file, path) == b'x' * (MIB + 1) + b'y' + b'x' * (2 * MIB - 2)
 
 
 def test_a_mount_whose_note_has_no_room_says_how_it_is_unmounted(place):
