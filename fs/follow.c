@@ -121,16 +121,19 @@ static bool others_read(struct follow *f, uint64_t readings)
 	return more;
 }
 
+static bool is_another(const struct follow *f, pid_t client)
+{
+	return f->client != 0 && client != f->client;
+}
+
 /*
  * Several clients, and more threads that can run than CPUs: see proc_loadavg(5). One client alone has the loop's answer before
- * anybody else matters, and the others are often the host's own, which write back. Who has waited for long sees a crowd in
- * fewer looks.
+ * anybody else matters, and the others are often the host's own, which write back. Who starves sees a crowd in fewer looks.
  */
-static void look_for_a_crowd(struct follow *f, bool another, uint64_t waited)
+static void look_for_a_crowd(struct follow *f, bool another, bool starves)
 {
-	uint64_t step = ANOTHER_STEP + waited / (uint64_t)STARVED * STARVED_STEP;
+	int step = starves ? STARVED_STEP : ANOTHER_STEP, runnable = 0;
 	char text[64];
-	int runnable = 0;
 
 	if (another) {
 		proc_read("/proc/loadavg", text, sizeof(text));
@@ -138,10 +141,8 @@ static void look_for_a_crowd(struct follow *f, bool another, uint64_t waited)
 	}
 	if (runnable <= f->cpus)
 		f->crowd -= f->crowd > 0;
-	else if (step < (uint64_t)(FOLLOW_CROWD_MAX - f->crowd))
-		f->crowd += (int)step;
 	else
-		f->crowd = FOLLOW_CROWD_MAX;
+		f->crowd += step < FOLLOW_CROWD_MAX - f->crowd ? step : FOLLOW_CROWD_MAX - f->crowd;
 }
 
 static bool plain_turn(struct follow *f, int64_t time, pid_t client, uint64_t readings)
@@ -149,7 +150,7 @@ static bool plain_turn(struct follow *f, int64_t time, pid_t client, uint64_t re
 	if (time <= f->retry || time - f->looked < FOLLOW_LOOK_NS || CPU_COUNT(&f->allowed) < 2)
 		return false;
 	f->looked = time;
-	look_for_a_crowd(f, client != f->client, 0);
+	look_for_a_crowd(f, is_another(f, client), false);
 	f->client = client;
 	if (f->crowd > CALM)
 		return false;
@@ -160,7 +161,7 @@ static bool plain_turn(struct follow *f, int64_t time, pid_t client, uint64_t re
 /* Not for what one look sees alone: processes end and begin in between, and one read makes no crowd. */
 static bool giving_way_turn(struct follow *f, int64_t time, pid_t client, uint64_t readings)
 {
-	bool another = client != f->client;
+	bool another = is_another(f, client);
 	uint64_t before = f->waited;
 	bool reads, waited;
 
@@ -169,7 +170,7 @@ static bool giving_way_turn(struct follow *f, int64_t time, pid_t client, uint64
 	f->looked = time;
 	reads = others_read(f, readings);
 	waited = has_waited(f, client);
-	look_for_a_crowd(f, another, f->waited - before);
+	look_for_a_crowd(f, another, f->waited - before > (uint64_t)STARVED);
 	f->crowded = f->crowd >= CROWDED;
 	f->strikes = waited || reads ? f->strikes + 1 : 0;
 	if (f->strikes == STRIKES && !reads)
