@@ -94,6 +94,7 @@ int mconsole_ask(int fd, const char *command, char **text_out)
 	cleanup_free char *answer = NULL;
 	size_t size;
 	FILE *text;
+	ssize_t sent;
 	int r = 1;
 
 	if (request.len >= sizeof(request.data))
@@ -102,8 +103,9 @@ int mconsole_ask(int fd, const char *command, char **text_out)
 	text = open_memstream(&answer, &size);
 	if (!text)
 		return -ENOMEM;
-	if (send(fd, &request, sizeof(request), MSG_NOSIGNAL) != (ssize_t)sizeof(request))
-		r = errno ? -errno : -EIO;
+	sent = send(fd, &request, sizeof(request), MSG_NOSIGNAL);
+	if (sent != (ssize_t)sizeof(request))
+		r = sent < 0 ? -errno : -EIO;
 	while (r == 1)
 		r = take_reply(fd, text);
 	if (fclose(text) != 0)
