@@ -15,11 +15,11 @@
 
 enum {
 	STRIKES = 3,
-	CROWDED = FOLLOW_CROWD_MAX * 3 / 4, /* from here no CPU counts as idle, */
-	CALM = FOLLOW_CROWD_MAX / 4,        /* and from here one does again */
-	ANOTHER_STEP = 2,
-	STARVED_STEP = FOLLOW_CROWD_MAX / 8,
-	FIELD_PROCESSOR = 39, /* of /proc/PID/stat, counted from 1: see proc(5) */
+	CROWDED = FOLLOW_CROWD_MAX * 3 / 4,  /* from here no CPU counts as idle, */
+	CALM = FOLLOW_CROWD_MAX / 4,         /* and from here one does again */
+	CROWD_STEP = 2,                      /* what a look that finds a crowd adds, */
+	STARVED_STEP = FOLLOW_CROWD_MAX / 8, /* and one that has starved in it */
+	FIELD_PROCESSOR = 39,                /* of /proc/PID/stat, counted from 1: see proc(5) */
 };
 
 static const int64_t STARVED = 2000000;         /* ns that requests waited for the CPU since the last look */
@@ -95,8 +95,7 @@ void follow_start(struct follow *f, bool gives_way)
 	if (gives_way)
 		sched_setaffinity(0, sizeof(f->allowed), &f->allowed); /* it is bound still to where it was before */
 	f->started = f->looked = now();
-	f->retry = f->crowded ? f->started : f->started + f->patience;
-	f->crowded = false;
+	f->retry = f->crowd >= CROWDED ? f->started : f->started + f->patience;
 	f->strikes = 0;
 	f->client = 0;
 	f->client_ran = 0;
@@ -132,7 +131,7 @@ static bool is_another(const struct follow *f, pid_t client)
  */
 static void look_for_a_crowd(struct follow *f, bool another, bool starves)
 {
-	int step = starves ? STARVED_STEP : ANOTHER_STEP, runnable = 0;
+	int step = starves ? STARVED_STEP : CROWD_STEP, runnable = 0;
 	char text[64];
 
 	if (another) {
@@ -161,21 +160,21 @@ static bool plain_turn(struct follow *f, int64_t time, pid_t client, uint64_t re
 /* Not for what one look sees alone: processes end and begin in between, and one read makes no crowd. */
 static bool giving_way_turn(struct follow *f, int64_t time, pid_t client, uint64_t readings)
 {
-	bool another = is_another(f, client);
-	uint64_t before = f->waited;
-	bool reads, waited;
+	uint64_t before;
+	bool another, reads, waited;
 
 	if (time - f->looked < FOLLOW_LOOK_NS)
 		return false;
 	f->looked = time;
+	before = f->waited;
+	another = is_another(f, client);
 	reads = others_read(f, readings);
 	waited = has_waited(f, client);
 	look_for_a_crowd(f, another, f->waited - before > (uint64_t)STARVED);
-	f->crowded = f->crowd >= CROWDED;
 	f->strikes = waited || reads ? f->strikes + 1 : 0;
 	if (f->strikes == STRIKES && !reads)
 		lose_patience(f, time);
-	if (f->crowded || f->strikes == STRIKES || CPU_COUNT(&f->allowed) < 2)
+	if (f->crowd >= CROWDED || f->strikes == STRIKES || CPU_COUNT(&f->allowed) < 2)
 		return true;
 	stay(f, (int)proc_stat(client, FIELD_PROCESSOR));
 	return false;

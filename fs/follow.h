@@ -6,7 +6,8 @@
  * its client's CPU, in a thread that gives way (SCHED_IDLE), because Linux takes a CPU on which only such threads run for
  * idle, and the client stays there too. Such a thread may starve where others want the CPU, first of all threads of this process
  * that read from a disk: then a plain one takes its place, for a while. So it does where several clients leave no CPU idle:
- * there is nothing to be gained, since nobody is woken anywhere else, and each request would wait. See sched(7) and sched_setaffinity(2).
+ * there is nothing to be gained, since nobody is woken anywhere else, and each request would wait. See sched(7) and
+ * sched_setaffinity(2).
  */
 #pragma once
 
@@ -26,7 +27,6 @@ struct follow {
 	int cpu;           /* where that one stays; -1: anywhere */
 	int cpus;          /* how many the machine has */
 	int crowd;         /* grows with looks that find a crowd, shrinks with others: 0 to FOLLOW_CROWD_MAX */
-	bool crowded;      /* the one that gave way has stopped for that reason */
 	unsigned int strikes;
 	int64_t started, looked; /* ns, CLOCK_MONOTONIC */
 	int64_t patience, retry; /* for how long a plain one runs after a thread was starved, and until when */
